@@ -1,0 +1,219 @@
+"""The ``course`` command. Each command only parses its options and calls the module that does the work."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from course_utils.errors import CourseError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Work with the image segmentation course. Example: course doctor",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets. Example: course data list")
+app.add_typer(data_app, name="data")
+
+Lessons = Annotated[list[str] | None, typer.Argument(help="Lessons, e.g. 06. Default: all.")]
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine has and what that means for the lessons.
+
+    Example: course doctor
+    """
+    from course_utils.doctor import run
+
+    run()
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the first lesson.
+
+    Example: course lab
+    """
+    from course_utils.lab import run
+
+    run()
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets: what they hold, licence, whether they are on this machine.
+
+    Example: course data list
+    """
+    from course_utils.data.catalogue import print_catalogue
+
+    print_catalogue()
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="A data set, e.g. camvid.")]) -> None:
+    """Download a data set into the data folder, checked against its checksum.
+
+    Example: course data fetch camvid
+    """
+    from course_utils.data.catalogue import fetch
+
+    typer.echo(fetch(name))
+
+
+@data_app.command("path")
+def data_path(name: Annotated[str, typer.Argument(help="A data set, e.g. camvid.")]) -> None:
+    """Print where a data set lies on this machine.
+
+    Example: course data path camvid
+    """
+    from course_utils.data.catalogue import find
+
+    typer.echo(find(name))
+
+
+@data_app.command("floors")
+def data_floors(name: Annotated[str, typer.Argument(help="A data set, e.g. scenes.")]) -> None:
+    """Print what trivial predictors reach on a data set: any model must beat these.
+
+    Example: course data floors scenes
+    """
+    from course_utils.data.floors import print_floors
+
+    print_floors(name)
+
+
+@app.command()
+def release(
+    check: Annotated[bool, typer.Option(help="Only say whether lessons/ is up to date.")] = False,
+) -> None:
+    """Make lessons/ from solutions/.
+
+    Example: course release --check
+    """
+    from course_utils.grading.release import check_release, make_release
+
+    check_release() if check else make_release()
+
+
+@app.command()
+def solve(lessons: Lessons = None) -> None:
+    """Run the solution notebooks on fresh kernels; print time, memory, marks and task IoU.
+
+    Example: course solve 06
+    """
+    from course_utils.grading.solve import solve
+
+    solve(lessons)
+
+
+@app.command()
+def submit(lesson: Annotated[str, typer.Argument(help="The lesson to hand in, e.g. 06.")]) -> None:
+    """Check a lesson's hand-in as the grader will, and zip it.
+
+    Example: course submit 06
+    """
+    from course_utils.grading.submit import submit
+
+    submit(lesson)
+
+
+@app.command()
+def collect(
+    paths: Annotated[list[Path], typer.Argument(help="Zips, or folders that hold them.")],
+    lesson: Annotated[str | None, typer.Option(help="Take every hand-in for this lesson.")] = None,
+) -> None:
+    """Put hand-ins, as a learning platform gives them, into grading/submitted/.
+
+    Example: course collect ~/Downloads/submissions.zip
+    """
+    from course_utils.grading.collect import collect
+
+    collect(paths, lesson)
+
+
+@app.command()
+def grade(
+    lessons: Lessons = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images/ and masks/ for models of profile full.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Submissions at a time.")] = None,
+    require_isolation: Annotated[
+        bool, typer.Option(help="Stop rather than run notebooks without a sandbox.")
+    ] = False,
+) -> None:
+    """Mark every collected hand-in and merge the marks into the gradebook.
+
+    Example: course grade 06
+    """
+    from course_utils.grading.grade import grade
+
+    grade(lessons, data=data, jobs=jobs, require_isolation=require_isolation)
+
+
+@app.command()
+def report(
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Print the class table and write it as a page, grading/report.html.
+
+    Example: course report --open
+    """
+    from course_utils.grading.report import report
+
+    report(open_page=open_)
+
+
+@app.command()
+def export(
+    output: Annotated[Path | None, typer.Argument(help="Default: grading/marks-<for>.csv.")] = None,
+    platform: Annotated[str, typer.Option("--for", help="canvas or moodle.")] = "moodle",
+) -> None:
+    """Write the marks as a CSV that a learning platform's gradebook imports.
+
+    Example: course export --for canvas marks.csv
+    """
+    from course_utils.grading.export_marks import export_marks
+
+    export_marks(platform, output)
+
+
+@app.command()
+def bundle(
+    output: Annotated[Path, typer.Argument(help="The zip to write.")] = Path("course-bundle.zip"),
+) -> None:
+    """Make what a class is given: lessons, helper package, environment; no solution, no secret.
+
+    Example: course bundle course-bundle.zip
+    """
+    from course_utils.grading.bundle import bundle
+
+    bundle(output)
+
+
+@app.command()
+def demo() -> None:
+    """Make a class of sample students, grade it and open the report.
+
+    Example: course demo
+    """
+    from course_utils.grading.demo import demo
+
+    demo()
+
+
+def main() -> None:
+    """Run the command line; a CourseError becomes one line on stderr and exit code 1."""
+    try:
+        app()
+    except CourseError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Marking: tasks, model files, the scorer, nbgrader, reports."""

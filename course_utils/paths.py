@@ -1,0 +1,70 @@
+"""Where things are: the course's root folder, its lessons, the data folder."""
+
+import os
+from pathlib import Path
+
+from course_utils.errors import CourseError
+
+_MARKER = "environment.yml"
+
+
+def course_root(start: Path | None = None) -> Path:
+    """Return the folder that holds ``lessons/`` and ``environment.yml``.
+
+    It is looked for upwards from ``start`` (default: the working folder), then
+    at the checkout that this package was installed from.
+
+    Raises
+    ------
+    CourseError
+        If neither is inside a copy of the course.
+    """
+    here = (start or Path.cwd()).resolve()
+    package_parent = Path(__file__).resolve().parent.parent
+    for folder in (here, *here.parents, package_parent):
+        if (folder / _MARKER).is_file() and (folder / "lessons").is_dir():
+            return folder
+    raise CourseError(
+        f"{here} is not inside a copy of the course (no folder with lessons/ and {_MARKER} "
+        "above it). Change into the course's folder and try again."
+    )
+
+
+def resolve_lesson(name: str, folder: Path) -> str:
+    """Return the full name of the lesson that ``name`` means, such as ``06`` or a path.
+
+    Parameters
+    ----------
+    name
+        A lesson's number (``"6"``, ``"06"``), its name, or a path that ends in it.
+    folder
+        The folder whose sub-folders are lessons (``lessons/`` or ``solutions/``).
+
+    Raises
+    ------
+    CourseError
+        If no lesson, or more than one, fits.
+    """
+    lessons = list_lessons(folder)
+    wanted = Path(name).name.removesuffix(".ipynb")
+    if wanted.isdigit():
+        wanted = f"{int(wanted):02d}"
+    found = [lesson for lesson in lessons if lesson == wanted or lesson.split("_")[0] == wanted]
+    if len(found) != 1:
+        raise CourseError(f"there is no lesson {name!r}. The lessons are: {', '.join(lessons)}.")
+    return found[0]
+
+
+def list_lessons(folder: Path) -> list[str]:
+    """Return the sorted names of the lessons in ``folder`` (``NN_name/NN_name.ipynb``)."""
+    return sorted(
+        path.parent.name
+        for path in folder.glob("[0-9][0-9]_*/*.ipynb")
+        if path.stem == path.parent.name
+    )
+
+
+def data_folder() -> Path:
+    """Return the folder where data sets lie: ``$COURSE_DATA``, else ``data/cache`` in the course."""
+    setting = os.environ.get("COURSE_DATA")
+    return Path(setting).expanduser() if setting else course_root() / "data" / "cache"
