@@ -1,0 +1,28 @@
+# Everything runs in .venv, which the first target that needs it makes from requirements.lock.
+# make 3.81 (macOS) is enough.
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help setup lab test demo lint lock
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+setup:  ## make .venv, if it is missing, broken or out of date
+	@sh tools/setup.sh
+
+lab: setup  ## open JupyterLab on the first lesson
+	@$(BIN)/course lab
+
+test: setup  ## run the tests; make test ARGS="-m 'not slow'" for the quick ones
+	@$(BIN)/python -m pytest $(ARGS)
+
+demo: setup  ## make a class of sample students, grade it, open the report
+	@$(BIN)/course demo
+
+lint: setup  ## check style, and that lessons/ is what solutions/ give
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/course release --check
+
+lock: setup  ## choose the newest versions that fit pyproject.toml, write requirements.lock
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --extra dev \
+	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock
