@@ -21,8 +21,8 @@ def instance_f1(predicted: np.ndarray, truth: np.ndarray, threshold: float = 0.5
     Examples
     --------
     >>> truth = np.array([[1, 1, 0, 2, 2]])
-    >>> instance_f1(np.array([[5, 5, 5, 0, 0]]), truth)
-    0.5
+    >>> round(instance_f1(np.array([[5, 5, 5, 0, 0]]), truth), 2)
+    0.67
     """
     if threshold < 0.5:
         raise ValueError(f"threshold is at least 0.5, found {threshold}")

@@ -83,13 +83,16 @@ def load(
     Parameters
     ----------
     name
-        ``"scenes"`` (drawn on the spot) or ``"camvid"`` (must lie in the data folder).
+        ``"scenes"`` or ``"cells"`` (drawn on the spot), or ``"camvid"`` (must lie in the data
+        folder).
     split
         ``"train"``, ``"valid"`` or ``"test"``.
     size
-        (height, width) of every image. Default: (96, 128) for scenes, (256, 384) for CamVid.
+        (height, width) of every image. Default: (96, 128) for scenes, (120, 160) for
+        cells, (256, 384) for CamVid.
     count
-        Only the first so many. Default: 600 / 100 / 100 scenes, the whole split otherwise.
+        Only the first so many. Default: 600 / 100 / 100 scenes, 60 / 40 / 40 cells, the whole
+        split otherwise.
 
     Raises
     ------
@@ -105,8 +108,12 @@ def load(
         from course_utils.data import scenes
 
         return scenes.load(split, size or (96, 128), count)
+    if name == "cells":
+        from course_utils.data import cells
+
+        return cells.load(split, size or cells.SIZE, count)
     if name == "camvid":
         from course_utils.data import camvid
 
         return camvid.load(split, size or (256, 384), count)
-    raise CourseError(f"there is no data set {name!r} to load. There are: scenes, camvid.")
+    raise CourseError(f"there is no data set {name!r} to load. There are: scenes, cells, camvid.")
