@@ -1,0 +1,1 @@
+"""Hidden tests, one module a lesson: never shipped to students; their messages stay short."""
