@@ -1,0 +1,682 @@
+"""What stands in a street: buildings, trees, poles, signs, fences, cars, people.
+
+Every function paints one object with a `Painter`; lengths are in metres. Colours are of
+any hue, so that what a thing is shows in its shape, its texture and its surroundings.
+"""
+
+from course_utils.data import VOID
+from course_utils.data.painter import NEAR, OCTAGON, RGB, Draws, Painter, mix, times
+
+SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN = range(10)
+
+WARM = (255.0, 214.0, 140.0)
+
+
+def facade(
+    p: Painter,
+    r: Draws,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    height: float,
+    wall: RGB,
+    glass: RGB,
+    storey: float,
+    shop: bool,
+) -> None:
+    """Paint a wall with rows of windows between two points (x, z) of the ground."""
+    (x0, z0), (x1, z1) = start, end
+    z0, z1 = max(z0, NEAR), max(z1, NEAR)
+    z = (z0 + z1) / 2
+    dx, dz = x1 - x0, z1 - z0
+
+    def quad(s: float, t: float, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
+        xs, zs, xt, zt = x0 + s * dx, z0 + s * dz, x0 + t * dx, z0 + t * dz
+        a, b = p.at(xs, low, zs), p.at(xs, high, zs)
+        c, d = p.at(xt, high, zt), p.at(xt, low, zt)
+        p.draw.polygon((a, b, c, d), fill=ink)
+
+    plaster = p.ink(wall, z, BUILDING)
+    quad(0, 1, 0, height, plaster)
+    u0, u1 = p.at(x0, 0, z0)[0], p.at(x1, 0, z1)[0]
+    span = abs(min(max(u1, 0), p.width) - min(max(u0, 0), p.width))
+    storeys = int((height - 0.6) / storey)
+    pixel = p.height / 192
+    if span < 5 or p.focal / z * storey < 5:
+        return
+    length = (dx * dx + dz * dz) ** 0.5
+    columns = min(max(int(length / r(1.7, 3.2)), 2), 14)
+    solid = r(0.3, 0.6)
+    pane = p.ink(glass, z, BUILDING)
+    sill = p.ink(times(wall, 1.15), z, BUILDING)
+    first = 0
+    if shop:
+        first = 1
+        front = p.glowing(mix(WARM, glass, 0.3), z, BUILDING) if r.chance(p.light.lit) else pane
+        quad(0.04, 0.96, 0.5, storey * 0.78, front)
+        quad(0.02, 0.98, storey * 0.78, storey * 0.98, p.ink(r.colour((60, 230)), z, BUILDING))
+    bands = [
+        (k * storey + storey * 0.3, k * storey + storey * 0.8)
+        for k in range(first, min(storeys, 9))
+    ]
+    for low, high in bands:
+        quad(0, 1, low, high, pane)
+    if p.light.lit > 0.05 or r.chance(0.5):
+        curtain = p.ink(mix(glass, (235, 230, 215), 0.5), z, BUILDING)
+        for _ in range(min(len(bands) * columns // 3, 12)):
+            k, c = r.whole(0, columns - 1), int(r() * len(bands))
+            if bands:
+                shine = r.chance(p.light.lit)
+                colour = (
+                    p.glowing(mix(WARM, (255, 245, 225), r()), z, BUILDING) if shine else curtain
+                )
+                quad(k / columns, (k + 1) / columns, *bands[c], colour)
+    top = bands[-1][1] if bands else 0
+    for k in range(columns + 1):
+        middle, half = k / columns, solid / columns / 2
+        s, t = max(middle - half, 0.0), min(middle + half, 1.0)
+        if bands:
+            quad(s, t, bands[0][0] - 0.05, top + 0.05, plaster)
+    if shop and span > 24:
+        for k in range(1, columns, 3):
+            quad((k - 0.08) / columns, (k + 0.08) / columns, 0.4, storey * 0.8, plaster)
+    if span > 60 * pixel:
+        if span > 200 * pixel or length < 9:
+            for low, _ in bands:
+                quad(0, 1, low - 0.14, low, sill)
+        quad(0, 1, height - 0.5, height, sill)
+
+
+def building(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float, tall: bool) -> None:
+    """Paint a building on one side (-1 left, 1 right) whose front runs from z0 to z1 at x."""
+    wall = r.colour((90, 245), (0, 0.55))
+    glass = r.colour((25, 120), (0, 0.4)) if r.chance(0.8) else r.colour((150, 230), (0, 0.3))
+    storey = r(2.8, 3.6)
+    height = storey * (r.whole(3, 7) if tall else r.whole(1, 3)) + 0.7
+    depth = r(7, 12)
+    roof = r.colour((50, 170), (0, 0.6))
+    shop, gable = r.chance(0.35 if tall else 0.1), r.chance(0.2 if tall else 0.8)
+    sunny = p.light.sun is not None and (p.light.sun[0] > 0) == (side < 0)
+    front = 0.62 if sunny else 1.0
+    if p.light.sun is None:
+        front = 0.92
+    z0 = max(z0, NEAR)
+    if gable:
+        ridge = height + depth * r(0.2, 0.4)
+        back = x + side * depth / 2
+        p.face(
+            [(x, height, z0), (x, height, z1), (back, ridge, z1), (back, ridge, z0)],
+            p.ink(times(roof, front), (z0 + z1) / 2, BUILDING),
+        )
+        p.face(
+            [(x, height, z0), (back, ridge, z0), (x + side * depth, height, z0)],
+            p.ink(times(wall, 0.8), z0, BUILDING),
+        )
+        chimney = r(0.2, 0.8)
+        zc = z0 + (z1 - z0) * chimney
+        u, v = p.at(back, ridge + 1.0, zc)
+        s = p.focal / max(zc, NEAR)
+        p.box(u - 0.4 * s, v, u + 0.4 * s, v + 1.6 * s, p.ink(times(roof, 0.7), zc, BUILDING))
+    end = Draws(r.pool, r.at + 31)
+    facade(p, end, (x + side * depth, z0), (x, z0), height, times(wall, 0.8), glass, storey, False)
+    facade(p, r, (x, z0), (x, z1), height, times(wall, front), times(glass, front), storey, shop)
+
+
+def far_row(p: Painter, r: Draws, z: float, left: float, right: float) -> None:
+    """Close the view at depth z with buildings and trees, seen from the front."""
+    x = left
+    while x < right:
+        width = r(6, 16)
+        if r.chance(0.25):
+            crown = p.ink(foliage(r), z, TREE)
+            s = p.focal / z
+            for k in range(4):
+                u, v = p.at(x + width * (k + 0.5) / 4, 0, z)
+                q = r(2.0, 4.0) * s
+                p.box(u - q, v - q, u + q, v, crown)
+                p.disc(u, v - q, q, q, crown)
+        else:
+            wall, glass = r.colour((90, 240), (0, 0.5)), r.colour((30, 130), (0, 0.4))
+            storeys = r.whole(2, 6)
+            facade(p, r, (x, z), (x + width, z), storeys * 3 + 0.8, wall, glass, 3.0, r.chance(0.3))
+        x += width + (r(0.0, 3.0) if r.chance(0.3) else 0)
+
+
+def foliage(r: Draws) -> RGB:
+    """Return a colour of leaves: mostly greens, often autumn, sometimes anything."""
+    kind, value = r(), r(80, 190)
+    if kind < 0.5:
+        return (value * r(0.3, 0.85), value, value * r(0.2, 0.6))
+    if kind < 0.75:
+        return (value * 1.2, value * r(0.4, 0.95), value * r(0.1, 0.4))
+    return r.colour((80, 220), (0.1, 0.7))
+
+
+def tree(p: Painter, r: Draws, x: float, z: float) -> None:
+    """Paint a tree: round, tall or a conifer."""
+    u, v = p.at(x, 0, z)
+    s = p.focal / z
+    leaves = times(foliage(r), p.shaded(x, z))
+    bark = times(r.colour((50, 140), (0, 0.5)), p.shaded(x, z))
+    height, kind = r(4.0, 8.5), r()
+    sun = p.light.sun
+    lean = 0.0 if sun is None else (-0.25 if sun[0] > 0 else 0.25)
+    dark, plain, bright = (
+        p.ink(times(leaves, k), z, TREE) for k in ((0.62, 0.9, 1.22) if sun else (0.75, 0.9, 1.1))
+    )
+    trunk = max(height * 0.028, 0.1) * s
+    p.draw.polygon(
+        [
+            (int(u - trunk * 1.3), v),
+            (int(u + trunk * 1.3), v),
+            (int(u + trunk * 0.7), int(v - height * 0.55 * s)),
+            (int(u - trunk * 0.7), int(v - height * 0.55 * s)),
+        ],
+        fill=p.ink(bark, z, TREE),
+    )
+    if kind < 0.22:
+        layers = r.whole(3, 5)
+        for k in range(layers):
+            low, width = height * (0.15 + 0.72 * k / layers), height * 0.3 * (1 - 0.75 * k / layers)
+            peak = height * (0.15 + 0.72 * (k + 1.7) / layers)
+            p.flat([(-width, low), (width, low), (0, peak)], u, v, s, dark)
+            tip = lean * width
+            p.flat(
+                [(tip - 0.5 * width, low + 0.05), (tip + width * 0.4, low + 0.1), (0, peak)],
+                u,
+                v,
+                s,
+                plain,
+            )
+        return
+    wide, tall = (height * 0.16, height * 0.42) if kind < 0.4 else (height * 0.33, height * 0.31)
+    middle = height - tall
+    blobs = [(r(-0.72, 0.72) * wide, r(-0.72, 0.72) * tall, r(0.34, 0.58)) for _ in range(9)]
+    for shift, ink, size in ((-0.25, dark, 1.0), (0.05, plain, 0.86), (0.3, bright, 0.5)):
+        for bx, by, q in blobs if size > 0.6 else blobs[::2]:
+            cx, cy = bx + lean * shift * wide, by + shift * 0.5 * tall
+            radius = q * size * s
+            p.disc(u + cx * s, v - (middle + cy) * s, radius * wide * 0.9, radius * tall * 0.9, ink)
+    if wide * s > 70:
+        for k in range(260):
+            a, b = r(-1, 1), r(-1, 1)
+            if a * a + b * b > 0.9:
+                continue
+            ink = (dark, plain, bright)[min(int((b + 1) * 1.1 + r() * 0.9), 2)]
+            q = r(0.02, 0.05) * wide * s
+            p.disc(u + a * wide * s, v - (middle + b * tall) * s, q * 1.3, q, ink)
+
+
+def hedge(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float) -> None:
+    """Paint a hedge along the street from z0 to z1 at x."""
+    height, depth = r(0.9, 2.2), r(0.8, 1.5)
+    leaves = foliage(r)
+    z0 = max(z0, NEAR)
+    top, front = p.ink(times(leaves, 1.1), z0, TREE), p.ink(times(leaves, 0.8), (z0 + z1) / 2, TREE)
+    back = x + side * depth
+    p.face([(x, height, z0), (x, height, z1), (back, height, z1), (back, height, z0)], top)
+    p.face([(x, 0, z0), (x, height, z0), (back, height, z0), (back, 0, z0)], top)
+    p.face([(x, 0, z0), (x, height, z0), (x, height, z1), (x, 0, z1)], front)
+
+
+def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Paint a fence between two points (x, z): railings, boards or a guard rail."""
+    (x0, z0), (x1, z1) = start, end
+    z0, z1 = max(z0, NEAR), max(z1, NEAR)
+    z, kind, height = (z0 + z1) / 2, r(), r(1.0, 1.7)
+    paint = r.colour((60, 245), (0, 0.7))
+    dark = times(paint, 0.5)
+    dx, dz = x1 - x0, z1 - z0
+    length = (dx * dx + dz * dz) ** 0.5
+
+    def quad(s: float, t: float, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
+        p.face(
+            [
+                (x0 + s * dx, low, z0 + s * dz),
+                (x0 + s * dx, high, z0 + s * dz),
+                (x0 + t * dx, high, z0 + t * dz),
+                (x0 + t * dx, low, z0 + t * dz),
+            ],
+            ink,
+        )
+
+    bright = p.ink(paint, z, FENCE)
+    quad(0, 1, 0, height * 0.96, p.ink(dark, z, FENCE))
+    if kind < 0.25:
+        height *= 0.8
+        quad(0, 1, height * 0.55, height, bright)
+        quad(0, 1, height * 0.15, height * 0.35, bright)
+        pitch = 2.0
+    else:
+        quad(0, 1, height * 0.8, height * 0.9, bright)
+        quad(0, 1, height * 0.12, height * 0.22, bright)
+        pitch = 0.36 if kind < 0.7 else 0.6
+    n = max(int(length / pitch), 1)
+    if p.focal / z * pitch < 2.5:
+        n = max(int(length * p.focal / z / 4), 1)
+    thick = 0.42 if kind < 0.7 else 0.75
+    for k in range(min(n, 40)):
+        quad(k / n, (k + thick) / n, 0, height, bright)
+
+
+def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
+    """Paint a street lamp, a telegraph pole, a plain mast or a bollard."""
+    u, v = p.at(x, 0, z)
+    s = p.focal / z
+    metal = times(r.colour((35, 230), (0, 0.5)), p.shaded(x, z))
+    kind, height, half = r(), r(4.5, 8.0), r(0.1, 0.17)
+    ink = p.ink(metal, z, POLE)
+    if kind > 0.9:
+        height, half = r(0.9, 1.2), 0.16
+    p.box(u - half * s, v - height * s, u + half * s, v, ink)
+    shine = p.ink(times(metal, 1.35), z, POLE)
+    p.box(u - half * 0.5 * s, v - height * s, u - half * 0.1 * s, v, shine)
+    p.box(u - half * 1.7 * s, v - 0.5 * s, u + half * 1.7 * s, v, ink)
+    if kind < 0.55:
+        reach = inward * r(0.9, 1.8)
+        top = height - 0.12
+        p.flat(
+            [(0, top - 0.1), (reach, top + 0.22), (reach, top + 0.42), (0, top + 0.15)],
+            u,
+            v,
+            s,
+            ink,
+        )
+        lit = r.chance(p.light.lit * 1.3)
+        head = p.glowing((255, 240, 200), z, POLE) if lit else shine
+        a, b = reach - 0.38, reach + 0.38
+        p.flat(
+            [(a, top + 0.15), (b, top + 0.15), (b - 0.1, top + 0.45), (a + 0.1, top + 0.45)],
+            u,
+            v,
+            s,
+            head,
+        )
+        if lit:
+            p.glow(x + reach, top + 0.2, z, 1.6, WARM)
+            p.glow(x + reach, 0.0, z, 2.2, times(WARM, 0.35))
+    elif kind < 0.75:
+        for y in (height * 0.86, height * 0.95):
+            p.flat(
+                [(-0.9, y - 0.09), (0.9, y - 0.09), (0.9, y + 0.09), (-0.9, y + 0.09)], u, v, s, ink
+            )
+
+
+def sign(p: Painter, r: Draws, x: float, z: float) -> None:
+    """Paint a traffic sign, a board or a traffic light on its post."""
+    u, v = p.at(x, 0, z)
+    s = p.focal / z
+    light = p.shaded(x, z)
+    kind, q = r(), r(0.42, 0.62)
+    height, half = r(2.3, 3.2), r(0.07, 0.11)
+    p.box(
+        u - half * s,
+        v - height * s,
+        u + half * s,
+        v,
+        p.ink(times(r.colour((70, 220), (0, 0.3)), light), z, POLE),
+    )
+    edge, field, mark = (
+        p.ink(times(r.colour(range_, (0.0, 0.95)), light), z, SIGN)
+        for range_ in ((120, 255), (60, 255), (10, 255))
+    )
+    y = height
+    if kind < 0.25:
+        for k, ink in ((1.0, edge), (0.74, field)):
+            p.flat([(a * q * k, y + b * q * k) for a, b in OCTAGON], u, v, s, ink)
+        p.flat(
+            [(-q * 0.5, y - 0.08), (q * 0.5, y - 0.08), (q * 0.5, y + 0.08), (-q * 0.5, y + 0.08)],
+            u,
+            v,
+            s,
+            mark,
+        )
+    elif kind < 0.5:
+        for k, ink in ((1.0, edge), (0.72, field)):
+            p.disc(u, v - y * s, q * k * s, q * k * s, ink)
+        p.flat(
+            [
+                (-0.07, y - q * 0.45),
+                (0.07, y - q * 0.45),
+                (0.07, y + q * 0.45),
+                (-0.07, y + q * 0.45),
+            ],
+            u,
+            v,
+            s,
+            mark,
+        )
+    elif kind < 0.66:
+        up = 1 if r.chance(0.7) else -1
+        for k, ink in ((1.15, edge), (0.7, field)):
+            p.flat(
+                [
+                    (-q * k, y - up * q * k * 0.7),
+                    (q * k, y - up * q * k * 0.7),
+                    (0, y + up * q * k),
+                ],
+                u,
+                v,
+                s,
+                ink,
+            )
+    elif kind < 0.84:
+        wide = q * r(0.9, 2.0)
+        for k, ink in ((1.0, edge), (0.84, field)):
+            a, b = wide * k, q * k
+            p.flat([(-a, y - b), (a, y - b), (a, y + b), (-a, y + b)], u, v, s, ink)
+        for k in (-0.3, 0.25):
+            p.flat(
+                [
+                    (-wide * 0.6, y + q * k),
+                    (wide * r(0.1, 0.6), y + q * k),
+                    (wide * 0.5, y + q * (k + 0.25)),
+                    (-wide * 0.6, y + q * (k + 0.25)),
+                ],
+                u,
+                v,
+                s,
+                mark,
+            )
+    else:
+        p.flat(
+            [(-0.3, y - 0.75), (0.3, y - 0.75), (0.3, y + 0.75), (-0.3, y + 0.75)],
+            u,
+            v,
+            s,
+            p.ink((38, 40, 44), z, SIGN),
+        )
+        on = r.whole(0, 2)
+        for k, lamp in enumerate(((90, 230, 120), (250, 190, 60), (245, 70, 60))):
+            c = lamp if k == on else times(lamp, 0.25)
+            p.disc(u, v - (y - 0.48 + 0.48 * k) * s, 0.19 * s, 0.19 * s, p.glowing(c, z, SIGN))
+        if p.light.lit > 0.2:
+            p.glow(
+                x, y - 0.48 + 0.48 * on, z, 0.7, ((90, 230, 120), (250, 190, 60), (245, 70, 60))[on]
+            )
+
+
+PROFILES = (
+    # (length along the car 0 rear .. 1 front, height in metres); the panes are the
+    # stretches of the outline that are glass, then the side window's corners.
+    (4.3, 1.75, ((0, 0.32), (0, 0.82), (0.03, 0.95), (0.15, 0.99), (0.29, 1.42), (0.62, 1.45), (0.79, 1.0), (0.96, 0.88), (1, 0.72), (1, 0.32)), (3, 5), ((0.21, 1.0), (0.31, 1.34), (0.6, 1.37), (0.74, 1.0))),
+    (3.8, 1.7, ((0, 0.32), (0, 0.9), (0.04, 1.02), (0.13, 1.48), (0.6, 1.52), (0.79, 1.03), (0.96, 0.9), (1, 0.7), (1, 0.32)), (2, 4), ((0.12, 1.02), (0.17, 1.4), (0.58, 1.44), (0.74, 1.04))),
+    (4.6, 1.9, ((0, 0.4), (0, 1.0), (0.02, 1.12), (0.08, 1.72), (0.66, 1.78), (0.8, 1.2), (0.97, 1.05), (1, 0.85), (1, 0.4)), (2, 4), ((0.1, 1.15), (0.13, 1.62), (0.64, 1.66), (0.76, 1.18))),
+    (5.2, 2.0, ((0, 0.42), (0, 1.15), (0.01, 2.1), (0.72, 2.2), (0.88, 1.25), (0.98, 1.05), (1, 0.8), (1, 0.42)), (1, 3), ((0.6, 1.3), (0.6, 1.95), (0.73, 1.95), (0.83, 1.3))),
+    (9.0, 2.5, ((0, 0.45), (0, 1.3), (0, 2.7), (0.01, 3.1), (0.99, 3.1), (1, 2.8), (1, 1.2), (1, 0.45)), (1, 5), ((0.04, 1.4), (0.04, 2.4), (0.94, 2.4), (0.94, 1.4))),
+)  # fmt: skip
+
+
+def car(p: Painter, r: Draws, x: float, z: float, heading: str) -> None:
+    """Paint a car, van or bus whose near left corner of the ground is at (x, z).
+
+    ``heading`` is ``"away"``, ``"towards"``, ``"left"`` or ``"right"``.
+    """
+    pick = r()
+    length, width, outline, panes, window = PROFILES[
+        0 if pick < 0.34 else 1 if pick < 0.62 else 2 if pick < 0.82 else 3 if pick < 0.94 else 4
+    ]
+    light = p.shaded(x + width / 2, z)
+    paint = times(r.colour((35, 250), (0, 0.9)), light)
+    glass = times(mix((40, 48, 58), r.colour((60, 200), (0, 0.4)), 0.35), light)
+    across = heading in ("left", "right")
+    flip = heading in ("towards", "left")
+    z = max(z, NEAR + 0.3)
+
+    def at(a: float, y: float, b: float) -> tuple[int, int]:
+        a = (1 - a if flip else a) * length
+        return p.at(x + a, y, z + b * width) if across else p.at(x + b * width, y, z + a)
+
+    body, dark, roof = (p.ink(times(paint, k), z, CAR) for k in (1.0, 0.66, 1.2))
+    pane = p.ink(glass, z, CAR)
+    tyre = p.ink((26, 26, 28), z, CAR)
+    polygon = p.draw.polygon
+    centre = x + (length if across else width) / 2
+    for a in (0.17, 0.8):
+        for b in (0.02, 0.98) if not across else (0.98,):
+            if across:
+                polygon(
+                    [
+                        at(a - 0.07, 0, b),
+                        at(a + 0.07, 0, b),
+                        at(a + 0.07, 0.5, b),
+                        at(a - 0.07, 0.5, b),
+                    ],
+                    fill=tyre,
+                )
+            else:
+                c = b + (0.13 if b < 0.5 else -0.13)
+                polygon([at(a, 0, b), at(a, 0, c), at(a, 0.5, c), at(a, 0.5, b)], fill=tyre)
+    steps = list(range(len(outline) - 1))
+    if not flip:
+        steps.reverse()
+    for k in steps:
+        (a0, y0), (a1, y1) = outline[k], outline[k + 1]
+        ink = pane if k in panes else roof if a1 - a0 > 0.08 and abs(y1 - y0) < 0.3 else body
+        polygon(
+            [at(a0, y0, 0), at(a1, y1, 0), at(a1, y1, 1), at(a0, y0, 1)],
+            fill=dark if across and ink is body else ink,
+        )
+        if ink is pane:
+            m = 0.06
+            polygon([at(a0, y0, 0), at(a1, y1, 0), at(a1, y1, m), at(a0, y0, m)], fill=body)
+            polygon([at(a0, y0, 1), at(a1, y1, 1), at(a1, y1, 1 - m), at(a0, y0, 1 - m)], fill=body)
+    near = 0.0 if across or centre > 0 else 1.0
+    side = body if across else dark
+    polygon([at(a, y, near) for a, y in outline], fill=side)
+    polygon([at(a, y, near) for a, y in window], fill=pane)
+    for a in (0.38, 0.56, 0.74) if length > 6 else (0.47,):
+        bar = 0.012
+        polygon(
+            [
+                at(a - bar, 0.9, near),
+                at(a + bar, 0.9, near),
+                at(a + bar, outline[3][1], near),
+                at(a - bar, outline[3][1], near),
+            ],
+            fill=side,
+        )
+    radius = 0.34 if length < 6 else 0.48
+    for a in (0.17, 0.8):
+        for size, ink in ((1.0, tyre), (0.55, p.ink((150, 152, 158), z, CAR))):
+            polygon(
+                [
+                    at(a + radius * size * i / length, radius + radius * size * j, near)
+                    for i, j in OCTAGON
+                ],
+                fill=ink,
+            )
+    if across:
+        return
+    end = 1.0 if flip else 0.0
+    lit = r.chance(p.light.lit * 1.4)
+    lamp = (255, 250, 225) if flip else (235, 40, 35)
+    ink = p.glowing(lamp, z, CAR) if lit else p.ink(times(lamp, 0.8), z, CAR)
+    y = outline[1][1] - 0.22 if length < 6 else 0.8
+    for b in (0.04, 0.8):
+        polygon(
+            [
+                at(end, y, b),
+                at(end, y, b + 0.16),
+                at(end, y + 0.17, b + 0.16),
+                at(end, y + 0.17, b),
+            ],
+            fill=ink,
+        )
+        if lit:
+            p.glow(x + (b + 0.08) * width, y, z, 0.9 if flip else 0.5, lamp)
+    plate = p.ink((235, 235, 220), z, CAR)
+    polygon(
+        [at(end, 0.45, 0.36), at(end, 0.45, 0.64), at(end, 0.58, 0.64), at(end, 0.58, 0.36)],
+        fill=plate,
+    )
+    bumper = p.ink(times(paint, 0.5), z, CAR)
+    polygon(
+        [at(end, 0.3, 0.0), at(end, 0.3, 1.0), at(end, 0.42, 1.0), at(end, 0.42, 0.0)], fill=bumper
+    )
+
+
+def pedestrian(p: Painter, r: Draws, x: float, z: float) -> None:
+    """Paint a person who walks or stands."""
+    u, v = p.at(x, 0, z)
+    light = p.shaded(x, z)
+    height = r(1.05, 1.35) if r.chance(0.15) else r(1.58, 1.92)
+    s = p.focal / z * height
+    coat, legs, hair, bag = (
+        p.ink(times(r.colour(*c), light), z, PEDESTRIAN)
+        for c in (
+            ((40, 250), (0, 0.95)),
+            ((25, 200), (0, 0.7)),
+            ((20, 200), (0, 0.6)),
+            ((30, 240), (0, 0.9)),
+        )
+    )
+    tone = r(0.35, 1.0)
+    skin = p.ink(times((235, 190, 160), tone * light), z, PEDESTRIAN)
+    stride, turn, swing = r(0.02, 0.13), 1 if r.chance(0.5) else -1, r(0.0, 0.12)
+    wide = r(0.115, 0.15)
+    shoe = p.ink(times((60, 50, 45), light), z, PEDESTRIAN)
+    for k in (-1, 1):
+        foot = k * stride
+        p.flat(
+            [
+                (k * 0.01 - 0.06, 0.5),
+                (k * 0.01 + 0.06, 0.5),
+                (foot + 0.04, 0.02),
+                (foot - 0.04, 0.02),
+            ],
+            u,
+            v,
+            s,
+            legs,
+        )
+        p.flat(
+            [
+                (foot - 0.045, 0.035),
+                (foot + 0.045, 0.035),
+                (foot + 0.05 + 0.03 * turn, 0),
+                (foot - 0.05 + 0.03 * turn, 0),
+            ],
+            u,
+            v,
+            s,
+            shoe,
+        )
+    hem = 0.3 if r.chance(0.3) else 0.44
+    p.flat([(-wide, 0.81), (wide, 0.81), (wide * 1.05, hem), (-wide * 1.05, hem)], u, v, s, coat)
+    p.flat([(-wide * 0.6, 0.84), (wide * 0.6, 0.84), (wide, 0.8), (-wide, 0.8)], u, v, s, coat)
+    sleeve = (
+        p.ink(times(r.colour((40, 250), (0, 0.9)), light), z, PEDESTRIAN) if r.chance(0.2) else coat
+    )
+    for k in (-1, 1):
+        hand = k * (wide + 0.02) + k * swing * 0.7
+        p.flat(
+            [
+                (k * wide - 0.03, 0.8),
+                (k * wide + 0.03, 0.8),
+                (hand + 0.03, 0.46),
+                (hand - 0.03, 0.46),
+            ],
+            u,
+            v,
+            s,
+            sleeve,
+        )
+        p.disc(u + hand * s, v - 0.45 * s, 0.026 * s, 0.03 * s, skin)
+    if r.chance(0.4):
+        b = turn * (wide + 0.06)
+        p.flat(
+            [(b - 0.06, 0.52), (b + 0.06, 0.52), (b + 0.07, 0.36), (b - 0.07, 0.36)], u, v, s, bag
+        )
+    p.box(u - 0.03 * s, v - 0.88 * s, u + 0.03 * s, v - 0.82 * s, skin)
+    p.disc(u, v - 0.935 * s, 0.056 * s, 0.072 * s, hair)
+    if r.chance(0.75):
+        p.disc(u + turn * 0.012 * s, v - 0.918 * s, 0.046 * s, 0.055 * s, skin)
+
+
+def bin_(p: Painter, r: Draws, x: float, z: float) -> None:
+    """Paint a litter bin, which is of no class."""
+    u, v = p.at(x, 0, z)
+    s = p.focal / z
+    paint = r.colour((50, 220), (0, 0.8))
+    height, half = r(0.8, 1.2), r(0.25, 0.42)
+    ink, lid = p.ink(paint, z, VOID), p.ink(times(paint, 0.6), z, VOID)
+    p.flat([(-half, height), (half, height), (half * 0.85, 0), (-half * 0.85, 0)], u, v, s, ink)
+    p.flat(
+        [
+            (-half * 1.1, height),
+            (half * 1.1, height),
+            (half * 1.1, height + 0.12),
+            (-half * 1.1, height + 0.12),
+        ],
+        u,
+        v,
+        s,
+        lid,
+    )
+
+
+def bicycle(p: Painter, r: Draws, x: float, z: float) -> None:
+    """Paint a rider on a bicycle, which is of no class here (CamVid has one for it)."""
+    u, v = p.at(x, 0, z)
+    s = p.focal / z
+    frame, coat = p.ink(r.colour((40, 240)), z, VOID), p.ink(r.colour((40, 250)), z, VOID)
+    grey, skin = p.ink((70, 70, 75), z, VOID), p.ink(times((235, 190, 160), r(0.4, 1)), z, VOID)
+    turn = 1 if r.chance(0.5) else -1
+    for k in (-0.5, 0.5):
+        p.disc(u + k * s, v - 0.34 * s, 0.34 * s, 0.34 * s, p.ink((35, 35, 38), z, VOID))
+        p.disc(u + k * s, v - 0.34 * s, 0.26 * s, 0.26 * s, grey)
+    p.flat([(-0.5, 0.3), (-0.1, 0.28), (0.42 * turn, 0.9), (0.0, 0.8)], u, v, s, frame)
+    p.flat(
+        [(-0.15 * turn, 0.95), (0.1 * turn, 0.95), (0.12 * turn, 0.3), (0.0, 0.3)], u, v, s, grey
+    )
+    p.flat(
+        [(-0.28 * turn, 0.9), (0.05 * turn, 0.9), (0.3 * turn, 1.45), (0.02 * turn, 1.5)],
+        u,
+        v,
+        s,
+        coat,
+    )
+    p.flat(
+        [(0.1 * turn, 1.4), (0.25 * turn, 1.4), (0.5 * turn, 0.95), (0.42 * turn, 0.95)],
+        u,
+        v,
+        s,
+        coat,
+    )
+    p.disc(u + 0.22 * turn * s, v - 1.62 * s, 0.13 * s, 0.15 * s, skin)
+
+
+def bird(p: Painter, r: Draws) -> None:
+    """Paint a bird in the sky, which is of no class."""
+    u, v, q = r() * p.width, r(0.04, 0.3) * p.height, r(0.008, 0.018) * p.height
+    ink = p.ink((50, 50, 55), 20, VOID)
+    lift = r(0.1, 0.6)
+    for k in (-1, 1):
+        p.flat(
+            [(0, 0.0), (k * 1.0, lift), (k * 2.0, lift * 0.5), (k * 1.0, lift * 0.6), (0, -0.3)],
+            u,
+            v,
+            q,
+            ink,
+        )
+
+
+def bonnet(p: Painter, r: Draws) -> None:
+    """Paint the bonnet of the car that carries the camera, which is of no class."""
+    paint = r.colour((30, 220), (0, 0.7))
+    w, h = p.width, p.height
+    top, middle = h * r(0.93, 0.965), w * r(0.35, 0.65)
+    rise = h * 0.045
+    points = [(-0.75, 1.4), (-0.62, 0.4), (-0.4, 0.0), (0.4, 0.0), (0.62, 0.4), (0.75, 1.4)]
+    p.draw.polygon(
+        [(int(middle + a * h * 1.3), int(top + b * rise)) for a, b in points]
+        + [(int(middle + h), h), (int(middle - h), h)],
+        fill=p.ink(paint, 0.5, VOID),
+    )
+    p.draw.polygon(
+        [
+            (int(middle + a * h), int(top + b * rise + rise * 0.15))
+            for a, b in ((-0.3, 0), (0.3, 0), (0.36, 0.3), (-0.36, 0.3))
+        ],
+        fill=p.ink(times(paint, 1.4), 0.5, VOID),
+    )
