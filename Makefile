@@ -10,8 +10,8 @@ help:  ## list these commands
 setup:  ## make .venv, if it is missing, broken or out of date
 	@sh tools/setup.sh
 
-lab: setup  ## open JupyterLab on the first lesson
-	@$(BIN)/course lab
+lab: setup  ## open JupyterLab on the first lesson; make lab ARGS=--no-browser on a server
+	@$(BIN)/course lab $(ARGS)
 
 test: setup  ## run the tests; make test ARGS="-m 'not slow'" for the quick ones
 	@$(BIN)/python -m pytest $(ARGS)

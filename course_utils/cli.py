@@ -31,15 +31,15 @@ def doctor() -> None:
     run()
 
 
-@app.command()
-def lab() -> None:
-    """Open JupyterLab on the first lesson.
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the first lesson; further options go to JupyterLab.
 
-    Example: course lab
+    Example: course lab --no-browser --port 8899
     """
     from course_utils.lab import run
 
-    run()
+    run(context.args)
 
 
 @data_app.command("list")

@@ -1,0 +1,77 @@
+"""Opening JupyterLab on the first lesson, as ``course lab`` does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.paths import course_root, list_lessons
+
+
+def lab_command(root: Path, extra: Sequence[str] = ()) -> list[str]:
+    """Return the command that opens JupyterLab in ``root`` with the first lesson in front.
+
+    Parameters
+    ----------
+    root
+        The course's folder; JupyterLab's file browser starts there.
+    extra
+        Options for JupyterLab, such as ``--no-browser``. They come last and so win.
+
+    Raises
+    ------
+    CourseError
+        If there is no lesson in ``root/lessons``.
+    """
+    lessons = list_lessons(root / "lessons")
+    if not lessons:
+        raise CourseError(
+            f"{root / 'lessons'} holds no lesson. Get the course again, or make the lessons "
+            "from solutions/: course release"
+        )
+    first = lessons[0]
+    return [
+        *(sys.executable, "-m", "jupyterlab"),
+        # Given the notebook's path alone, JupyterLab would show its folder and no other lesson.
+        f"--ServerApp.root_dir={root}",
+        f"--LabApp.default_url=/lab/tree/lessons/{first}/{first}.ipynb",
+        # A course works offline and asks nothing: no news, no look for updates.
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        *extra,
+    ]
+
+
+def lab_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ``environment`` with this Python's programs first on the ``PATH``.
+
+    JupyterLab's terminals then know the ``course`` command, even where nobody
+    activated the virtual environment.
+    """
+    programs = str(Path(sys.executable).parent)
+    return {**environment, "PATH": os.pathsep.join([programs, environment.get("PATH", "")])}
+
+
+def run(extra: Sequence[str] = ()) -> None:
+    """Open JupyterLab on the first lesson; this process becomes JupyterLab.
+
+    Raises
+    ------
+    CourseError
+        If the lessons or JupyterLab are missing.
+    """
+    root = course_root()
+    command = lab_command(root, extra)
+    environment = lab_environment(os.environ)
+    if not find_spec("jupyterlab"):
+        raise CourseError(
+            f"{sys.executable} has no JupyterLab. Start it in the course's folder: make lab"
+        )
+    os.chdir(root)
+    if os.name == "nt":  # where exec would give the prompt back at once
+        raise SystemExit(subprocess.call(command, env=environment))
+    # One process, so that Ctrl-C and kill reach JupyterLab as if it had been started by hand.
+    os.execve(command[0], command, environment)

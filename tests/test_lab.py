@@ -1,0 +1,42 @@
+"""`course lab` opens JupyterLab where the lessons are, on the first of them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.lab import lab_command, lab_environment
+
+
+@pytest.fixture
+def course(tmp_path):
+    for name in ("06_unet_from_scratch", "00_start_here"):
+        folder = tmp_path / "lessons" / name
+        folder.mkdir(parents=True)
+        (folder / f"{name}.ipynb").write_text("{}")
+    return tmp_path
+
+
+def test_lab_opens_the_first_lesson_with_all_lessons_in_reach(course):
+    command = lab_command(course)
+    assert command[:3] == [sys.executable, "-m", "jupyterlab"]
+    assert f"--ServerApp.root_dir={course}" in command
+    url = "--LabApp.default_url=/lab/tree/lessons/00_start_here/00_start_here.ipynb"
+    assert url in command
+
+
+def test_options_of_the_user_come_last_and_so_win(course):
+    assert lab_command(course, ["--no-browser", "--port=1"])[-2:] == ["--no-browser", "--port=1"]
+
+
+def test_missing_lessons_are_one_helpful_line(tmp_path):
+    with pytest.raises(CourseError, match=r"holds no lesson.*course release"):
+        lab_command(tmp_path)
+
+
+def test_terminals_of_jupyterlab_know_the_course_command():
+    environment = lab_environment({"PATH": "/somewhere", "LANG": "C"})
+    first, rest = environment["PATH"].split(":", 1)
+    assert Path(first) == Path(sys.executable).parent
+    assert (rest, environment["LANG"]) == ("/somewhere", "C")
