@@ -24,6 +24,8 @@ def test_a_bank_holds_two_right_and_six_wrong_answers(exercise):
     assert len({wrong.name for wrong in exercise.wrong}) >= 6
 
 
+# a warning is text on stderr, which costs all of a test cell's points: a check must not let it out
+@pytest.mark.filterwarnings("error")
 @each_exercise
 def test_right_answers_pass_the_check_and_the_hidden_test(exercise, capsys):
     for answer in exercise.right:
@@ -33,7 +35,6 @@ def test_right_answers_pass_the_check_and_the_hidden_test(exercise, capsys):
         assert capsys.readouterr().out.startswith("✓ ")
         if exercise.hidden is not None:
             assert exercise.hidden(answer) is None
-    # any text on stderr costs all of a test cell's points
     assert capsys.readouterr().err == ""
 
 
