@@ -119,13 +119,9 @@ def _dice(confusion):
         return 2 * hit / (truth + prediction)
 
 
-def _over(numerator, denominator):
-    def score(confusion):
-        hit, truth, prediction = _parts(confusion)
-        names = {"hit": hit, "truth": truth, "prediction": prediction}
-        return eval(numerator, {}, names) / eval(denominator, {}, names)
-
-    return score
+def _of_parts(formula):
+    """Return a score that is a formula of (right, true, predicted) pixels of each class."""
+    return lambda confusion: formula(*_parts(confusion))
 
 
 def _nan_where_not_in_truth(score):
@@ -137,9 +133,11 @@ IOU = Exercise(
     hidden=hidden.iou_per_class,
     right=[_iou, _iou_in_a_loop],
     wrong=[
-        Wrong(_over("hit", "truth + prediction"), "intersection twice", "union double-counted"),
-        Wrong(_over("hit", "truth"), "recall", "recall"),
-        Wrong(_over("hit", "prediction"), "precision", "precision"),
+        Wrong(
+            _of_parts(lambda hit, t, p: hit / (t + p)), "intersection twice", "union double-counted"
+        ),
+        Wrong(_of_parts(lambda hit, t, p: hit / t), "recall", "recall"),
+        Wrong(_of_parts(lambda hit, t, p: hit / p), "precision", "precision"),
         Wrong(_dice, "is Dice", "Dice"),
         Wrong(lambda m: np.diag(m) / m.sum(), "all pixels", "divided by all"),
         Wrong(lambda m: np.nan_to_num(_iou(m)), "gives 0 to a class", "absent is 0"),
@@ -156,13 +154,13 @@ DICE = Exercise(
     hidden=hidden.dice_per_class,
     right=[_dice, lambda m: 2 * _iou(m) / (1 + _iou(m))],
     wrong=[
-        Wrong(_over("hit", "truth + prediction"), "lacks the factor 2", "no factor 2"),
+        Wrong(_of_parts(lambda hit, t, p: hit / (t + p)), "lacks the factor 2", "no factor 2"),
         Wrong(_iou, "is the IoU", "IoU"),
         Wrong(lambda m: 2 * _iou(m), "divides by the union", "twice IoU"),
         Wrong(lambda m: _iou(m) / (2 - _iou(m)), "upside down", "inverse formula"),
         Wrong(lambda m: 2 * _iou(m) / (2 + _iou(m)), r"2J / \(1 \+ J\)", "formula misremembered"),
         Wrong(lambda m: np.nan_to_num(_dice(m)), "gives 0 to a class", "absent is 0"),
-        Wrong(_over("hit", "truth"), "recall", "recall"),
+        Wrong(_of_parts(lambda hit, t, p: hit / t), "recall", "recall"),
         Wrong(_nan_where_not_in_truth(_dice), "wholly wrong", "NaN for absent from truth"),
         Wrong(lambda m: np.nanmean(_dice(m)), "one value a class", "averaged"),
     ],
