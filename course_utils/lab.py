@@ -10,6 +10,8 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.paths import course_root, list_lessons
 
+SETTINGS = str(Path(__file__).with_name("jupyter"))
+
 
 def lab_command(root: Path, extra: Sequence[str] = ()) -> list[str]:
     """Return the command that opens JupyterLab in ``root`` with the first lesson in front.
@@ -38,21 +40,27 @@ def lab_command(root: Path, extra: Sequence[str] = ()) -> list[str]:
         # Given the notebook's path alone, JupyterLab would show its folder and no other lesson.
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url=/lab/tree/lessons/{first}/{first}.ipynb",
-        # A course works offline and asks nothing: no news, no look for updates.
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *extra,
     ]
 
 
 def lab_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environment`` with this Python's programs first on the ``PATH``.
+    """Return ``environment`` with what the course adds for JupyterLab.
 
-    JupyterLab's terminals then know the ``course`` command, even where nobody
-    activated the virtual environment.
+    This Python's programs come first on the ``PATH``, so that JupyterLab's
+    terminals know the ``course`` command even where nobody activated the
+    virtual environment. The course's settings (``jupyter/labconfig``) keep
+    JupyterLab from asking about news and updates; a person's own come first.
     """
-    programs = str(Path(sys.executable).parent)
-    return {**environment, "PATH": os.pathsep.join([programs, environment.get("PATH", "")])}
+
+    def joined(*paths: str) -> str:
+        return os.pathsep.join(path for path in paths if path)
+
+    return {
+        **environment,
+        "PATH": joined(str(Path(sys.executable).parent), environment.get("PATH", "")),
+        "JUPYTER_CONFIG_PATH": joined(environment.get("JUPYTER_CONFIG_PATH", ""), SETTINGS),
+    }
 
 
 def run(extra: Sequence[str] = ()) -> None:

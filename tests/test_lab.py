@@ -40,3 +40,10 @@ def test_terminals_of_jupyterlab_know_the_course_command():
     first, rest = environment["PATH"].split(":", 1)
     assert Path(first) == Path(sys.executable).parent
     assert (rest, environment["LANG"]) == ("/somewhere", "C")
+
+
+def test_settings_of_the_course_do_not_displace_those_of_a_person():
+    environment = lab_environment({"PATH": "/bin", "JUPYTER_CONFIG_PATH": "/mine"})
+    first, last = environment["JUPYTER_CONFIG_PATH"].split(":")
+    assert first == "/mine"
+    assert list(Path(last).glob("labconfig/*.json"))
