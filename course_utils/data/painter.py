@@ -126,18 +126,17 @@ class Painter:
         self.focal = view.focal * height
         self.horizon = int(view.horizon * height)
         self.centre = width / 2 + view.vanishing * height
+        self.eye, self.turn = view.eye, view.bend * self.focal
         self.draw = ImageDraw.Draw(image)
         self.shade: Image.Image | None = None
         self.glows: list[tuple[float, float, float, RGB]] = []
 
     def at(self, x: float, y: float, z: float) -> tuple[int, int]:
         """Return the pixel of a point: metres to the right, up, and away from the camera."""
-        z = z if z > NEAR else NEAR
+        if z < NEAR:
+            z = NEAR
         k = self.focal / z
-        return (
-            int(self.centre + k * x + self.focal * self.view.bend * z),
-            int(self.horizon + k * (self.view.eye - y)),
-        )
+        return int(self.centre + k * x + self.turn * z), int(self.horizon + k * (self.eye - y))
 
     def ink(self, colour: RGB, z: float, label: int) -> Ink:
         """Return a surface's colour in this light and at this depth, with its label."""

@@ -56,11 +56,11 @@ CODE_LABELS = (SKY, SKY, SKY, SKY, PAVEMENT, PAVEMENT, ROAD, ROAD, PAVEMENT, ROA
 GRAIN = np.zeros((256, 3), np.float32)
 GRAIN[:10] = (
     (0.03, 0.0, 0.0),
-    (0.08, 0.05, 0.05),
-    (0.03, 0.03, 0.03),
-    (0.10, 0.05, 0.09),
-    (0.10, 0.06, 0.05),
-    (0.10, 0.22, 0.25),
+    (0.08, 0.01, 0.05),
+    (0.03, 0.01, 0.03),
+    (0.10, 0.03, 0.10),
+    (0.10, 0.03, 0.06),
+    (0.08, 0.14, 0.26),
     (0.0, 0.02, 0.02),
     (0.05, 0.05, 0.06),
     (0.04, 0.02, 0.01),
@@ -141,20 +141,20 @@ def draw_light(r: Draws) -> tuple[Light, tuple, str]:
     if hour == "day":
         top = mix((60, 110, 200), r.colour((70, 240), (0, 0.7)), r(0.0, 0.8))
         low = mix(top, (235, 238, 240), r(0.4, 0.95))
-        ambient, sun, lit = r(0.88, 1.1), (side * r(0.15, 1.1), r(-0.35, 0.5)), 0.0
+        ambient, sun, lit = r(1.0, 1.2), (side * r(0.15, 1.1), r(-0.35, 0.5)), 0.0
     elif hour == "grey":
         top = r.colour((120, 225), (0, 0.2))
         low = mix(top, (240, 240, 240), r(0.0, 0.6))
-        ambient, sun, lit = r(0.7, 0.95), None, r(0.0, 0.15)
+        ambient, sun, lit = r(0.88, 1.08), None, r(0.0, 0.15)
     elif hour == "dusk":
         top = mix(r.colour((60, 150), (0.2, 0.7)), (70, 80, 140), 0.4)
         low = mix((250, 160, 90), r.colour((170, 255), (0.2, 0.7)), r(0.0, 0.6))
-        ambient, sun, lit = r(0.5, 0.75), (side * r(0.8, 2.0), r(0.0, 0.6)), r(0.2, 0.5)
+        ambient, sun, lit = r(0.68, 0.9), (side * r(0.8, 2.0), r(0.0, 0.6)), r(0.2, 0.5)
         tint = mix(tint, low, 0.35)
     else:
         top = r.colour((8, 45), (0, 0.7))
         low = mix(top, r.colour((50, 120), (0, 0.6)), r(0.2, 0.8))
-        ambient, sun, lit = r(0.3, 0.45), None, r(0.35, 0.7)
+        ambient, sun, lit = r(0.45, 0.62), None, r(0.35, 0.7)
         tint = mix(tint, (170, 185, 255), 0.6)
     density = r(0.002, 0.012) if r.chance(0.8) else r(0.02, 0.06)
     light = Light(
@@ -389,7 +389,7 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
 
     r = next_draws()
     backs, fronts = [], []
-    shadows: list[tuple[float, float, float, float, float]] = []
+    shadows = []
 
     if plan["closed"]:
         backs.append((end, street.far_row, (end, -1.3 * end, 1.3 * end)))
@@ -408,7 +408,7 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
         for _ in range(r.whole(1, 3)):
             tx, tz = x + side * r(1.5, 7), r(max(z0, 4), max(z1, 5))
             backs.append((tz + 1.5, street.tree, (tx, tz)))
-            shadows.append((tx, tz, 5.0, 1.4, 3.0))
+            shadows.append(("crown", tx, tz, 4.2, 0.15, 1.7))
 
     def beside(offset_low: float, offset_high: float, side: int | None = None) -> tuple[float, int]:
         side = (1 if r.chance(0.5) else -1) if side is None else side
@@ -425,17 +425,17 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
         x, side = beside(0.1, 0.35)
         z = seen(5, 26)
         fronts.append((z, street.pole, (x, z, -side)))
-        shadows.append((x, z, 6.0, 0.12, 0.0))
+        shadows.append(("post", x, z, 6.0, 0.12, 0))
     for _ in range(r.whole(1, 3)):
         x, side = beside(0.0, 0.5)
         z = seen(4, 14)
         fronts.append((z, street.sign, (x, z)))
-        shadows.append((x, z, 2.8, 0.3, 2.0))
+        shadows.append(("crown", x, z, 2.8, 0.08, 0.45))
     for _ in range(r.whole(0, 2)):
         x, side = beside(0.3, 1.1)
         z = seen(6, 40)
         fronts.append((z, street.tree, (x, z)))
-        shadows.append((x, z, 5.0, 1.5, 3.0))
+        shadows.append(("crown", x, z, 4.2, 0.15, 1.7))
     if r.chance(0.6):
         side = 1 if r.chance(0.5) else -1
         x, _ = beside(0.0, 0.1, side) if r.chance(0.5) else beside(0.85, 1.0, side)
@@ -457,7 +457,7 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
                 else max(z, 8)
             )
         fronts.append((z, street.pedestrian, (x, z)))
-        shadows.append((x, z, 1.6, 0.2, 0.3))
+        shadows.append(("post", x, z, 1.6, 0.2, 0))
     # Cars: parked along the kerbs, in the lanes, on the side street.
     taken: list[tuple[float, float, float]] = []
     middle = (left + right) / 2
@@ -477,22 +477,22 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
             continue
         taken.append((x, 0, z))
         fronts.append((z, street.car, (x, z, heading)))
-        shadows.append((x + 0.9, z + 2.2, 1.3, 1.0, 0.0))
+        shadows.append(("body", x + 0.9, z, 1.3, 0.9, 4.2))
     if crossing is not None and r.chance(0.6):
         x, z = r(-6, 6), crossing + r(1.0, 4.0)
         fronts.append((z, street.car, (x, z, "left" if r.chance(0.5) else "right")))
-        shadows.append((x + 2.2, z + 0.9, 1.3, 2.2, 0.0))
+        shadows.append(("body", x + 2.1, z, 1.3, 2.1, 1.7))
     for _ in range(r.whole(0, 2)):
         x, side = beside(0.05, 0.9)
         z = seen(4, 15)
         fronts.append((z, street.bin_, (x, z)))
-        shadows.append((x, z, 1.0, 0.3, 0.0))
+        shadows.append(("body", x, z - 0.3, 1.0, 0.3, 0.6))
     if r.chance(0.2):
         x, z = r(left + 0.5, right - 0.5), seen(6, 18)
         fronts.append((z, street.bicycle, (x, z)))
-        shadows.append((x, z, 1.5, 0.3, 0.0))
+        shadows.append(("post", x, z, 1.5, 0.3, 0))
 
-    paint_shadows(p, plan, shadows)
+    paint_shadows(p, shadows)
     flat = np.asarray(plan["codes"]).astype(np.intp)
     if p.shade is not None:
         flat += np.asarray(p.shade)
@@ -511,38 +511,32 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
         street.bonnet(p, next_draws())
 
 
-def paint_shadows(p: Painter, plan: dict, shadows: list) -> None:
-    """Cast the shadows of objects: (x, z, height, half width, height of the crown's middle)."""
+def paint_shadows(p: Painter, shadows: list) -> None:
+    """Cast the shadows of objects, each a tuple (kind, x, z, height, half width, length).
+
+    A ``"post"`` throws a strip, a ``"crown"`` a strip that ends in an ellipse. A
+    ``"body"`` stands on a rectangle, which is dark under a grey sky too.
+    """
     if p.shade is None:
         p.shade = Image.new("L", (p.width, p.height), 0)
-        sun = (0.05, 0.0)
-    else:
-        sun = p.light.sun
     d = ImageDraw.Draw(p.shade)
-    for x, z, tall, half, crown in shadows:
-        if p.light.sun is None and crown == 0.0 and half < 0.2:
-            continue
-        sx, sz = sun[0] * tall, sun[1] * tall
-        tip = max(z + sz, NEAR)
-        stem = min(half, 0.12) if crown else half
-        d.polygon(
-            [
-                p.at(x - stem, 0, z),
-                p.at(x + stem, 0, z),
-                p.at(x + sx + stem, 0, tip),
-                p.at(x + sx - stem, 0, tip),
-            ],
-            fill=SHADED,
-        )
-        if half >= 0.25:
-            u, v = p.at(
-                x + sx * (0.85 if crown else 0.2), 0, max(z + sz * (0.85 if crown else 0.2), NEAR)
-            )
-            s = p.focal / max(z, NEAR)
-            a, b = half * 1.15 * s, max(half * 0.3 * s, 1)
-            d.ellipse((int(u - a), int(v - b), int(u + a), int(v + b)), fill=SHADED)
-    if p.light.sun is None:
-        p.light_shade = True
+    for kind, x, z, tall, half, length in shadows:
+        if kind == "body":
+            for step in (0.0, 0.4, 0.8) if p.light.sun else (0.0,):
+                sx, sz = (step * tall * k for k in p.light.sun or (0, 0))
+                near, far = max(z + sz - 0.1, NEAR), max(z + sz + length, NEAR)
+                a, b = x + sx - half * 1.06, x + sx + half * 1.06
+                corners = [(a, near), (a, far), (b, far), (b, near)]
+                d.polygon([p.at(u, 0, v) for u, v in corners], fill=SHADED)
+        elif p.light.sun:
+            sx, sz = p.light.sun[0] * tall, p.light.sun[1] * tall
+            tip = max(z + sz, NEAR)
+            corners = [(x - half, z), (x + half, z), (x + sx + half, tip), (x + sx - half, tip)]
+            d.polygon([p.at(u, 0, v) for u, v in corners], fill=SHADED)
+            if kind == "crown":
+                u, v = p.at(x + sx, 0, tip)
+                a, b = length * p.focal / tip, max(length * 0.3 * p.focal / tip, 1)
+                d.ellipse((int(u - a), int(v - b), int(u + a), int(v + b)), fill=SHADED)
 
 
 def reduced(canvas: Image.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -561,7 +555,8 @@ def finished(
     height, width = mask.shape
     coarse = upscaled(rng.integers(0, 256, (9, 12), np.uint8), height, width)
     middle = upscaled(rng.integers(0, 256, (48, 64), np.uint8), height, width)
-    fine = upscaled(rng.integers(0, 256, (120, 160), np.uint8), height, width)
+    cells = (120, 160) if height < 200 else (360, 480)
+    fine = upscaled(rng.integers(0, 256, cells, np.uint8), height, width)
     grain = GRAIN[mask]
     factor = 1 + coarse * grain[..., 0] + middle * grain[..., 1] + fine * grain[..., 2]
     factor *= np.float32(r(0.85, 1.12))
@@ -578,5 +573,5 @@ def finished(
         shine = ((1 - square / 16).clip(0, 1) / (1 + 2 * square)) * np.float32(0.75)
         x[y0:y1, x0:x1] += shine[..., None] * np.array(colour, np.float32)
     noise = rng.integers(0, 256, (2, height, width, 3), np.uint8).astype(np.float32)
-    x += (noise[0] + noise[1] - 255) * np.float32(r(0.01, 0.05))
+    x += (noise[0] + noise[1] - 255) * np.float32(r(0.008, 0.035))
     return x.clip(0, 255).astype(np.uint8)

@@ -29,15 +29,26 @@ def facade(
     z = (z0 + z1) / 2
     dx, dz = x1 - x0, z1 - z0
 
-    def quad(s: float, t: float, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
-        xs, zs, xt, zt = x0 + s * dx, z0 + s * dz, x0 + t * dx, z0 + t * dz
-        a, b = p.at(xs, low, zs), p.at(xs, high, zs)
-        c, d = p.at(xt, high, zt), p.at(xt, low, zt)
-        p.draw.polygon((a, b, c, d), fill=ink)
+    # Of a point on an upright wall, only its place along the wall decides on the column of
+    # pixels and on the scale.
+    def upright(s: float) -> tuple[int, float]:
+        u, _ = p.at(x0 + s * dx, 0, z0 + s * dz)
+        return u, p.focal / (z0 + s * dz)
 
+    whole = upright(0), upright(1)
+    eye, base, polygon = p.view.eye, p.horizon, p.draw.polygon
+
+    def quad(ends: tuple, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
+        (ua, ka), (ub, kb) = ends
+        a, b = int(base + ka * (eye - low)), int(base + ka * (eye - high))
+        c, d = int(base + kb * (eye - high)), int(base + kb * (eye - low))
+        polygon((ua, a, ua, b, ub, c, ub, d), fill=ink)
+
+    u0, u1 = whole[0][0], whole[1][0]
+    if max(u0, u1) < 0 or min(u0, u1) > p.width:
+        return
     plaster = p.ink(wall, z, BUILDING)
-    quad(0, 1, 0, height, plaster)
-    u0, u1 = p.at(x0, 0, z0)[0], p.at(x1, 0, z1)[0]
+    quad(whole, 0, height, plaster)
     span = abs(min(max(u1, 0), p.width) - min(max(u0, 0), p.width))
     storeys = int((height - 0.6) / storey)
     pixel = p.height / 192
@@ -52,14 +63,19 @@ def facade(
     if shop:
         first = 1
         front = p.glowing(mix(WARM, glass, 0.3), z, BUILDING) if r.chance(p.light.lit) else pane
-        quad(0.04, 0.96, 0.5, storey * 0.78, front)
-        quad(0.02, 0.98, storey * 0.78, storey * 0.98, p.ink(r.colour((60, 230)), z, BUILDING))
+        quad((upright(0.04), upright(0.96)), 0.5, storey * 0.78, front)
+        quad(
+            (upright(0.02), upright(0.98)),
+            storey * 0.78,
+            storey * 0.98,
+            p.ink(r.colour((60, 230)), z, BUILDING),
+        )
     bands = [
         (k * storey + storey * 0.3, k * storey + storey * 0.8)
         for k in range(first, min(storeys, 9))
     ]
     for low, high in bands:
-        quad(0, 1, low, high, pane)
+        quad(whole, low, high, pane)
     if p.light.lit > 0.05 or r.chance(0.5):
         curtain = p.ink(mix(glass, (235, 230, 215), 0.5), z, BUILDING)
         for _ in range(min(len(bands) * columns // 3, 12)):
@@ -69,21 +85,22 @@ def facade(
                 colour = (
                     p.glowing(mix(WARM, (255, 245, 225), r()), z, BUILDING) if shine else curtain
                 )
-                quad(k / columns, (k + 1) / columns, *bands[c], colour)
+                quad((upright(k / columns), upright((k + 1) / columns)), *bands[c], colour)
     top = bands[-1][1] if bands else 0
     for k in range(columns + 1):
         middle, half = k / columns, solid / columns / 2
         s, t = max(middle - half, 0.0), min(middle + half, 1.0)
         if bands:
-            quad(s, t, bands[0][0] - 0.05, top + 0.05, plaster)
+            quad((upright(s), upright(t)), bands[0][0] - 0.05, top + 0.05, plaster)
     if shop and span > 24:
         for k in range(1, columns, 3):
-            quad((k - 0.08) / columns, (k + 0.08) / columns, 0.4, storey * 0.8, plaster)
+            pillar = upright((k - 0.08) / columns), upright((k + 0.08) / columns)
+            quad(pillar, 0.4, storey * 0.8, plaster)
     if span > 60 * pixel:
         if span > 200 * pixel or length < 9:
             for low, _ in bands:
-                quad(0, 1, low - 0.14, low, sill)
-        quad(0, 1, height - 0.5, height, sill)
+                quad(whole, low - 0.14, low, sill)
+        quad(whole, height - 0.5, height, sill)
 
 
 def building(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float, tall: bool) -> None:
@@ -123,22 +140,25 @@ def building(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float, ta
 
 def far_row(p: Painter, r: Draws, z: float, left: float, right: float) -> None:
     """Close the view at depth z with buildings and trees, seen from the front."""
-    x = left
+    x, k = left, 0
     while x < right:
-        width = r(6, 16)
-        if r.chance(0.25):
-            crown = p.ink(foliage(r), z, TREE)
-            s = p.focal / z
-            for k in range(4):
-                u, v = p.at(x + width * (k + 0.5) / 4, 0, z)
-                q = r(2.0, 4.0) * s
-                p.box(u - q, v - q, u + q, v, crown)
-                p.disc(u, v - q, q, q, crown)
-        else:
-            wall, glass = r.colour((90, 240), (0, 0.5)), r.colour((30, 130), (0, 0.4))
-            storeys = r.whole(2, 6)
-            facade(p, r, (x, z), (x + width, z), storeys * 3 + 0.8, wall, glass, 3.0, r.chance(0.3))
-        x += width + (r(0.0, 3.0) if r.chance(0.3) else 0)
+        k += 1
+        own = Draws(r.pool, r.at + 29 * k)
+        width, gap = own(6, 16), own(0.0, 3.0) if own.chance(0.3) else 0.0
+        u0, u1 = p.at(x, 0, z)[0], p.at(x + width, 0, z)[0]
+        if u1 > 0 and u0 < p.width:
+            if own.chance(0.25):
+                crown = p.ink(foliage(own), z, TREE)
+                for i in range(4):
+                    u, v = p.at(x + width * (i + 0.5) / 4, 0, z)
+                    q = own(2.0, 4.0) * p.focal / z
+                    p.box(u - q, v - q, u + q, v, crown)
+                    p.disc(u, v - q, q, q, crown)
+            else:
+                wall, glass = own.colour((90, 240), (0, 0.5)), own.colour((30, 130), (0, 0.4))
+                height, shop = own.whole(2, 6) * 3 + 0.8, own.chance(0.3)
+                facade(p, own, (x, z), (x + width, z), height, wall, glass, 3.0, shop)
+        x += width + gap
 
 
 def foliage(r: Draws) -> RGB:
@@ -155,6 +175,8 @@ def tree(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a tree: round, tall or a conifer."""
     u, v = p.at(x, 0, z)
     s = p.focal / z
+    if not -4 * s < u < p.width + 4 * s:
+        return
     leaves = times(foliage(r), p.shaded(x, z))
     bark = times(r.colour((50, 140), (0, 0.5)), p.shaded(x, z))
     height, kind = r(4.0, 8.5), r()
@@ -188,21 +210,24 @@ def tree(p: Painter, r: Draws, x: float, z: float) -> None:
                 plain,
             )
         return
-    wide, tall = (height * 0.16, height * 0.42) if kind < 0.4 else (height * 0.33, height * 0.31)
+    wide, tall = (height * 0.15, height * 0.42) if kind < 0.4 else (height * 0.33, height * 0.31)
     middle = height - tall
-    blobs = [(r(-0.72, 0.72) * wide, r(-0.72, 0.72) * tall, r(0.34, 0.58)) for _ in range(9)]
+    blobs = [(r(-0.7, 0.7) * wide, r(-0.7, 0.7) * tall, r(0.36, 0.56)) for _ in range(9)]
+    if wide * s < 14:
+        blobs = blobs[::3]
+    p.disc(u, v - middle * s, wide * 0.88 * s, tall * 0.88 * s, dark)
     for shift, ink, size in ((-0.25, dark, 1.0), (0.05, plain, 0.86), (0.3, bright, 0.5)):
         for bx, by, q in blobs if size > 0.6 else blobs[::2]:
             cx, cy = bx + lean * shift * wide, by + shift * 0.5 * tall
-            radius = q * size * s
-            p.disc(u + cx * s, v - (middle + cy) * s, radius * wide * 0.9, radius * tall * 0.9, ink)
+            a, b = q * size * s * wide, q * size * s * min(tall, wide * 1.6)
+            p.disc(u + cx * s, v - (middle + cy) * s, a, b, ink)
     if wide * s > 70:
-        for k in range(260):
+        for _ in range(420):
             a, b = r(-1, 1), r(-1, 1)
-            if a * a + b * b > 0.9:
+            if a * a + b * b > 0.95:
                 continue
             ink = (dark, plain, bright)[min(int((b + 1) * 1.1 + r() * 0.9), 2)]
-            q = r(0.02, 0.05) * wide * s
+            q = r(0.02, 0.045) * height * 0.33 * s
             p.disc(u + a * wide * s, v - (middle + b * tall) * s, q * 1.3, q, ink)
 
 
@@ -416,7 +441,7 @@ def car(p: Painter, r: Draws, x: float, z: float, heading: str) -> None:
         0 if pick < 0.34 else 1 if pick < 0.62 else 2 if pick < 0.82 else 3 if pick < 0.94 else 4
     ]
     light = p.shaded(x + width / 2, z)
-    paint = times(r.colour((35, 250), (0, 0.9)), light)
+    paint = times(r.colour((50, 255), (0, 0.9)), light)
     glass = times(mix((40, 48, 58), r.colour((60, 200), (0, 0.4)), 0.35), light)
     across = heading in ("left", "right")
     flip = heading in ("towards", "left")
