@@ -22,6 +22,7 @@ the standard library.
 """
 
 import argparse
+import contextlib
 import ctypes
 import functools
 import os
@@ -49,11 +50,14 @@ _FAILED = 125
 """Exit code of the launcher when it could not put up the walls."""
 
 _SYSTEM = (
-    "/usr /lib /lib64 /lib32 /bin /sbin /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d "
-    "/etc/alternatives /etc/localtime /etc/fonts /etc/mime.types /proc/self /proc/cpuinfo "
-    "/proc/meminfo /proc/stat /proc/sys/vm/overcommit_memory /sys/devices/system/cpu "
-    "/sys/devices/system/node /dev/urandom /dev/random /dev/zero"
-).split()
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
+    *("/etc/fonts", "/etc/localtime", "/etc/mime.types"),
+    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat"),
+    "/proc/sys/vm/overcommit_memory",
+    *("/sys/devices/system/cpu", "/sys/devices/system/node"),
+    *("/dev/random", "/dev/urandom", "/dev/zero"),
+)
 """What any program may read: libraries, fonts, what the machine is."""
 
 
@@ -244,10 +248,8 @@ def run(
 def kill_group(process: subprocess.Popen) -> None:
     """Kill a process that was started with ``start_new_session=True``, and its whole group."""
     if os.name == "posix":
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
     elif process.poll() is None:
         process.kill()
 
@@ -630,9 +632,10 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # Done, says the filter, and does nothing: shutil.copy and the like then still work.
 _PRETENDED = (
-    "chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes futimesat utimensat"
-).split()
-_BY_ARGUMENT = ("clone", "clone3", "kill", "tgkill", "prlimit64", "socket", "mmap", "ioctl")
+    *("chmod", "fchmod", "fchmodat", "fchmodat2"),
+    *("chown", "lchown", "fchown", "fchownat"),
+    *("utime", "utimes", "futimesat", "utimensat"),
+)
 _NEEDED = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "capset")
 
 # Classic BPF, linux/filter.h and linux/seccomp.h: opcode, jump if true, if false, operand.
@@ -713,10 +716,8 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
     for name, number in calls.items():
         if name in _NEEDED:
             continue
-        if name in special:
-            block = special[name]
-        else:
-            block = [(_RETURN, 0, 0, _ERRNO) if name in _PRETENDED else refuse]
+        plain = (_RETURN, 0, 0, _ERRNO) if name in _PRETENDED else refuse
+        block = special.get(name, [plain])
         # A block leaves by a return, so the number is still loaded where it is skipped.
         program += [(_JUMP_EQUAL, 0, len(block), number), *block]
     program.append(allow)

@@ -1,0 +1,239 @@
+"""The trusted scorer: from a model file, or from masks, to marks.
+
+The labels stay in this process. A model file is run by a fresh child behind the
+walls of `sandbox`, which gets the images and returns one byte a pixel. Whatever
+the child does wrong costs its own submission and nothing else; only what the
+instructor must mend (data that are missing, no isolation) raises.
+"""
+
+import hashlib
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from course_utils.errors import CourseError
+from course_utils.grading import sandbox
+from course_utils.grading.gate import Refused, read_plain_file
+from course_utils.grading.tasks import HiddenSet, Task, get_task, model_path
+from course_utils.metrics import bootstrap_interval, iou, mean_iou, per_image_matrices
+
+SCORER_VERSION = "1"
+"""Changes when the same model file could get another score."""
+
+_CHILD = Path(__file__).with_name("scorer_child.py")
+_MEMORY = 1 << 30
+_INSPECT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of one task of one submission.
+
+    Attributes
+    ----------
+    marks, points
+        Given, and possible.
+    iou
+        Mean IoU over the hidden images; None if nothing could be scored.
+    interval
+        95 % bootstrap interval of ``iou``, over images.
+    per_class
+        IoU of each class; None for a class that is nowhere.
+    reason
+        Why nothing could be scored, in plain words; empty if all went well.
+    isolation
+        The walls that the model, or the notebook, ran behind.
+    sha256
+        Of the model file or of the masks; empty if there were none.
+    """
+
+    task: str
+    profile: str
+    marks: float
+    points: float
+    iou: float | None
+    interval: tuple[float, float] | None
+    per_class: dict[str, float | None]
+    floor: float
+    low: float
+    high: float
+    reason: str
+    test_set: str
+    source: str
+    images: int
+    isolation: str
+    sha256: str = ""
+    seconds: float = 0.0
+    scorer: str = field(default=SCORER_VERSION)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the score as plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def score_model_file(
+    path: Path | str,
+    name: str,
+    *,
+    secret: int,
+    data: Path | None = None,
+    require_isolation: bool = False,
+) -> Score:
+    """Score a model file on the hidden images of its task.
+
+    The profile is the one that the file states: a model of CamVid is marked on
+    CamVid, between the bounds of that profile.
+
+    Parameters
+    ----------
+    path
+        The model file, such as ``models/unet.onnx``; or the lesson's folder that holds it.
+    name
+        The task's name.
+    secret
+        The instructor's secret seed.
+    data
+        Folder of ``images/`` and ``masks/`` for tasks whose data are not generated.
+    require_isolation
+        Whether to raise rather than to run the model with limits only.
+
+    Raises
+    ------
+    CourseError
+        If the instructor's side is at fault: the data are missing, or the walls.
+    """
+    started = time.monotonic()
+    path = Path(path)
+    path = model_path(name, path) if path.is_dir() else path
+    level = sandbox.require_isolation() if require_isolation else sandbox.isolation_level()
+    label = f"models/{path.name}"
+    task = get_task(name, "quick")
+    digest = ""
+    try:
+        limit = max(get_task(name, profile).max_megabytes for profile in ("quick", "full"))
+        content = read_plain_file(path, limit, label)
+        digest = hashlib.sha256(content).hexdigest()
+        task = get_task(name, _inspect(content, name, label, level))
+        hidden = task.hidden_set(secret, data)
+        masks = _predict(content, task, hidden, level)
+    except Refused as refusal:
+        score = no_score(task, str(refusal), isolation=level, sha256=digest)
+    else:
+        score = score_masks(task, hidden, masks, isolation=level, sha256=digest)
+    return replace(score, seconds=round(time.monotonic() - started, 2))
+
+
+def score_masks(
+    task: Task, hidden: HiddenSet, masks: np.ndarray, *, isolation: str, sha256: str = ""
+) -> Score:
+    """Score predicted masks ``(N, H, W)`` uint8, each value a class, on a hidden set."""
+    classes = task.classes
+    matrices = per_image_matrices(masks, hidden.data.masks, len(classes))
+    total = matrices.sum(0)
+    score = float(mean_iou(total))
+    return Score(
+        task=task.name,
+        profile=task.profile,
+        marks=task.marks(score),
+        points=float(task.points),
+        iou=score,
+        interval=bootstrap_interval(matrices),
+        per_class={
+            label: None if math.isnan(value) else float(value)
+            for label, value in zip(classes, iou(total), strict=True)
+        },
+        floor=task.floor,
+        low=task.low,
+        high=task.high,
+        reason="",
+        test_set=hidden.version,
+        source=hidden.source,
+        images=len(masks),
+        isolation=isolation,
+        sha256=sha256,
+    )
+
+
+def no_score(task: Task, reason: str, *, isolation: str, sha256: str = "") -> Score:
+    """Return the score of a hand-in that cannot be scored: no marks, and why."""
+    return Score(
+        task=task.name,
+        profile=task.profile,
+        marks=0.0,
+        points=float(task.points),
+        iou=None,
+        interval=None,
+        per_class={},
+        floor=task.floor,
+        low=task.low,
+        high=task.high,
+        reason=reason,
+        test_set="",
+        source="",
+        images=0,
+        isolation=isolation,
+        sha256=sha256,
+    )
+
+
+def _inspect(content: bytes, name: str, label: str, level: str) -> str:
+    """Return the profile of a model file, after a child has put it through the gate.
+
+    Also parsing a hostile file can fill memory or crash; so that is the child's part, too.
+    """
+    request = {"task": name, "name": label, "bytes": len(content)}
+    answer = json.loads(_ask(request, [content], 1 << 16, _INSPECT_SECONDS, label, level))
+    if "refused" in answer:
+        raise Refused(_printable(answer["refused"], 500))
+    return answer["profile"]
+
+
+def _predict(content: bytes, task: Task, hidden: HiddenSet, level: str) -> np.ndarray:
+    """Return the masks ``(N, H, W)`` uint8 that a child predicts, checked to be classes."""
+    images = np.ascontiguousarray(hidden.data.images)
+    classes = len(task.classes)
+    request = {"bytes": len(content), "shape": images.shape, "classes": classes}
+    size = images.shape[0] * images.shape[1] * images.shape[2]
+    label = f"models/{task.name}.onnx"
+    answer = _ask(request, [content, images.data], size, task.seconds, label, level)
+    if len(answer) != size:
+        raise Refused(f"{label} gave {len(answer):,} bytes of masks instead of {size:,}.")
+    masks = np.frombuffer(answer, np.uint8).reshape(images.shape[:3])
+    if masks.max(initial=0) >= classes:
+        raise Refused(f"{label} gave the value {masks.max()}, which is no class.")
+    return masks
+
+
+def _ask(request, buffers, max_output: int, seconds: float, label: str, level: str) -> bytes:
+    """Return what a fresh child answers, or raise with what went wrong in plain words."""
+    done = sandbox.run(
+        [sys.executable, "-I", _CHILD],
+        send=[json.dumps(request).encode() + b"\n", *buffers],
+        max_output=max_output,
+        seconds=seconds,
+        memory=_MEMORY,
+        level=level,
+    )
+    if done.failure is None:
+        return done.stdout
+    if done.failure == "walls":
+        raise CourseError(f"the sandbox failed: {done.stderr.strip()[-300:]}")
+    lines = done.stderr.strip().splitlines() or ["it said nothing"]
+    reasons = {
+        "time": f"needs more than the {seconds:g} seconds allowed; use fewer channels",
+        "memory": f"needs more than the {_MEMORY >> 20} MB of memory allowed; use fewer channels",
+        "output": "gave more masks than there are images",
+        "crash": f"cannot be run: {_printable(lines[-1], 300)}",
+    }
+    raise Refused(f"{label} {reasons[done.failure]}.")
+
+
+def _printable(text: Any, limit: int) -> str:
+    """Return text of an untrusted child that can stand in a report's line."""
+    return "".join(c if c.isprintable() else " " for c in str(text))[:limit]
