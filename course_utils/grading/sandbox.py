@@ -382,6 +382,8 @@ def _launch(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     home = options.write[0] if options.write else "/nonexistent"
     environment = _minimal_environment(home) | dict(pair.split("=", 1) for pair in options.env)
+    # A notebook's kernel ends by itself when this one is gone.
+    environment["JPY_PARENT_PID"] = str(os.getppid())
     try:
         if options.cwd:
             os.chdir(options.cwd)
@@ -641,7 +643,7 @@ _NEEDED = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_se
 # Classic BPF, linux/filter.h and linux/seccomp.h: opcode, jump if true, if false, operand.
 _LOAD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_BITS, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _ENOSYS, _EOPNOTSUPP = 1, 38, 95
 _NUMBER, _ARCHITECTURE = 0, 4
 _MODE_FILTER = 2
 
@@ -671,6 +673,8 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
 
     refuse = (_RETURN, 0, 0, _ERRNO | _EPERM)
     allow = (_RETURN, 0, 0, _ALLOW)
+    # libzmq aborts on most errors, but takes this one as a machine without a network.
+    no_network = (_RETURN, 0, 0, _ERRNO | _EOPNOTSUPP)
     special = {
         # Threads only. clone3 hides its flags from a filter; libc falls back to clone.
         "clone": [(_LOAD, 0, 0, _argument(0)), (_JUMP_BITS, 0, 1, 0x00010000), allow, refuse],
@@ -692,10 +696,10 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
             (_AND, 0, 0, 0xF),
             (_JUMP_EQUAL, 0, 1, 1),
             allow,
-            refuse,
+            no_network,
         ]
         if sockets
-        else [refuse],
+        else [no_network],
         # MAP_SHARED | MAP_ANONYMOUS: memory that RLIMIT_DATA does not count.
         "mmap": [
             (_LOAD, 0, 0, _argument(3)),
