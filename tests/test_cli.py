@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import nbclient
+import nbformat
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -55,6 +57,14 @@ def test_a_course_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
         cli.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == "error: the mask is upside down. Turn it round.\n"
+
+
+def test_a_course_error_in_a_notebook_is_one_line_without_traceback_or_stderr():
+    source = "from course_utils.errors import CourseError\nraise CourseError('Turn it round.')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, allow_errors=True).execute()
+    (output,) = notebook.cells[0].outputs  # a second one, on stderr, would cost a test cell's marks
+    assert output["traceback"] == ["CourseError: Turn it round."]
 
 
 @pytest.mark.parametrize(
