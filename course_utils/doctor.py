@@ -82,8 +82,8 @@ def report(findings: list[Finding], lines: list[str]) -> str:
         return "\n".join([*text, "", "Nothing is wrong."])
     text += ["", "To mend:" if any(f.needed for f in problems) else "Could be better:"]
     for finding in sorted(problems, key=lambda finding: not finding.needed):
-        mark = "!" if finding.needed else "-"
-        text.append(f"{mark} {finding.topic}: {finding.problem}")
+        topic = f"{finding.topic}: " if finding.topic else ""
+        text.append(f"{'!' if finding.needed else '-'} {topic}{finding.problem}")
         text.append(f"      {finding.cure}")
     return "\n".join(text)
 
@@ -228,17 +228,17 @@ def data_sets() -> list[Finding]:
 
     findings = [Finding("Data", "scenes: always there, drawn when needed")]
     try:
-        folder = catalogue.find("camvid")
-    except CourseError:
-        findings.append(
-            Finding(
-                "",
-                f"camvid: not in {data_folder()} (profile full only: course data fetch camvid)",
-            )
-        )
-    else:
-        findings.append(Finding("", f"camvid: {folder}"))
-    return findings
+        folder = data_folder()
+    except CourseError:  # outside of the course, which `lessons` reports
+        return findings
+    if os.environ.get("COURSE_DATA") and not folder.is_dir():
+        problem = f"COURSE_DATA is {folder}, and there is no such folder"
+        return [*findings, Finding("", "others: none", problem, f'mkdir -p "{folder}"', False)]
+    for name in ("camvid", "camvid-fastai"):
+        if found := catalogue.present(name):
+            return [*findings, Finding("", f"{name}: {found}")]
+    fetch = "course data fetch camvid"
+    return [*findings, Finding("", f"camvid: not in {folder} (for profile full: {fetch})")]
 
 
 def isolation() -> Finding:

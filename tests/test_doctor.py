@@ -9,6 +9,7 @@ import pytest
 
 from course_utils import doctor
 from course_utils.doctor import Finding
+from course_utils.errors import CourseError
 
 GOOD_CPU = {"device": "cpu", "cuda_built": False, "step": 0.1}
 
@@ -139,6 +140,33 @@ def test_report_puts_what_is_needed_first_and_names_each_cure():
     )
     assert text.index("! C: is broken") < text.index("mend it") < text.index("- B: is slow")
     assert "Nothing is wrong" not in text
+
+
+def test_data_folder_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "nowhere"))
+    problem = doctor.data_sets()[-1].problem
+    assert "COURSE_DATA is" in problem
+    assert "nowhere" in problem
+
+
+def test_camvid_is_found_where_it_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert "course data fetch camvid" in doctor.data_sets()[-1].found
+    (tmp_path / "CamVid" / "trainannot").mkdir(parents=True)
+    assert doctor.data_sets()[-1].found == f"camvid: {tmp_path / 'CamVid'}"
+
+
+def test_doctor_has_something_to_say_outside_of_the_course(monkeypatch, tmp_path):
+    def nowhere():
+        raise CourseError("this is not inside a copy of the course. Change the folder.")
+
+    monkeypatch.delenv("COURSE_DATA", raising=False)
+    for module in (doctor, doctor.sys.modules["course_utils.paths"]):
+        monkeypatch.setattr(module, "course_root", nowhere)
+    assert "not inside a copy" in doctor.lessons().problem
+    assert doctor.locked_versions() == {}
+    assert [finding.problem for finding in doctor.data_sets()] == [""]
+    assert doctor.disk().found
 
 
 def test_missing_walls_matter_to_instructors_only(monkeypatch):
