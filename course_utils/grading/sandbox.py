@@ -401,7 +401,7 @@ def _launch(arguments: Sequence[str]) -> None:
     if os.name != "posix":  # exec would return to the caller at once there
         sys.exit(subprocess.run(options.argv, env=environment, check=False).returncode)
     try:
-        os.execve(program, options.argv, environment)
+        os.execvpe(program, options.argv, environment)
     except OSError as error:
         print(f"sandbox: {program}: {error}", file=sys.stderr)
         sys.exit(_FAILED)
@@ -586,6 +586,7 @@ _NUMBERS = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
     "truncate": (76, 45),
     "ioctl": (16, 29),
     # doors into the kernel that no lesson needs
@@ -595,6 +596,7 @@ _NUMBERS = {
     "chroot": (161, 51),
     "move_mount": (429, 429),
     "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
     "fsopen": (430, 430),
     "fsconfig": (431, 431),
     "fsmount": (432, 432),
@@ -624,6 +626,7 @@ _NUMBERS = {
     "quotactl": (179, 60),
     "syslog": (103, 116),
     "personality": (135, 92),
+    "modify_ldt": (154, None),
     "fanotify_init": (300, 262),
 }
 _SYSCALLS = {

@@ -1,0 +1,490 @@
+"""The walls hold against what a hostile notebook or net would try, and fail closed.
+
+Every attempt is also made with limits only, where it must succeed: an attempt that
+would fail anywhere shows nothing about the walls.
+"""
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.grading import sandbox
+
+LINUX = sys.platform == "linux"
+BWRAP_WORKS = (
+    bool(shutil.which("bwrap"))
+    and not subprocess.run(
+        ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, check=False
+    ).returncode
+)
+LANDLOCK_WORKS = LINUX and sandbox.isolation_level() == sandbox.LANDLOCK
+LEVELS = [
+    pytest.param(
+        sandbox.LANDLOCK,
+        id="landlock",
+        marks=pytest.mark.skipif(not LANDLOCK_WORKS, reason="no Landlock here"),
+    ),
+    pytest.param(
+        sandbox.BUBBLEWRAP,
+        id="bubblewrap",
+        marks=pytest.mark.skipif(not BWRAP_WORKS, reason="bubblewrap does not work here"),
+    ),
+]
+PYTHON = [sys.executable, "-I", "-c"]
+
+# Each prints DONE if it has got what it must not get.
+ATTEMPTS = {
+    "read the secret seed": "print('DONE' if '4711' in open(SECRET).read() else '')",
+    "read it through a symbolic link": "os.symlink(SECRET, 'l'); open('l').read(); print('DONE')",
+    "read it through a hard link": "os.link(SECRET, 'h'); open('h').read(); print('DONE')",
+    "read it through /proc": "open(f'/proc/{os.getpid()}/root' + SECRET).read(); print('DONE')",
+    "move it": "os.rename(SECRET, SECRET + '.moved'); print('DONE')",
+    "delete it": "os.remove(SECRET); print('DONE')",
+    "empty it": "os.truncate(SECRET, 0); print('DONE')",
+    "list the grader's folder": "os.listdir(os.path.dirname(SECRET)); print('DONE')",
+    "write beside it": "open(SECRET + '.x', 'w'); print('DONE')",
+    "open its mode to all": (
+        "os.chmod(SECRET, 0o777); print('DONE' if os.stat(SECRET).st_mode & 0o777 == 0o777 else '')"
+    ),
+    "backdate it": (
+        "os.utime(SECRET, (1, 1)); print('DONE' if os.stat(SECRET).st_mtime == 1 else '')"
+    ),
+    "write into the package": "open(PACKAGE + '/x.py', 'w').close(); print('DONE')",
+    "signal another process": "os.kill(VICTIM, 9); print('DONE')",
+    "see another process's environment": "open(f'/proc/{VICTIM}/environ').read(); print('DONE')",
+    "change another process's limits": (
+        "import resource; resource.prlimit(VICTIM, resource.RLIMIT_CPU, (9, 9)); print('DONE')"
+    ),
+    "open a TCP connection": "socket.create_connection(('127.0.0.1', PORT), 5); print('DONE')",
+    "send a datagram": (
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT));"
+        " print('DONE')"
+    ),
+    "connect to another program's socket": (
+        "socket.socket(socket.AF_UNIX).connect(SOCKET); print('DONE')"
+    ),
+    "connect to an abstract socket": (
+        "socket.socket(socket.AF_UNIX).connect('\\0' + ABSTRACT); print('DONE')"
+    ),
+    "fork": "pid = os.fork()\nif pid: os.waitpid(pid, 0); print('DONE')",
+    "start a program": "subprocess.run(['/bin/true'], check=True); print('DONE')",
+    "start a program by posix_spawn": "os.posix_spawn('/bin/true', ['true'], {}); print('DONE')",
+    "take shared memory that no limit counts": "mmap.mmap(-1, 1 << 20); print('DONE')",
+    "take memory as a nameless file": "os.memfd_create('x'); print('DONE')",
+}
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Make a grader's machine in small: a secret, a process, sockets to reach."""
+    secret = tmp_path / "grading" / "secret_seed"
+    secret.parent.mkdir()
+    secret.write_text("4711\n")
+    secret.chmod(0o600)
+    package = tmp_path / "course_utils"
+    package.mkdir()
+    abstract = f"course-test-{os.getpid()}"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as unix,
+        socket.socket(socket.AF_UNIX) as nameless,
+        subprocess.Popen(["sleep", "60"]) as victim,
+    ):
+        unix.bind(str(tmp_path / "s"))
+        unix.listen()
+        nameless.bind("\0" + abstract)
+        nameless.listen()
+        names = {
+            "SECRET": str(secret),
+            "PACKAGE": str(package),
+            "VICTIM": victim.pid,
+            "PORT": tcp.getsockname()[1],
+            "SOCKET": str(tmp_path / "s"),
+            "ABSTRACT": abstract,
+        }
+        yield "import mmap, os, socket, subprocess\n" + "".join(
+            f"{name} = {value!r}\n" for name, value in names.items()
+        )
+        victim.kill()
+
+
+@pytest.mark.skipif(not LINUX, reason="walls are Linux's")
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+def test_every_attempt_succeeds_without_walls(scene, attempt):
+    done = sandbox.run([*PYTHON, scene + attempt], seconds=20, level=sandbox.LIMITS)
+    assert done.stdout == b"DONE\n", done.stderr
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+def test_no_attempt_gets_through_the_walls(scene, attempt, level):
+    done = sandbox.run([*PYTHON, scene + attempt], seconds=20, level=level)
+    assert b"DONE" not in done.stdout
+    assert done.failure in (None, "crash"), done  # it was the attempt that failed, not the start
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param((101, 16, "VICTIM", 0, 0), id="ptrace"),
+        pytest.param((310, "VICTIM", 0, 0, 0, 0, 0), id="process_vm_readv"),
+        pytest.param((272, 0x10000000), id="unshare a user namespace"),
+        pytest.param((165, 0, 0, 0, 0, 0), id="mount"),
+        pytest.param((321, 0, 0, 0), id="bpf"),
+        pytest.param((425, 1, 0), id="io_uring"),
+        pytest.param((298, 0, 0, 0, 0, 0), id="perf"),
+        pytest.param((434, "VICTIM", 0), id="pidfd_open"),
+        pytest.param((112,), id="setsid"),
+    ],
+)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are x86_64's")
+def test_dangerous_system_calls_are_refused(scene, level, call):
+    arguments = ", ".join(f"ctypes.c_long({argument})" for argument in call)
+    code = (
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True);"
+        f"print(libc.syscall({arguments}), ctypes.get_errno())"
+    )
+    done = sandbox.run([*PYTHON, scene + code], seconds=20, level=level)
+    assert done.stdout == b"-1 1\n", done.stderr  # EPERM
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_a_lesson_needs_works_behind_the_walls(level):
+    code = """
+        import os, shutil, tempfile, threading, socket
+        import numpy, matplotlib
+        matplotlib.use("agg")
+        import matplotlib.pyplot as plt
+        plt.plot([1, 2]); plt.savefig("figure.png")
+        open("a", "w").write("x"); shutil.copy2("a", "b"); os.rename("b", "c")
+        with tempfile.TemporaryDirectory() as folder: open(folder + "/x", "w")
+        thread = threading.Thread(target=print, args=("thread",)); thread.start(); thread.join()
+        os.urandom(3), os.cpu_count(), os.kill(os.getpid(), 0)
+        socket.socketpair()
+        import course_utils.grading.tasks
+        print(sorted(os.listdir(".")), "HOME" in os.environ, len(os.environ) < 16)
+    """
+    done = sandbox.run([*PYTHON, textwrap.dedent(code)], seconds=60, level=level)
+    assert done.failure is None, done.stderr
+    assert done.stdout.decode().startswith("thread\n['.matplotlib', 'a', 'c', 'figure.png'] True")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_torch_computes_behind_the_walls_without_a_word_on_stderr(level):
+    code = (
+        "import torch; x = torch.rand(2, 3, 32, 32); n = torch.nn.Conv2d(3, 4, 3);"
+        "n(x).sum().backward(); print(torch.cuda.is_available())"
+    )
+    done = sandbox.run([*PYTHON, code], seconds=120, level=level)
+    assert (done.failure, done.stdout, done.stderr) == (None, b"False\n", "")
+
+
+def test_no_variable_of_the_grader_is_inherited(monkeypatch):
+    monkeypatch.setenv("GRADER_TOKEN", "4711")
+    done = sandbox.run([*PYTHON, "import os; print(sorted(os.environ.values()))"], seconds=20)
+    assert done.failure is None
+    assert "4711" not in done.stdout.decode()
+
+
+# ------------------------------------------------------------------------- limits
+
+
+def test_a_process_that_takes_too_long_is_killed_with_what_it_started():
+    code = (
+        "import subprocess, sys, time;"
+        "child = subprocess.Popen(['sleep', '60']);"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    started = time.monotonic()
+    done = sandbox.run([*PYTHON, code], seconds=1.5, level=sandbox.LIMITS)
+    assert done.failure == "time"
+    assert time.monotonic() - started < 5
+    state = Path(f"/proc/{int(done.stdout)}/stat")
+    deadline = time.monotonic() + 5
+    while state.exists() and ") Z" not in state.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not state.exists() or ") Z" in state.read_text()
+
+
+def test_a_process_that_hangs_up_and_lives_on_is_killed():
+    code = "import os, time; os.close(0); os.close(1); os.close(2); time.sleep(60)"
+    assert sandbox.run([*PYTHON, code], seconds=1).failure == "time"
+
+
+def test_a_process_that_reads_nothing_does_not_block_the_parent():
+    done = sandbox.run([*PYTHON, "print(1)"], send=[bytes(10_000_000)], seconds=20)
+    assert (done.failure, done.stdout) == (None, b"1\n")
+
+
+def test_a_flood_of_output_is_cut_off():
+    code = "import sys\nwhile True: sys.stdout.write('a' * 65536)"
+    done = sandbox.run([*PYTHON, code], max_output=100_000, seconds=20)
+    assert done.failure == "output"
+    assert len(done.stdout) <= 100_000
+
+
+def test_a_flood_of_errors_does_not_stop_the_answer():
+    code = "import sys\nfor _ in range(100): sys.stderr.write('e' * 65536)\nprint(1)"
+    done = sandbox.run([*PYTHON, code], seconds=20)
+    assert (done.failure, done.stdout) == (None, b"1\n")
+    assert len(done.stderr) <= 1 << 16
+
+
+def test_memory_beyond_the_limit_is_refused_and_named():
+    code = "x = bytearray(600 << 20); print(len(x))"
+    assert sandbox.run([*PYTHON, code], memory=1 << 30, seconds=20).failure is None
+    assert sandbox.run([*PYTHON, code], memory=1 << 29, seconds=20).failure == "memory"
+
+
+def test_processor_time_of_all_threads_is_limited():
+    argv = sandbox.command([*PYTHON, "while True: pass"], cpu=1)
+    done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
+    assert done.returncode < 0
+
+
+def test_a_file_cannot_grow_without_limit(tmp_path):
+    code = "f = open('x', 'wb')\nfor _ in range(9): f.write(bytes(1 << 20)); f.flush()"
+    argv = sandbox.command([*PYTHON, code], write=[tmp_path], cwd=tmp_path, file_size=1 << 20)
+    assert subprocess.run(argv, capture_output=True, timeout=20, check=False).returncode
+    assert (tmp_path / "x").stat().st_size == 1 << 20
+
+
+# --------------------------------------------------------------------- fail closed
+
+
+@pytest.mark.skipif(not LANDLOCK_WORKS, reason="no Landlock here")
+def test_the_program_does_not_start_if_the_walls_cannot_be_put_up(tmp_path):
+    argv = sandbox.command([*PYTHON, "print('ran')"], cwd=tmp_path / "absent")
+    done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
+    assert done.returncode == 125
+    assert done.stdout == b""
+
+
+def test_without_working_walls_the_level_says_so(monkeypatch):
+    broken = sandbox.Finished(b"", "", 125, "walls", 0.0, "")
+    monkeypatch.setattr(sandbox, "run", lambda *_, **__: broken)
+    sandbox.isolation_level.cache_clear()
+    try:
+        assert sandbox.isolation_level() == sandbox.LIMITS
+        with pytest.raises(CourseError, match="isolation is required"):
+            sandbox.require_isolation()
+    finally:
+        monkeypatch.undo()
+        sandbox.isolation_level.cache_clear()
+
+
+def test_walls_that_let_a_file_be_read_do_not_count(monkeypatch):
+    real = sandbox.run
+    monkeypatch.setattr(
+        sandbox, "run", lambda argv, **options: real(argv, **options | {"level": sandbox.LIMITS})
+    )
+    sandbox.isolation_level.cache_clear()
+    try:
+        assert sandbox.isolation_level() == sandbox.LIMITS
+    finally:
+        monkeypatch.undo()
+        sandbox.isolation_level.cache_clear()
+
+
+@pytest.mark.skipif(
+    not LINUX or os.getuid() != 0 or not shutil.which("setpriv"), reason="root becomes nobody here"
+)
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_walls_need_no_privilege(tmp_path_factory, level):
+    """The launcher alone, run by an ordinary user with the system's Python."""
+    python = "/usr/bin/python3"
+    if not Path(python).exists():
+        pytest.skip("no Python that every user may run")
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        launcher = folder / "sandbox.py"
+        launcher.write_bytes(Path(sandbox.__file__).read_bytes())
+        secret = folder / "secret_seed"
+        secret.write_text("4711")
+        home = folder / "home"
+        home.mkdir()
+        for path in (secret, home):
+            os.chown(path, 65534, 65534)
+        code = (
+            "import os, sys; sys.path.insert(0, '.')\n"
+            "try: open('/etc/passwd'); print('passwd')\nexcept OSError: pass\n"
+            f"try: open({str(secret)!r}); print('secret')\nexcept OSError: pass\n"
+            "try: os.fork(); print('forked')\nexcept OSError: pass\n"
+            "open('x', 'w'); print('ran as', os.getuid())"
+        )
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        options = ["--level", level[:2], "--read", str(launcher), "--write", str(home)]
+        argv = [python, "-I", str(launcher), *options, "--cwd", str(home), "--"]
+        argv += [python, "-I", "-c", code]
+        if level == sandbox.BUBBLEWRAP:
+            argv = sandbox._bubblewrap([str(launcher)], [str(home)]) + argv
+        done = subprocess.run([*user, *argv], capture_output=True, timeout=30, check=False)
+        if level == sandbox.BUBBLEWRAP and b"namespace" in done.stderr:
+            pytest.skip("ordinary users may not make namespaces here")
+        assert done.stdout == b"ran as 65534\n", done.stderr
+
+
+# ------------------------------------------------------------- the filter, by itself
+
+ALLOW, KILL, EPERM, ENOSYS, NO_NETWORK, PRETENDED = (
+    *(0x7FFF0000, 0x80000000),
+    *(0x00050000 | number for number in (1, 38, 95, 0)),
+)
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def verdict(program: bytes, arch: int, number: int, *arguments: int) -> int:
+    """Run a classic BPF program on one system call, as the kernel does."""
+    call = struct.pack("<IIQ6Q", number, arch, 0, *(*arguments, 0, 0, 0, 0, 0, 0)[:6])
+    code = list(struct.iter_unpack("HBBI", program))
+    position = accumulator = 0
+    while True:
+        operation, true, false, operand = code[position]
+        position += 1
+        match operation:
+            case 0x20:
+                accumulator = struct.unpack_from("<I", call, operand)[0]
+            case 0x54:
+                accumulator &= operand
+            case 0x15:
+                position += true if accumulator == operand else false
+            case 0x35:
+                position += true if accumulator >= operand else false
+            case 0x45:
+                position += true if accumulator & operand else false
+            case 0x06:
+                return operand
+            case _:
+                raise AssertionError(f"unknown instruction {operation:#x}")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_decides_by_arguments(machine):
+    calls = sandbox._SYSCALLS[machine]
+    arch, pid = ARCH[machine], 1234
+    listening = sandbox.filter_program(machine, pid, sockets=True)
+    silent = sandbox.filter_program(machine, pid, sockets=False)
+
+    def decide(name, *arguments, program=listening):
+        return verdict(program, arch, calls[name], *arguments)
+
+    thread = 0x3D0F00
+    assert decide("clone", thread) == ALLOW
+    assert decide("clone", 17) == EPERM
+    assert decide("clone3") == ENOSYS
+    for name in ("kill", "tgkill"):
+        assert decide(name, pid, 9) == ALLOW
+        assert decide(name, 1, 9) == EPERM
+        assert decide(name, 2**64 - 1, 9) == EPERM  # kill(-1): everyone
+        assert decide(name, 0, 9) == EPERM  # kill(0): the grader's own group
+    assert decide("prlimit64", 0) == decide("prlimit64", pid) == ALLOW
+    assert decide("prlimit64", 1) == EPERM
+    assert decide("socket", 1, 1 | 0o2000000) == ALLOW  # AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC
+    assert decide("socket", 1, 2) == decide("socket", 2, 1) == decide("socket", 16, 3) == NO_NETWORK
+    assert decide("socket", 1, 1, program=silent) == NO_NETWORK
+    assert decide("connect", 3) == EPERM
+    assert decide("mmap", 0, 4096, 3, 0x22) == ALLOW
+    assert decide("mmap", 0, 4096, 3, 0x21) == decide("mmap", 0, 4096, 3, 0x23) == EPERM
+    assert decide("ioctl", 0, 0x5401) == ALLOW
+    assert decide("ioctl", 0, 0x5412) == decide("ioctl", 0, 0x541C) == EPERM
+    assert decide("fchmod", 3, 0) == PRETENDED
+    assert decide("ptrace") == decide("unshare") == decide("bpf") == EPERM
+    getpid = {"x86_64": 39, "aarch64": 172}[machine]
+    assert verdict(listening, arch, getpid) == ALLOW
+    assert verdict(listening, ARCH["aarch64" if machine == "x86_64" else "x86_64"], 0) == KILL
+    if machine == "x86_64":  # the same calls under the numbers of the x32 interface
+        assert verdict(listening, arch, 0x40000000 | calls["fork"]) == KILL
+
+
+def test_system_call_numbers_are_those_of_the_kernel_headers():
+    """Against Linux's own lists, where they are installed."""
+    import re
+
+    headers = {
+        "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+        "aarch64": Path("/usr/include/asm-generic/unistd.h"),
+    }
+    compared = 0
+    for machine, header in headers.items():
+        if header.exists():
+            listed = dict(
+                re.findall(r"#define __NR(?:3264)?_(?:3264_)?(\w+)\s+(\d+)", header.read_text())
+            )
+            for name, number in sandbox._SYSCALLS[machine].items():
+                if name in listed:
+                    assert int(listed[name]) == number, (machine, name)
+                    compared += 1
+    if not compared:
+        pytest.skip("no kernel headers here")
+    assert compared > 50
+
+
+# ------------------------------------------------------------------ a notebook's kernel
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_notebook_runs_in_a_kernel_behind_the_walls(tmp_path, level):
+    import tempfile
+
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    secret = tmp_path / "grading" / "secret_seed"
+    secret.parent.mkdir()
+    secret.write_text("4711")
+    work = tmp_path / "work"
+    work.mkdir()
+    # Short: the path of a Unix socket may have about 100 characters.
+    with tempfile.TemporaryDirectory(dir="/tmp") as sockets:
+
+        class Kernel(AsyncKernelManager):
+            def __init__(self, **options):
+                place = {"connection_file": f"{sockets}/k.json", "ip": f"{sockets}/k"}
+                super().__init__(transport="ipc", **place, **options)
+
+            def format_kernel_cmd(self, extra_arguments=None):
+                launch = [sys.executable, "-I", "-m", "ipykernel_launcher"]
+                return sandbox.command(
+                    [*launch, "-f", self.connection_file],
+                    write=[sockets, work],
+                    cwd=work,
+                    sockets=True,
+                    level=level,
+                )
+
+        sources = [
+            "open('result', 'w').write('here'); 6 * 7",
+            f"open({str(secret)!r}).read()",
+            "import socket; socket.create_connection(('127.0.0.1', 80))",
+            "import os; os.kill(os.getppid(), 15)",
+            "'still here'",
+        ]
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in sources]
+        )
+        NotebookClient(
+            notebook, kernel_manager_class=Kernel, allow_errors=True, shutdown_kernel="immediate"
+        ).execute()
+    outcomes = [cell.outputs[-1] for cell in notebook.cells]
+    assert outcomes[0].data["text/plain"] == "42"
+    assert [outcome.get("ename") for outcome in outcomes[1:4]] in (
+        ["PermissionError", "OSError", "PermissionError"],
+        ["FileNotFoundError", "OSError", "PermissionError"],  # bubblewrap hides it altogether
+    )
+    assert outcomes[4].data["text/plain"] == "'still here'"
+    assert (work / "result").read_text() == "here"
