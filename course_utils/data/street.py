@@ -164,9 +164,9 @@ def far_row(p: Painter, r: Draws, z: float, left: float, right: float) -> None:
 def foliage(r: Draws) -> RGB:
     """Return a colour of leaves: mostly greens, often autumn, sometimes anything."""
     kind, value = r(), r(80, 190)
-    if kind < 0.5:
+    if kind < 0.6:
         return (value * r(0.3, 0.85), value, value * r(0.2, 0.6))
-    if kind < 0.75:
+    if kind < 0.85:
         return (value * 1.2, value * r(0.4, 0.95), value * r(0.1, 0.4))
     return r.colour((80, 220), (0.1, 0.7))
 
@@ -247,9 +247,9 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
     """Paint a fence between two points (x, z): railings, boards or a guard rail."""
     (x0, z0), (x1, z1) = start, end
     z0, z1 = max(z0, NEAR), max(z1, NEAR)
-    z, kind, height = (z0 + z1) / 2, r(), r(1.0, 1.7)
-    paint = r.colour((60, 245), (0, 0.7))
-    dark = times(paint, 0.5)
+    z, kind, height = (z0 + z1) / 2, r(), r(1.1, 1.7)
+    paint = r.colour((110, 250), (0, 0.7))
+    dark = times(paint, 0.42)
     dx, dz = x1 - x0, z1 - z0
     length = (dx * dx + dz * dz) ** 0.5
 
@@ -274,7 +274,7 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
     else:
         quad(0, 1, height * 0.8, height * 0.9, bright)
         quad(0, 1, height * 0.12, height * 0.22, bright)
-        pitch = 0.36 if kind < 0.7 else 0.6
+        pitch = 0.42 if kind < 0.7 else 0.6
     n = max(int(length / pitch), 1)
     if p.focal / z * pitch < 2.5:
         n = max(int(length * p.focal / z / 4), 1)
@@ -288,7 +288,7 @@ def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
     u, v = p.at(x, 0, z)
     s = p.focal / z
     metal = times(r.colour((35, 230), (0, 0.5)), p.shaded(x, z))
-    kind, height, half = r(), r(4.5, 8.0), r(0.1, 0.17)
+    kind, height, half = r(), r(4.5, 8.0), r(0.12, 0.19)
     ink = p.ink(metal, z, POLE)
     if kind > 0.9:
         height, half = r(0.9, 1.2), 0.16
@@ -331,8 +331,8 @@ def sign(p: Painter, r: Draws, x: float, z: float) -> None:
     u, v = p.at(x, 0, z)
     s = p.focal / z
     light = p.shaded(x, z)
-    kind, q = r(), r(0.42, 0.62)
-    height, half = r(2.3, 3.2), r(0.07, 0.11)
+    kind, q = r(), r(0.45, 0.68)
+    height, half = r(2.1, 2.8), r(0.08, 0.12)
     p.box(
         u - half * s,
         v - height * s,
@@ -558,7 +558,7 @@ def pedestrian(p: Painter, r: Draws, x: float, z: float) -> None:
     tone = r(0.35, 1.0)
     skin = p.ink(times((235, 190, 160), tone * light), z, PEDESTRIAN)
     stride, turn, swing = r(0.02, 0.13), 1 if r.chance(0.5) else -1, r(0.0, 0.12)
-    wide = r(0.115, 0.15)
+    wide = r(0.13, 0.165)
     shoe = p.ink(times((60, 50, 45), light), z, PEDESTRIAN)
     for k in (-1, 1):
         foot = k * stride
