@@ -1,0 +1,447 @@
+"""Hand-ins, as a learning platform or a folder gives them, into ``grading/submitted/``.
+
+Understood are the names that Moodle gives (``Jane Doe_12345_assignsubmission_file_/...`` and the
+same flat), those that Canvas gives (``doejane_LATE_12345_67890_...-1.zip``), and plain folders or
+zips named after a student; each inside of zips and folders at will.
+
+Students' zips are not trusted: paths, links, sizes and numbers of files are looked at
+before a byte is unpacked, and a refused one does not stop the others.
+"""
+
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from course_utils.errors import CourseError
+from course_utils.grading.table import text_table
+from course_utils.grading.workplace import grading_folder, write_atomic
+from course_utils.paths import course_root, list_lessons, resolve_lesson
+
+MAX_BYTES = 400 * 10**6
+"""Largest hand-in, unpacked."""
+MAX_FILES = 500
+"""Most files in a hand-in."""
+MAX_RATIO = 200
+"""A file of more than a megabyte that shrank more than this is a zip bomb."""
+_BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
+_DEPTH = 3
+
+_MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
+_CANVAS = re.compile(r"(?P<name>\w+?)_(LATE_)?(?P<id>\d+)_(?P<upload>\d+)_(?P<file>.+)")
+_CANVAS_ANONYMOUS = re.compile(r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>\d+)_(?P<file>.+)")
+_JUNK = {"__MACOSX", "__pycache__"}
+
+
+class Refused(Exception):
+    """A hand-in cannot be taken; the message says why."""
+
+
+@dataclass
+class Student:
+    """Who handed in: the platform's name and number, and a safe id made of them."""
+
+    platform: str
+    name: str
+    number: str = ""
+    namesake: bool = False
+
+    @property
+    def student_id(self) -> str:
+        """Letters, digits, ``.``, ``_`` and ``-`` only; the same at every collection.
+
+        Canvas's number belongs to the person. Moodle's differs from assignment to
+        assignment, so it is used only to tell namesakes apart.
+        """
+        slug = safe_name(self.name)
+        return f"{slug}_{self.number}" if self.namesake or self.platform == "canvas" else slug
+
+
+@dataclass
+class HandIn:
+    """One student's files for one lesson, found somewhere in what was given."""
+
+    student: Student
+    lesson: str
+    files: dict[str, Path]
+    when: float | None
+    upload: int = 0
+    source: str = ""
+
+
+@dataclass
+class _Item:
+    parts: tuple[str, ...]
+    path: Path
+    when: float | None  # when it was handed in, where the platform's zip says so
+
+
+@dataclass
+class Collection:
+    """What came of a collection: who came in, and what was refused or left out and why."""
+
+    taken: list[HandIn] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def collect(
+    paths: Sequence[Path], lesson: str | None = None, root: Path | None = None
+) -> Collection:
+    """Put every hand-in below ``paths`` into ``grading/submitted/<student>/<lesson>/``.
+
+    Parameters
+    ----------
+    paths
+        Zips, or folders that hold zips or folders.
+    lesson
+        Take each notebook as one of this lesson, whatever its name.
+    root
+        The course's folder.
+
+    Raises
+    ------
+    CourseError
+        If a path does not exist, or not one hand-in was found.
+    """
+    root = root or course_root()
+    folder = grading_folder(root)
+    lessons = list_lessons(root / "solutions")
+    if lesson is not None:
+        lesson = resolve_lesson(lesson, root / "solutions")
+    result = Collection()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
+        items: list[_Item] = []
+        for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
+            if not path.exists():
+                raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
+            items += _items(path, _first_parts(path), None, 0, Path(scratch), result.refused)
+        found = _hand_ins(items, lessons, lesson, result.refused)
+        students = _read_students(folder)
+        _tell_namesakes_apart(found, students)
+        for hand_in in _latest(found, result.refused):
+            try:
+                _place(hand_in, folder / "submitted", Path(scratch))
+            except Refused as error:
+                result.refused.append((hand_in.source, str(error)))
+                continue
+            result.taken.append(hand_in)
+            entry = students.setdefault(hand_in.student.student_id, {"numbers": {}})
+            entry |= {"platform": hand_in.student.platform, "name": hand_in.student.name}
+            entry["numbers"][hand_in.lesson] = hand_in.student.number
+        write_atomic(folder / "students.json", json.dumps(students, indent=1, ensure_ascii=False))
+    if result.taken:
+        from course_utils.grading.nbgrader_setup import register
+
+        register(root, sorted({hand_in.lesson for hand_in in result.taken}))
+    _print(result)
+    if not result.taken:
+        reason = f" ({result.refused[0][0]}: {result.refused[0][1]})" if result.refused else ""
+        raise CourseError(
+            f"no hand-in was taken{reason}. Hand-ins are zips of `course submit`, or folders "
+            "NN_name/ with NN_name.ipynb, below a folder or in a zip named after the student."
+        )
+    return result
+
+
+def safe_name(name: str) -> str:
+    """Return a student id of letters, digits, ``.``, ``_`` and ``-``.
+
+    >>> safe_name("Zoë O'Neil"), safe_name("../../etc"), safe_name("李 明")
+    ('Zoe-O-Neil', 'etc', 'student-674e-660e')
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-_")[:60]
+    if slug:
+        return slug
+    return "student-" + "-".join(f"{ord(letter):x}" for letter in name if not letter.isspace())[:50]
+
+
+def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
+    """Unpack a zip that may be hostile.
+
+    Parameters
+    ----------
+    archive
+        The zip.
+    into
+        An empty folder.
+    bulk
+        Whether it may hold a class of hand-ins: the limits are larger then.
+
+    Raises
+    ------
+    Refused
+        If it is no zip, is encrypted, has paths that leave the folder, links, names that
+        differ in case only, more than is allowed, or parts that do not match their checksums.
+    """
+    factor = _BULK_FACTOR if bulk else 1
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = [(info, _safe_path(info)) for info in opened.infolist()]
+            entries = [(info, path) for info, path in entries if path.parts and not _junk(path)]
+            _check_limits([info for info, _ in entries], factor)
+            names: dict[str, str] = {}
+            for info, path in entries:
+                for whole in (path, *path.parents[:-1]):
+                    if names.setdefault(str(whole).casefold(), str(whole)) != str(whole):
+                        raise Refused(f"two names differ in case only: {whole}")
+                target = into / path
+                if info.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                if target.exists():
+                    raise Refused(f"the name {path} occurs twice")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(info) as source, open(target, "xb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                stamp = time.mktime((*info.date_time, 0, 0, -1))
+                os.utime(target, (stamp, stamp))
+    except (zipfile.BadZipFile, EOFError, zipfile.LargeZipFile):
+        raise Refused("it is not a whole zip file; ask for it again") from None
+    except (NotImplementedError, RuntimeError):
+        raise Refused("it is encrypted or packed in a way that is not supported") from None
+    except (OSError, ValueError, OverflowError, UnicodeError) as error:
+        raise Refused(f"it cannot be unpacked: {error}") from None
+
+
+def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
+    name = info.filename.replace("\\", "/")
+    path = PurePosixPath(name)
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
+        raise Refused(f"its path {name!r} leaves the folder")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise Refused(f"{name!r} is a link or a device, not a file")
+    if info.flag_bits & 1:
+        raise Refused("it is encrypted")
+    if any(len(part.encode()) > 240 for part in path.parts) or len(path.parts) > 12:
+        raise Refused(f"the name {name[:40]!r}... is too long or too deep")
+    return path
+
+
+def _check_limits(infos: list[zipfile.ZipInfo], factor: int) -> None:
+    if len(infos) > MAX_FILES * factor:
+        raise Refused(f"it holds {len(infos)} files; at most {MAX_FILES} are taken")
+    total = sum(info.file_size for info in infos)
+    if total > MAX_BYTES * factor:
+        raise Refused(
+            f"it unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are taken"
+        )
+    for info in infos:
+        if info.file_size > 10**6 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
+            raise Refused(f"{info.filename!r} is a zip bomb")
+
+
+def _junk(path: PurePosixPath) -> bool:
+    return any(part in _JUNK or part.startswith(".") for part in path.parts)
+
+
+def _first_parts(path: Path) -> tuple[str, ...]:
+    """A zip's own name may be the student's; a folder's only if it is a hand-in itself."""
+    if path.is_dir() and not any(path.glob("*.ipynb")) and not any(path.glob("*/*.ipynb")):
+        return ()
+    return (path.resolve().name,)
+
+
+def _items(
+    path: Path,
+    parts: tuple[str, ...],
+    when: float | None,
+    depth: int,
+    scratch: Path,
+    refused: list[tuple[str, str]],
+) -> Iterator[_Item]:
+    """Yield the files below ``path``, zips unpacked, with the names that lead to each."""
+    label = "/".join(parts) or path.name
+    if path.is_symlink():
+        refused.append((label, "it is a symbolic link"))
+    elif path.is_dir():
+        for child in sorted(path.iterdir()):
+            if not _junk(PurePosixPath(child.name)):
+                yield from _items(child, (*parts, child.name), when, depth, scratch, refused)
+    elif path.suffix.lower() == ".zip":
+        into = Path(tempfile.mkdtemp(dir=scratch))
+        try:
+            if depth == _DEPTH:
+                raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
+            unpack(path, into, bulk=depth == 0)
+        except Refused as error:
+            refused.append((label, str(error)))
+            return
+        # Inside a platform's zip, a file's time is when it was handed in.
+        if depth > 0:
+            when = path.stat().st_mtime
+        yield from _items(into, parts, when, depth + 1, scratch, refused)
+    elif path.is_file():
+        yield _Item(parts, path, when)
+
+
+def _hand_ins(
+    items: list[_Item], lessons: list[str], lesson: str | None, refused: list[tuple[str, str]]
+) -> list[HandIn]:
+    """Group files around each lesson's notebook."""
+    found = []
+    used: set[tuple[str, ...]] = set()
+    for item in items:
+        if not item.parts[-1].lower().endswith(".ipynb"):
+            continue
+        folder, label = item.parts[:-1], "/".join(item.parts)
+        name = lesson or _lesson_of(item.parts[-1], lessons)
+        if name is None:
+            refused.append((label, f"no lesson has this name ({', '.join(lessons)})"))
+            continue
+        who = _student(item.parts, name)
+        if who is None:
+            refused.append((label, "whose is it? Put it into a folder named after the student"))
+            continue
+        student, upload = who
+        prefix = _prefix(item.parts[-1])
+        files = {}
+        for other in items:
+            below = other.parts[len(folder) :]
+            if other.parts[: len(folder)] != folder or _prefix(below[0]) != prefix:
+                continue
+            below = (_platform_file(below[0]), *below[1:])
+            if other is item:
+                below = (f"{name}.ipynb",)
+            elif len(below) == 1 and prefix and below[0].endswith((".onnx", ".json")):
+                below = ("models", below[0])  # uploaded one by one
+            elif below[-1].endswith(".ipynb") and len(below) == 1:
+                continue
+            files["/".join(below)] = other.path
+            used.add(other.parts)
+        found.append(HandIn(student, name, files, item.when, upload, label))
+    refused += [
+        ("/".join(item.parts), "it belongs to no notebook")
+        for item in items
+        if item.parts not in used
+        and not item.parts[-1].lower().endswith((".ipynb", ".html", ".txt"))
+    ][:20]
+    return found
+
+
+def _match(name: str) -> re.Match | None:
+    for pattern in (_MOODLE, _CANVAS_ANONYMOUS, _CANVAS):
+        if found := pattern.fullmatch(name):
+            return found
+    return None
+
+
+def _platform_file(name: str) -> str:
+    found = _match(name)
+    return (found and found["file"]) or name
+
+
+def _prefix(name: str) -> str:
+    found = _match(name)
+    return name[: found.start("file")].rsplit("_", 2)[0] if found and found["file"] else ""
+
+
+def _lesson_of(file_name: str, lessons: list[str]) -> str | None:
+    stem = Path(_platform_file(file_name)).stem
+    stem = re.sub(r"(-\d+| ?\(\d+\)|-copy\d*)$", "", stem, flags=re.IGNORECASE)
+    return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
+
+
+def _student(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
+    """Return who the path belongs to, and Canvas's number of the upload."""
+    for part in reversed(parts):
+        if found := _match(part):
+            if found.re is _MOODLE:
+                return Student("moodle", found["name"].strip(), found["id"]), 0
+            return Student("canvas", found["name"], found["id"]), int(found["upload"])
+    for part in reversed(parts[:-1]):
+        name = part[:-4] if part.lower().endswith(".zip") else part
+        if _lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
+            return Student("folder", name), 0
+    return None
+
+
+def _read_students(folder: Path) -> dict[str, dict]:
+    path = folder / "students.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
+    """Give two people of one name in one Moodle assignment different ids."""
+    numbers: dict[tuple[str, str], set[str]] = {}
+    for student_id, entry in students.items():
+        for lesson, number in entry["numbers"].items():
+            numbers.setdefault((student_id, lesson), set()).add(number)
+    for hand_in in found:
+        key = (hand_in.student.student_id, hand_in.lesson)
+        numbers.setdefault(key, set()).add(hand_in.student.number)
+    for hand_in in found:
+        student = hand_in.student
+        if student.platform == "moodle":
+            namesakes = numbers[student.student_id, hand_in.lesson]
+            known = students.get(student.student_id, {}).get("numbers", {}).get(hand_in.lesson)
+            student.namesake = len(namesakes) > 1 and student.number != known
+
+
+def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
+    """Return each student's latest hand-in of each lesson; the others are named as left out."""
+    by_key: dict[tuple[str, str], HandIn] = {}
+    for hand_in in sorted(found, key=lambda h: (h.when or 0, h.upload)):
+        key = (hand_in.student.student_id.casefold(), hand_in.lesson)
+        if earlier := by_key.get(key):
+            refused.append((earlier.source, f"replaced by a later one: {hand_in.source}"))
+        by_key[key] = hand_in
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> None:
+    """Put a hand-in in place in one step; keep one there that is later."""
+    if len(hand_in.files) > MAX_FILES:
+        raise Refused(f"it holds {len(hand_in.files)} files; at most {MAX_FILES} are taken")
+    if sum(path.stat().st_size for path in hand_in.files.values()) > MAX_BYTES:
+        raise Refused(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
+    target = submitted / hand_in.student.student_id / hand_in.lesson
+    stamp = target / "timestamp.txt"
+    if hand_in.when and stamp.exists():
+        present = datetime.strptime(stamp.read_text().strip(), "%Y-%m-%d %H:%M:%S UTC")
+        if present.replace(tzinfo=UTC).timestamp() > hand_in.when:
+            raise Refused(f"a later one of {present} UTC is here already")
+    draft = Path(tempfile.mkdtemp(dir=scratch))
+    for name, path in hand_in.files.items():
+        if name == "timestamp.txt":
+            continue
+        copy = draft / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy, follow_symlinks=False)
+    if hand_in.when:
+        moment = datetime.fromtimestamp(hand_in.when, UTC)
+        (draft / "timestamp.txt").write_text(f"{moment:%Y-%m-%d %H:%M:%S} UTC\n")
+    os.chmod(draft, 0o755)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        os.rename(target, Path(tempfile.mkdtemp(dir=scratch)) / "old")
+    os.rename(draft, target)
+
+
+def _print(result: Collection) -> None:
+    if result.taken:
+        rows = [
+            [
+                hand_in.student.student_id,
+                hand_in.student.name,
+                hand_in.lesson,
+                len(hand_in.files),
+                f"{datetime.fromtimestamp(hand_in.when):%Y-%m-%d %H:%M}" if hand_in.when else None,
+            ]
+            for hand_in in result.taken
+        ]
+        print(text_table(["student", "name", "lesson", "files", "handed in"], rows))
+    if result.refused:
+        print("\nNot taken:\n" + text_table(["what", "why"], result.refused))

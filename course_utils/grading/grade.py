@@ -1,0 +1,387 @@
+"""``course grade``: every collected hand-in, each in a process of its own, into one gradebook.
+
+A hand-in is one job. Its result, one folder with one JSON, is put in place in one
+step under a key made of the hand-in's bytes, the test set and the grader's own
+code; so a crash loses nothing, a second run skips what is done, and only this
+process writes to the class's gradebook. Marks of tasks are worked out from the stored
+IoU at that moment: a changed threshold needs no model to be run again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+from course_utils.errors import CourseError
+from course_utils.grading import marking, sandbox
+from course_utils.grading.job import Job, specification
+from course_utils.grading.table import text_table
+from course_utils.grading.tasks import PROFILES, get_task, task_names
+from course_utils.grading.workplace import grading_folder, secret_seed, write_atomic
+from course_utils.paths import course_root, list_lessons, resolve_lesson
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_GRADER_CODE = (
+    "checks/**/*.py", "data/**/*.py", "metrics.py", "grading/hidden_tests/*.py",
+    *(f"grading/{name}.py" for name in (
+        "function_task", "gate", "guard", "job", "marking", "nbgrader_setup", "preprocessors",
+        "sandbox", "scorer", "tasks",
+    )),
+)  # fmt: skip
+_MEMORY_PER_JOB = 3 << 30
+
+
+def grade(
+    lessons: list[str] | None = None,
+    *,
+    data: Path | None = None,
+    jobs: int | None = None,
+    require_isolation: bool = False,
+    root: Path | None = None,
+    executor: Executor | None = None,
+) -> list[dict]:
+    """Mark every collected hand-in and merge the marks into ``grading/gradebook.db``.
+
+    Parameters
+    ----------
+    lessons
+        Lessons to mark; default: all that were handed in.
+    data
+        Folder of ``images/`` and ``masks/`` on which models of profile ``full`` are marked.
+    jobs
+        Hand-ins at a time; default: by processors and memory.
+    require_isolation
+        Stop rather than run a notebook or a model without a sandbox.
+    root
+        The course's folder.
+    executor
+        Where the jobs run; default: threads that start child processes.
+
+    Returns
+    -------
+    list of dict
+        The results as in ``result.json``, with ``marks`` added to each task.
+
+    Raises
+    ------
+    CourseError
+        If there is nothing to grade, or a hand-in could not be graded: the others are.
+    """
+    root = root or course_root()
+    folder = grading_folder(root)
+    names = [resolve_lesson(name, root / "solutions") for name in lessons or []]
+    found = submissions(root, names or list_lessons(root / "solutions"))
+    if not found:
+        raise CourseError(
+            f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
+            "`course collect PATH`."
+        )
+    if data is not None and not (Path(data) / "images").is_dir():
+        raise CourseError(f"{data} has no images/ (and masks/). Name the folder that holds both.")
+    if require_isolation:
+        sandbox.require_isolation()
+    level = sandbox.isolation_level()
+    secret_seed(root)
+    present = sorted({lesson for _, lesson in found})
+    from course_utils.grading.nbgrader_setup import register
+
+    register(root, present)
+    todo = {pair: result_folder(root, *pair, data) for pair in found}
+    waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
+    failures: dict[tuple[str, str], str] = {}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".grade-") as scratch:
+        books = {}
+        for lesson in sorted({lesson for _, lesson in waiting}):
+            books[lesson] = Path(scratch) / f"{lesson}.db"
+            register(root, [lesson], f"sqlite:///{books[lesson]}")
+        workers = min(jobs or default_jobs(), max(len(waiting), 1))
+        threads = max(1, _processors() // workers)
+        pool = executor or ThreadPoolExecutor(workers)
+        done = len(found) - len(waiting)
+        bar = tqdm(total=len(found), initial=done, desc="grading", unit="hand-in")
+        try:
+            futures = {
+                pool.submit(
+                    _run_job,
+                    Job(
+                        course=str(root),
+                        student=student,
+                        lesson=lesson,
+                        handed_in=str(folder / "submitted" / student / lesson),
+                        gradebook=str(books[lesson]),
+                        output=tempfile.mkdtemp(dir=scratch),
+                        data=str(data.resolve()) if data else "",
+                        require_isolation=require_isolation,
+                    ),
+                    todo[student, lesson],
+                    threads,
+                ): (student, lesson)
+                for student, lesson in waiting
+            }
+            for future in as_completed(futures):
+                bar.update()
+                if error := future.exception():
+                    failures[futures[future]] = str(error)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            bar.close()
+            if executor is None:
+                pool.shutdown()
+    results = []
+    for pair in tqdm(found, desc="merging", unit="hand-in", disable=len(found) < 20):
+        if pair not in failures:
+            results.append(merge(root, todo[pair]))
+    print(summary(results))
+    print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
+    if failures:
+        log = folder / "failures.log"
+        write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
+        raise CourseError(
+            f"{len(failures)} of {len(found)} hand-ins could not be graded: "
+            f"{', '.join('/'.join(pair) for pair in failures)}. Why is in {log}; "
+            "run the command again to try these once more."
+        )
+    return results
+
+
+def submissions(root: Path, lessons: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the collected ``(student, lesson)`` pairs, sorted."""
+    lessons = set(lessons)
+    return sorted(
+        (path.parent.name, path.name)
+        for path in (root / "grading" / "submitted").glob("*/*")
+        if path.is_dir() and path.name in lessons and not path.parent.name.startswith(".")
+    )
+
+
+def result_folder(root: Path, student: str, lesson: str, data: Path | None = None) -> Path:
+    """Return where the result of this hand-in, test set and grader lies, or will lie."""
+    handed_in = root / "grading" / "submitted" / student / lesson
+    key = [
+        _tree_hash(handed_in),
+        _tests_hash(root, lesson, data),
+        grader_version(),
+        _tree_hash(root / "solutions" / lesson, leave_out=("models",)),
+    ]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
+    return root / "grading" / "results" / lesson / student / digest
+
+
+@cache
+def grader_version() -> str:
+    """Return a hash of all code that can change a result."""
+    files = sorted({path for pattern in _GRADER_CODE for path in _PACKAGE.glob(pattern)})
+    return _digest((str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in files)
+
+
+def default_jobs() -> int:
+    """Return how many hand-ins to grade at a time: one a processor, if memory suffices."""
+    import psutil
+
+    return max(1, min(_processors(), psutil.virtual_memory().total // _MEMORY_PER_JOB))
+
+
+def merge(root: Path, folder: Path) -> dict:
+    """Write one result into the gradebook, ``autograded/`` and ``feedback/``; return it with marks.
+
+    Marks given by hand are left as they are. Doing it twice changes nothing.
+    """
+    from nbgrader.api import Gradebook
+
+    from course_utils.grading.nbgrader_setup import gradebook_url
+
+    result = json.loads((folder / "result.json").read_text())
+    student, lesson = result["student"], result["lesson"]
+    stale = marking.update_marks(result["tasks"])
+    stamp = root / "grading" / "submitted" / student / lesson / "timestamp.txt"
+    when = None
+    if stamp.exists():
+        when = datetime.strptime(stamp.read_text().strip(), "%Y-%m-%d %H:%M:%S UTC")
+    scores = {name: entry["score"] for name, entry in result["exercises"].items()}
+    scores |= {name: task["marks"] for name, task in result["tasks"].items()}
+    with Gradebook(gradebook_url(root)) as gradebook:
+        gradebook.update_or_create_student(student, **_names(root, student))
+        gradebook.update_or_create_submission(lesson, student, timestamp=when)
+        notebook = gradebook.find_submission_notebook(lesson, lesson, student)
+        for entry in notebook.grades:
+            entry.auto_score = scores.get(entry.name)
+            entry.needs_manual_grade = entry.manual_score is not None or entry.auto_score is None
+        for comment in notebook.comments:
+            comment.auto_comment = result["comments"].get(comment.name)
+        gradebook.db.commit()
+    executed = (folder / f"{lesson}.ipynb").read_text(encoding="utf-8")
+    page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
+    target = root / "grading" / "autograded" / student / lesson
+    write_atomic(target / f"{lesson}.ipynb", marking.annotate(executed, result["tasks"]))
+    if when:
+        shutil.copyfile(stamp, target / "timestamp.txt")
+    if stale or _graded_by_hand(root, student, lesson):
+        _render_feedback(root, student, lesson)
+    else:
+        write_atomic(page, (folder / page.name).read_bytes())
+    return result
+
+
+def summary(results: list[dict]) -> str:
+    """Return the table of one row a hand-in: marks, IoU, what went wrong."""
+    rows = []
+    for result in results:
+        exercises, tasks = result["exercises"].values(), result["tasks"].values()
+        parts = [(e["score"] or 0, e["points"]) for e in exercises]
+        parts += [(t["marks"], t["points"]) for t in tasks]
+        ious = [t["iou"] for t in tasks if t["iou"] is not None]
+        rows.append(
+            [
+                result["student"],
+                result["lesson"],
+                f"{sum(score for score, _ in parts):.4g} of {sum(most for _, most in parts):.4g}",
+                f"{ious[0]:.3f}" if ious else "-",
+                "; ".join(remarks(result)) or "-",
+            ]
+        )
+    return text_table(["student", "lesson", "marks", "IoU", "what went wrong"], rows)
+
+
+def remarks(result: dict) -> list[str]:
+    """Return in words what went wrong with a hand-in, the gravest first."""
+    found = []
+    if result["problem"]:
+        found.append(result["problem"])
+    if result["tampered"]:
+        found.append(f"tampered with {', '.join(result['tampered'])}")
+    if result["stopped"]:
+        found.append(result["stopped"])
+    found += [task["reason"] for task in result["tasks"].values() if task["reason"]]
+    failed: dict[str, list[str]] = {}
+    for name, entry in result["exercises"].items():
+        if entry["reason"] and not entry["reason"].startswith("not run:"):
+            failed.setdefault(entry["reason"], []).append(name)
+    found += [f"{', '.join(names)}: {reason}" for reason, names in failed.items()]
+    return found
+
+
+def _run_job(job: Job, target: Path, threads: int) -> None:
+    """Run one job in a child process and put its result in place in one step."""
+    output = Path(job.output)
+    specified = output / "job.json"
+    specified.write_text(specification(job))
+    seconds = _time_limit(job.lesson)
+    with open(output / "log.txt", "w") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-m", "course_utils.grading.job", str(specified)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=output,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
+                **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "COURSE_DATA": os.environ.get("COURSE_DATA")
+                or str(Path(job.course) / "data" / "cache"),
+            },
+        )
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"it took longer than {seconds:.0f} s in all") from None
+        finally:
+            sandbox.kill_group(child)
+            child.wait()
+    if child.returncode or not (output / "result.json").exists():
+        raise RuntimeError((output / "log.txt").read_text(errors="replace")[-4000:])
+    specified.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(output, target)
+    except OSError:  # a grader that runs beside this one was first
+        if not (target / "result.json").exists():
+            raise
+
+
+def _time_limit(lesson: str) -> float:
+    from course_utils.grading.nbgrader_setup import NOTEBOOK_SECONDS
+
+    return NOTEBOOK_SECONDS + sum(get_task(name).seconds for name in task_names(lesson)) + 180
+
+
+def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
+    """Return what stands for the test sets of a lesson, without drawing a picture of them."""
+    parts = [str(secret_seed(root))] if task_names(lesson) else []
+    for name in task_names(lesson):
+        for profile in PROFILES:
+            task = get_task(name, profile)
+            parts += [task.kind, task.data, str(task.size), str(task.hidden)]
+    if data is not None:
+        for path in sorted(Path(data).rglob("*")):
+            facts = path.stat()
+            parts += [str(path), str(facts.st_size), str(facts.st_mtime_ns)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
+    files = (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+        if not {*leave_out} & {*path.relative_to(folder).parts}
+        if not path.name.startswith(".") and path.name != "timestamp.txt"
+    )
+    return _digest((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files)
+
+
+def _digest(files: Iterable[tuple[str, bytes]]) -> str:
+    digest = hashlib.sha256()
+    for name, content in files:
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _names(root: Path, student: str) -> dict[str, str]:
+    path = root / "grading" / "students.json"
+    entry = json.loads(path.read_text(encoding="utf-8")).get(student) if path.exists() else None
+    first, _, last = (entry or {}).get("name", "").rpartition(" ")
+    return {"first_name": first, "last_name": last} if entry else {}
+
+
+def _graded_by_hand(root: Path, student: str, lesson: str) -> bool:
+    from nbgrader.api import Gradebook
+
+    from course_utils.grading.nbgrader_setup import gradebook_url
+
+    with Gradebook(gradebook_url(root)) as gradebook:
+        notebook = gradebook.find_submission_notebook(lesson, lesson, student)
+        by_hand = [g.manual_score is not None or g.extra_credit for g in notebook.grades]
+        return any(by_hand) or any(c.manual_comment for c in notebook.comments)
+
+
+def _render_feedback(root: Path, student: str, lesson: str) -> None:
+    """Write a feedback page anew from the class's gradebook, whose marks have changed."""
+    from traitlets.config import Config
+
+    from course_utils.grading.nbgrader_setup import configure, make_api
+
+    config = Config()
+    configure(config, root)
+    outcome = make_api(config).generate_feedback(lesson, student)
+    if not outcome["success"]:
+        raise CourseError(
+            f"the feedback for {student} cannot be written: {outcome.get('log', '')[-300:]}"
+        )
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,83 @@
+"""Runs in the student's kernel before each test cell: brings the course's checks back.
+
+A kernel belongs to whoever runs code in it, so nothing in here can bind an
+attacker who reads this file. It undoes and names what a hurried cheat does:
+rebinding ``checks``, patching a check or a metric, emptying test cells.
+"""
+
+import importlib
+import inspect
+import sys
+from types import FunctionType, ModuleType
+
+_FRESH = ("course_utils.checks", "course_utils.grading.hidden_tests")
+
+
+def arm(namespace: dict, lesson: str, token: str) -> None:
+    """Import the checks afresh, bind ``checks`` again, print ``token`` and what was tampered with.
+
+    Parameters
+    ----------
+    namespace
+        The notebook's globals.
+    lesson
+        Full name, such as ``06_unet_from_scratch``.
+    token
+        Printed first: a test cell whose output lacks it did not run as written.
+    """
+    found = tampered()
+    for name in [name for name in sys.modules if name.startswith(_FRESH)]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        fresh = importlib.import_module(f"course_utils.checks.lesson_{lesson[:2]}")
+    except ModuleNotFoundError:  # a lesson whose test cells need no checks
+        fresh = None
+    if fresh is not None:
+        bound = namespace.get("checks", fresh)
+        if getattr(bound, "__file__", None) != fresh.__file__:
+            found.append("the name checks")
+        namespace["checks"] = fresh
+    print(token, *(f"{token}!{name}" for name in found), sep="\n", flush=True)
+
+
+def tampered() -> list[str]:
+    """Return names in ``course_utils``, and IPython's hooks, that are not what was installed."""
+    found = []
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("course_utils") and isinstance(module, ModuleType):
+            for name, value in list(vars(module).items()):
+                owners = [(name, value)]
+                if inspect.isclass(value) and value.__module__.startswith("course_utils"):
+                    owners = [(f"{name}.{key}", item) for key, item in vars(value).items()]
+                found += [f"{module_name}.{key}" for key, item in owners if _foreign(item)]
+    return sorted(set(found)) + _hooks()
+
+
+def _foreign(value: object) -> bool:
+    """Tell whether a function was written in a cell and not in a file."""
+    value = getattr(value, "__func__", value)
+    if not isinstance(value, FunctionType):
+        return False
+    path = value.__code__.co_filename
+    return path.startswith("<ipython-input") or "ipykernel_" in path
+
+
+def _hooks() -> list[str]:
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_ipython() if get_ipython else None
+    if shell is None:
+        return []
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    manager = shell.input_transformer_manager
+    plain = TransformerManager()
+    hooked = (
+        shell.ast_transformers
+        or len(manager.cleanup_transforms) != len(plain.cleanup_transforms)
+        or len(manager.line_transforms) != len(plain.line_transforms)
+        or shell.input_transformers_post
+    )
+    shell.ast_transformers.clear()
+    shell.input_transformers_post.clear()
+    return ["IPython's input transformers"] if hooked else []

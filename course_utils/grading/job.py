@@ -1,0 +1,169 @@
+"""One hand-in, one process: nbgrader in a folder of its own, ended by one JSON.
+
+``python -I -m course_utils.grading.job SPEC`` is started by :mod:`course_utils.grading.grade`.
+It leaves ``result.json``, the executed notebook and the feedback page in the
+folder that the specification names. Whatever goes wrong with the hand-in is a part
+of the result; a crash is the grader's fault and leaves no result.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.submit import read_notebook
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process is to grade.
+
+    Attributes
+    ----------
+    course
+        The course's folder, with ``solutions/``, ``lessons/`` and ``grading/secret_seed``.
+    student, lesson
+        Whose hand-in, of which lesson (full name).
+    handed_in
+        ``grading/submitted/<student>/<lesson>``: only read.
+    gradebook
+        A gradebook in which the lesson is registered, to be copied.
+    output
+        An existing folder to leave the result in.
+    data
+        A folder of images/ and masks/ for models of profile ``full``, or "".
+    require_isolation
+        Stop rather than run without a sandbox.
+    """
+
+    course: str
+    student: str
+    lesson: str
+    handed_in: str
+    gradebook: str
+    output: str
+    data: str = ""
+    require_isolation: bool = False
+
+
+def main(path: str) -> None:
+    """Grade what the specification in the file ``path`` names."""
+    job = Job(**json.loads(Path(path).read_text()))
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="course-job-", ignore_cleanup_errors=True) as folder:
+        result = run(job, Path(folder).resolve())
+    result["seconds"] = round(time.monotonic() - started, 1)
+    (Path(job.output) / "result.json").write_text(json.dumps(result, indent=1))
+
+
+def run(job: Job, root: Path) -> dict:
+    """Grade one hand-in inside the empty folder ``root``; return its result.
+
+    Returns
+    -------
+    dict
+        ``exercises`` and ``tasks`` by grade id, ``comments``, and what went wrong:
+        ``problem`` (with the files), ``stopped`` (the kernel), ``tampered`` (names).
+    """
+    from traitlets.config import Config
+
+    from course_utils.grading.nbgrader_setup import configure, make_api
+
+    notebook_name = f"{job.lesson}.ipynb"
+    submitted = root / "grading" / "submitted" / job.student / job.lesson
+    _copy_files(Path(job.handed_in), submitted)
+    _copy_lesson(Path(job.course) / "solutions" / job.lesson, root / "solutions" / job.lesson)
+    shutil.copyfile(job.gradebook, root / "grading" / "gradebook.db")
+    problem = None
+    try:
+        read_notebook(submitted / notebook_name)
+    except CourseError as error:
+        # The tasks can still be marked: an empty notebook gets all its tests back, unsolved.
+        problem = str(error).replace(f"{submitted}/", "").replace(str(submitted), "the hand-in")
+        (submitted / notebook_name).write_text(_EMPTY_NOTEBOOK)
+    config = Config()
+    configure(
+        config,
+        root,
+        course=Path(job.course),
+        data=job.data,
+        require_isolation=job.require_isolation,
+    )
+    api = make_api(config)
+    outcome = api.autograde(job.lesson, job.student)
+    if not outcome["success"]:
+        raise SystemExit(f"nbgrader failed:\n{outcome.get('log', '')}\n{outcome.get('error', '')}")
+    executed = root / "grading" / "autograded" / job.student / job.lesson / notebook_name
+    result = read_result(root, job.student, job.lesson, executed) | {"problem": problem}
+    api.generate_feedback(job.lesson, job.student)
+    output = Path(job.output)
+    shutil.copyfile(executed, output / notebook_name)
+    page = root / "grading" / "feedback" / job.student / job.lesson / f"{job.lesson}.html"
+    shutil.copyfile(page, output / page.name)
+    return result
+
+
+def read_result(root: Path, student: str, lesson: str, executed: Path) -> dict:
+    """Read from a job's gradebook and executed notebook what the class's gradebook must know."""
+    from nbgrader.api import Gradebook
+
+    from course_utils.grading.nbgrader_setup import gradebook_url
+
+    course = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["course"]
+    exercises = {}
+    with Gradebook(gradebook_url(root)) as gradebook:
+        notebook = gradebook.find_submission_notebook(lesson, lesson, student)
+        for grade in notebook.grades:
+            if grade.name not in course["tasks"]:
+                exercises[grade.name] = {
+                    "score": grade.auto_score,
+                    "points": grade.max_score,
+                    "reason": course["reasons"].get(grade.name),
+                }
+        comments = {comment.name: comment.auto_comment for comment in notebook.comments}
+    return {
+        "student": student,
+        "lesson": lesson,
+        "exercises": exercises,
+        "tasks": course["tasks"],
+        "comments": comments,
+        "stopped": course["stopped"],
+        "tampered": course["tampered"],
+        "isolation": course["isolation"],
+    }
+
+
+def specification(job: Job) -> str:
+    """Return the text of the file that :func:`main` reads."""
+    return json.dumps(asdict(job))
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy regular files only: a link in a hand-in could name any file of the instructor."""
+    target.mkdir(parents=True)
+    for path in sorted(source.rglob("*")):
+        linked = any(part.is_symlink() for part in (path, *path.parents) if part != source)
+        if path.is_file() and not linked:
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _copy_lesson(source: Path, target: Path) -> None:
+    """Copy what a lesson has beside its notebook, which nbgrader lays over the hand-in."""
+    from course_utils.grading.release import NOT_RELEASED
+
+    shutil.copytree(source, target, ignore=NOT_RELEASED)
+    # The answers stay away from the folder that the student's kernel runs beside.
+    (target / f"{source.name}.ipynb").unlink()
+
+
+_EMPTY_NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

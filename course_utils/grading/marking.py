@@ -1,0 +1,150 @@
+"""The marks of tasks: from the trusted scorer into results, gradebook and notebook.
+
+A task's result is the scorer's record (:class:`course_utils.grading.scorer.Score`, as
+plain JSON values) with the grade id of its cell. Marks are always worked out from
+the IoU and the bounds in tasks.toml, so they follow when the bounds change.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from course_utils.grading.submit import misnamed
+from course_utils.grading.tasks import Task, get_task, model_path, task_names
+
+
+def tasks_by_grade_id(lesson: str) -> dict[str, Task]:
+    """Return the tasks of a lesson under the grade ids of their cells."""
+    tasks = [get_task(name, "quick") for name in task_names(lesson)]
+    return {task.grade_id: task for task in tasks}
+
+
+def prepare(lesson: str, executed: Path, course: Path) -> None:
+    """Lay out hidden images, without labels, where the notebook's function will look for them.
+
+    Parameters
+    ----------
+    lesson
+        Full name.
+    executed
+        The folder that the notebook is about to run in.
+    course
+        The folder that holds ``grading/secret_seed``.
+    """
+    from course_utils.grading.workplace import secret_seed
+
+    for task in tasks_by_grade_id(lesson).values():
+        if task.kind == "function":
+            from course_utils.grading.function_task import prepare_function_task
+
+            prepare_function_task(executed, task, secret_seed(course))
+
+
+def mark_task(
+    name: str,
+    *,
+    handed_in: Path,
+    executed: Path,
+    course: Path,
+    data: Path | None,
+    require_isolation: bool,
+    isolation: str,
+) -> dict:
+    """Return one task's result; whatever is wrong with the hand-in is its ``reason``.
+
+    Parameters
+    ----------
+    name
+        The task.
+    handed_in
+        The hand-in as it was collected: model files are read from here.
+    executed
+        The folder that the notebook has run in: a function's masks are read from here.
+    course
+        The folder that holds ``grading/secret_seed``.
+    data
+        A folder of images/ and masks/ for models of profile ``full``.
+    isolation
+        The walls that the notebook ran behind.
+
+    Raises
+    ------
+    CourseError
+        If the instructor's side is at fault: missing data, no isolation.
+    """
+    from course_utils.grading import scorer
+    from course_utils.grading.workplace import secret_seed
+
+    task, secret = get_task(name, "quick"), secret_seed(course)
+    if task.kind == "function":
+        from course_utils.grading.function_task import score_function_task
+
+        record = score_function_task(executed, task, secret, isolation=isolation).as_record()
+    else:
+        path = model_path(name, handed_in)
+        record = scorer.score_model_file(
+            path, name, secret=secret, data=data, require_isolation=require_isolation
+        ).as_record()
+        if not path.exists() and (others := misnamed(path)):
+            record["reason"] = (
+                f"no {path.name}, only {', '.join(others)}: a pickle or another format, "
+                "which is never loaded; only ONNX, written by export(), is marked"
+            )
+    result = record | {"grade_id": task.grade_id, "kind": task.kind}
+    update_marks({task.grade_id: result})
+    return result
+
+
+def update_marks(results: dict[str, dict]) -> bool:
+    """Work out marks and bounds anew from each IoU, in place; tell whether a mark has changed."""
+    changed = False
+    for result in results.values():
+        task = get_task(result["task"], result["profile"])
+        iou = result["iou"]
+        marks = 0.0 if iou is None else task.marks(iou)
+        changed |= not math.isclose(marks, result["marks"], abs_tol=1e-9)
+        result |= {
+            "marks": marks,
+            "points": float(task.points),
+            "floor": task.floor,
+            "low": task.low,
+            "high": task.high,
+        }
+    return changed
+
+
+def describe(result: dict) -> str:
+    """Return a task's result as one line for student and instructor."""
+    marks = f"{result['marks']:.4g} of {result['points']:.4g} points"
+    if result["iou"] is None:
+        return f"{marks}: {result['reason']}"
+    low, high = result["interval"] or (math.nan, math.nan)
+    return (
+        f"{marks}: mean IoU {result['iou']:.3f} (95 % interval {low:.3f} to {high:.3f}) on "
+        f"{result['source']}; floor {result['floor']:g}, marks from {result['low']:g}, "
+        f"full at {result['high']:g}"
+    )
+
+
+def write_mark(gradebook, where: dict, result: dict) -> None:
+    """Write a task's mark as the automatic score of its cell; one by hand still counts more."""
+    grade = gradebook.find_grade(
+        result["grade_id"], where["notebook"], where["assignment"], where["student"]
+    )
+    grade.auto_score = min(max(result["marks"], 0.0), grade.max_score)
+    grade.needs_manual_grade = grade.manual_score is not None
+
+
+def annotate(notebook: str, results: dict[str, dict]) -> str:
+    """Return an executed notebook's text with each task's result as the output of its cell."""
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
+        if grade_id in results:
+            cell["outputs"] = [output_of(results[grade_id])]
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def output_of(result: dict) -> dict:
+    """Return a notebook output that says a task's result."""
+    return {"output_type": "stream", "name": "stdout", "text": describe(result) + "\n"}

@@ -1,0 +1,167 @@
+"""nbgrader, set up for this course: folders, hardening, the sandboxed kernel, the trusted scorer.
+
+``nbgrader_config.py`` calls :func:`configure`, and so does ``course grade``: the command
+line, the formgrader's button and the course's own grader run the same steps.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from traitlets.config import Config
+
+from course_utils.errors import CourseError
+from course_utils.paths import list_lessons
+
+CELL_SECONDS = 240
+"""How long one cell of a hand-in may run."""
+NOTEBOOK_SECONDS = 900
+"""How long a whole hand-in's notebook may run."""
+_MAX_KILOBYTES = 400_000
+
+
+def configure(config: Config, root: Path, course: Path | None = None, **marking: object) -> None:
+    """Set nbgrader's options.
+
+    Parameters
+    ----------
+    config
+        Filled in place.
+    root
+        The folder that holds ``solutions/`` and ``grading/``.
+    course
+        Where the secret seed lies, if not in ``root``: a job works in a root of its own.
+    marking
+        ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`.
+    """
+    from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+    from nbgrader.preprocessors import (
+        AssignLatePenalties,
+        CheckCellMetadata,
+        ClearOutput,
+        DeduplicateIds,
+        GetGrades,
+        IgnorePattern,
+        LimitOutput,
+        OverwriteCells,
+        OverwriteKernelspec,
+        SaveAutoGrades,
+    )
+
+    from course_utils.grading import preprocessors as own
+
+    # nbgrader starts `alembic` by name, also where this environment is not activated.
+    binaries = str(Path(sys.executable).parent)
+    if binaries not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", "")])
+
+    directory = config.CourseDirectory
+    directory.root = str(root)
+    directory.source_directory = "solutions"
+    directory.release_directory = "lessons"
+    directory.submitted_directory = str(Path("grading", "submitted"))
+    directory.autograded_directory = str(Path("grading", "autograded"))
+    directory.feedback_directory = str(Path("grading", "feedback"))
+    directory.db_url = gradebook_url(root)
+    directory.ignore = [".*", "*.pyc", "__pycache__", "feedback", "*.zip"]
+    directory.max_file_size = directory.max_dir_size = _MAX_KILOBYTES
+
+    config.Autograde.sanitize_preprocessors = [
+        own.RestoreCells,
+        ClearOutput,
+        DeduplicateIds,
+        OverwriteKernelspec,
+        OverwriteCells,
+        CheckCellMetadata,
+    ]
+    config.Autograde.autograde_preprocessors = [
+        own.PrepareTasks,
+        own.SandboxedExecute,
+        IgnorePattern,
+        own.JudgeCells,
+        LimitOutput,
+        SaveAutoGrades,
+        own.ScoreTasks,
+        AssignLatePenalties,
+        CheckCellMetadata,
+    ]
+    config.GenerateFeedback.preprocessors = [
+        GetGrades,
+        own.HideTests,
+        CSSHTMLHeaderPreprocessor,
+    ]
+    # An instructor who runs a solution leaves models/ beside it: never to replace a student's.
+    config.Autograde.exclude_overwriting = {
+        lesson: [
+            str(path.relative_to(root / "solutions" / lesson))
+            for path in (root / "solutions" / lesson).rglob("*")
+            if path.is_file() and {"models"} & set(path.parts)
+        ]
+        for lesson in list_lessons(root / "solutions")
+    }
+    config.Autograde.pre_convert_hook = own.RemoveLinks(root / "grading" / "submitted")
+    # A deleted test cell comes back, else it has no score for ever.
+    config.OverwriteCells.add_missing_cells = True
+    # Warnings and progress bars on stderr cost nobody a mark.
+    config.IgnorePattern.enabled = True
+    config.IgnorePattern.pattern = r"[\s\S]*"
+
+    execute = config.SandboxedExecute
+    execute.skip_cells_with_tag = "no cell is ever skipped"
+    execute.shutdown_kernel = "immediate"
+    execute.timeout = CELL_SECONDS
+    execute.notebook_timeout = NOTEBOOK_SECONDS
+    execute.iopub_timeout = 10
+    execute.raise_on_iopub_timeout = False
+    execute.require_isolation = bool(marking.get("require_isolation"))
+    config.ScoreTasks.course = config.PrepareTasks.course = str(course or root)
+    config.ScoreTasks.data = config.PrepareTasks.data = str(marking.get("data") or "")
+    config.ScoreTasks.require_isolation = bool(marking.get("require_isolation"))
+
+
+def gradebook_url(root: Path) -> str:
+    """Return the URL of the course's gradebook; it waits a minute for another writer."""
+    return f"sqlite:///{root / 'grading' / 'gradebook.db'}?timeout=60"
+
+
+def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None:
+    """Enter lessons, with their marked cells, into a gradebook, or bring them up to date.
+
+    Parameters
+    ----------
+    root
+        The course's folder.
+    lessons
+        Full names of lessons, as in ``solutions/``.
+    url
+        The gradebook; by default the course's own.
+
+    Raises
+    ------
+    CourseError
+        If a lesson's marked cells have changed since hand-ins of it were graded.
+    """
+    from course_utils.grading.release import generate
+
+    for lesson in lessons:
+        with TemporaryDirectory() as draft:
+            try:
+                generate(root, [lesson], Path(draft), database=url or gradebook_url(root))
+            except CourseError as error:
+                if "there are submissions associated with it" not in str(error):
+                    raise
+                raise CourseError(
+                    f"{lesson} has gained or lost marked cells since its first hand-in was graded. "
+                    f"Undo that, or forget its marks with `nbgrader db assignment remove {lesson} "
+                    "--force` and grade again."
+                ) from None
+
+
+def make_api(config: Config):
+    """Return nbgrader's API, which its command line and its formgrader use too."""
+    from nbgrader.apps import NbGraderAPI
+    from nbgrader.coursedir import CourseDirectory
+
+    return NbGraderAPI(coursedir=CourseDirectory(config=config), config=config)

@@ -1,0 +1,405 @@
+"""What this course adds to nbgrader's autograding, step by step.
+
+nbgrader trusts the notebook that it is given: metadata decide what is marked, the
+kernel reads the whole disk, any odd value gives full points. These steps take the
+metadata from the gradebook, run the kernel in a sandbox, read the test cells'
+outcome strictly, and write the trusted scorer's marks over the tasks' cells.
+"""
+
+# Overridden methods say in their class's docstring what they do.
+# ruff: noqa: D102
+
+import math
+import os
+import re
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from time import monotonic
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode, from_dict
+from nbgrader.api import Gradebook
+from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+from nbgrader.utils import is_grade, is_solution
+from traitlets import Bool, Integer, Unicode
+
+from course_utils.grading import marking, sandbox
+from course_utils.grading.tasks import task_names
+from course_utils.paths import data_folder
+
+_MAX_OUTPUT = 2_000_000
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+
+class RestoreCells(NbGraderPreprocessor):
+    """First of all: take every cell's nbgrader metadata from the gradebook and drop all the rest.
+
+    So a tag cannot skip a test, a copied cell or an old schema cannot stop the batch,
+    points and cell types cannot be rewritten. Of copies the last one counts.
+    """
+
+    def preprocess(self, nb, resources):
+        where = resources["nbgrader"]
+        with Gradebook(where["db_url"]) as gradebook:
+            notebook = gradebook.find_notebook(where["notebook"], where["assignment"])
+            points = {cell.name: cell.max_score for cell in notebook.grade_cells}
+            solutions = {cell.name for cell in notebook.solution_cells}
+            sources = {
+                cell.name: {
+                    "cell_type": cell.cell_type,
+                    "locked": cell.locked,
+                    "checksum": cell.checksum,
+                }
+                for cell in notebook.source_cells
+            }
+        seen = set()
+        for cell in reversed(nb.cells):
+            claimed = cell.metadata.get("nbgrader")
+            cell.metadata = NotebookNode()
+            grade_id = claimed.get("grade_id") if isinstance(claimed, dict) else None
+            if not isinstance(grade_id, str) or grade_id not in sources or grade_id in seen:
+                continue
+            seen.add(grade_id)
+            cell.metadata["nbgrader"] = NotebookNode(
+                schema_version=3,
+                grade_id=grade_id,
+                grade=grade_id in points,
+                solution=grade_id in solutions,
+                task=False,
+                **sources[grade_id],
+            )
+            if grade_id in points:
+                cell.metadata["nbgrader"]["points"] = points[grade_id]
+        return nb, resources
+
+
+class KernelManager(AsyncKernelManager):
+    """A kernel in the sandbox: own folder, no network, Unix sockets instead of ports.
+
+    ``work`` is the only folder of the course that it can write to; hidden labels,
+    gradebook, other hand-ins and solutions are in no folder that it can read.
+    """
+
+    def __init__(self, work: Path, seconds: int, **options):
+        # Short, since the path of a Unix socket may have about 100 characters.
+        self._sockets = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
+        sockets = Path(self._sockets.name).resolve()
+        if os.name == "posix":
+            options |= {"transport": "ipc", "ip": str(sockets / "k")}
+        super().__init__(connection_file=str(sockets / "k.json"), **options)
+        python = [
+            sys.executable,
+            "-I",  # no PYTHON* variables, no module of the student's folder before the real one
+            "-m",
+            "course_utils.grading.kernel",
+            "-f",
+            "{connection_file}",
+            "--InteractiveShellApp.ignore_cwd=True",
+        ]
+        self._kernel_spec = KernelSpec(
+            argv=sandbox.command(
+                python,
+                read=[folder for folder in [data_folder()] if folder.is_dir()],
+                write=[sockets, work],
+                cpu=2 * seconds,
+                file_size=256 << 20,
+                sockets=True,
+                env=_kernel_environment(),
+            ),
+            display_name="sandboxed",
+            language="python",
+            interrupt_mode="message",  # a signal does not reach into every sandbox
+        )
+
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        await super()._async_cleanup_resources(restart)
+        if not restart:
+            self._sockets.cleanup()
+
+    cleanup_resources = _async_cleanup_resources
+
+
+def _kernel_environment() -> dict[str, str]:
+    """Return what a student's kernel is told beyond the sandbox's own environment."""
+    kept = {key: os.environ[key] for key in ("COURSE_PROFILE", *_THREADS) if key in os.environ}
+    return {
+        **kept,
+        "COURSE_DATA": str(data_folder()),
+        "COURSE_STATIC": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "NBGRADER_EXECUTION": "autograde",
+    }
+
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class SandboxedExecute(Execute):
+    """Run the notebook in a sandboxed kernel, within a time for all; a dead kernel is an outcome.
+
+    The outcome is told to the later steps in ``resources["course"]``: ``stopped``
+    (why the kernel did not run to the end, or None), ``armed`` (grade ids whose
+    test ran as written) and ``tampered`` (names that the notebook had changed).
+    """
+
+    notebook_timeout = Integer(900, help="Seconds for all cells together.").tag(config=True)
+    require_isolation = Bool(False, help="Refuse to run without a sandbox.").tag(config=True)
+
+    def create_kernel_manager(self):
+        work = Path(self.resources["metadata"]["path"]).resolve()
+        self.km = KernelManager(work, self.notebook_timeout, config=self.config)
+        return self.km
+
+    def preprocess(self, nb, resources, km=None):
+        self._deadline = monotonic() + self.notebook_timeout
+        self._outcome = resources.setdefault("course", {})
+        level = sandbox.require_isolation() if self.require_isolation else sandbox.isolation_level()
+        self._outcome.update(stopped=None, armed=[], tampered=[], isolation=level)
+        self._lesson = resources["nbgrader"]["assignment"]
+        return super().preprocess(nb, resources, km)
+
+    def preprocess_cell(self, cell, resources, index):
+        self._output = 0
+        if cell.cell_type != "code" or self._outcome["stopped"]:
+            return cell, resources
+        if monotonic() > self._deadline:
+            self._outcome["stopped"] = f"the notebook ran longer than {self.notebook_timeout} s"
+            return cell, resources
+        try:
+            if is_grade(cell) and not is_solution(cell):
+                self._run_test(cell, resources, index)
+            else:
+                super().preprocess_cell(cell, resources, index)
+        except DeadKernelError:
+            self._outcome["stopped"] = "an earlier cell ended the kernel"
+        else:
+            late = any(out.get("ename") == "CellTimeoutError" for out in cell.outputs)
+            if late and not run_sync(self._answers)():
+                self._outcome["stopped"] = "an earlier cell never ended and could not be stopped"
+                run_sync(self.km.shutdown_kernel)(now=True)
+        return cell, resources
+
+    def _run_test(self, cell, resources, index):
+        """Run a test cell behind the guard, and take the guard's words out of its output."""
+        token, source = secrets.token_hex(16), cell.source
+        cell.source = (
+            f"__import__('course_utils.grading.guard', fromlist=['arm'])"
+            f".arm(globals(), {self._lesson!r}, {token!r})\n{source}"
+        )
+        try:
+            super().preprocess_cell(cell, resources, index)
+        finally:
+            cell.source = source
+            said = [out for out in cell.outputs if out.output_type == "stream"]
+            lines = [line for out in said for line in out.text.splitlines() if token in line]
+            for out in said:
+                kept = (line for line in out.text.splitlines(True) if token not in line)
+                out.text = "".join(kept)
+            cell.outputs = [out for out in cell.outputs if out.get("text") != ""]
+            if token in lines:
+                self._outcome["armed"].append(cell.metadata.nbgrader.grade_id)
+            for line in lines:
+                name = line.partition("!")[2]
+                if name and name not in self._outcome["tampered"]:
+                    self._outcome["tampered"].append(name)
+
+    def _get_timeout(self, cell=None):
+        return int(max(1, min(self.timeout, self._deadline - monotonic())))
+
+    def process_message(self, msg, cell, cell_index):
+        # A cell that prints without end must not fill the grader's memory.
+        if msg["msg_type"] in ("stream", "display_data", "update_display_data"):
+            self._output += len(str(msg["content"]))
+            if self._output > _MAX_OUTPUT:
+                return None
+        return super().process_message(msg, cell, cell_index)
+
+    async def _answers(self) -> bool:
+        """Tell whether the kernel, just interrupted, still talks."""
+        try:
+            await self.kc.kernel_info(reply=True, timeout=10)
+        except Exception:
+            return False
+        return True
+
+
+class JudgeCells(NbGraderPreprocessor):
+    """Turn each test cell's outcome into one that nbgrader cannot read too kindly.
+
+    nbgrader gives full points to a cell that printed ``True``, ``nan`` or a tuple,
+    or that never ran. Here, such a cell gets an error that says why it has no
+    points, and so nbgrader's zero.
+    """
+
+    def preprocess(self, nb, resources):
+        outcome = resources["course"]
+        tasks = marking.tasks_by_grade_id(resources["nbgrader"]["assignment"])
+        reasons = outcome["reasons"] = {}
+        for cell in nb.cells:
+            if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
+                continue
+            grade_id = cell.metadata.nbgrader.grade_id
+            if grade_id in tasks:
+                cell.outputs = [_refusal("NotMarked", "the task was not marked")]
+                continue
+            ran = cell.execution_count is not None or cell.outputs
+            if not ran:
+                reason = f"not run: {outcome['stopped']}"
+            elif grade_id not in outcome["armed"] and not _errors(cell):
+                reason = "the test did not run as written"
+            else:
+                reason = refused_outcome(cell.outputs, cell.metadata.nbgrader.points)
+            if reason and not _errors(cell):
+                cell.outputs.append(_refusal("NotMarked", reason))
+            if reason:
+                reasons[grade_id] = reason
+        return nb, resources
+
+
+def refused_outcome(outputs: list, points: float) -> str | None:
+    """Return why a test cell's outputs earn no points, or None if they do.
+
+    Good outcomes are no value at all (full points) and one plain finite number in
+    0..points, as ``repr`` of a Python float writes it.
+    """
+    for out in outputs:
+        if out.output_type == "error":
+            return _short(out)
+    values = [
+        out["data"].get("text/plain", "") for out in outputs if out.output_type == "execute_result"
+    ]
+    if not values:
+        return None
+    if len(values) > 1:
+        return "the test gave several values"
+    text = "".join(values[0])
+    if not _PLAIN_NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        return f"the test gave {text[:60]!r}, which is no plain number"
+    if not 0 <= float(text) <= points:
+        return f"the test gave {text[:60]}, outside of 0..{points:g}"
+    return None
+
+
+class PrepareTasks(NbGraderPreprocessor):
+    """Before the kernel starts: lay out the hidden images, without labels, for function tasks."""
+
+    course = Unicode(help="The folder with grading/secret_seed.").tag(config=True)
+    data = Unicode(help="A folder of images/ and masks/ for models of profile full.").tag(
+        config=True
+    )
+
+    def preprocess(self, nb, resources):
+        marking.prepare(
+            resources["nbgrader"]["assignment"],
+            Path(resources["metadata"]["path"]),
+            Path(self.course),
+        )
+        return nb, resources
+
+
+class ScoreTasks(NbGraderPreprocessor):
+    """Right after SaveAutoGrades: the trusted scorer's marks, whatever the notebook has printed.
+
+    The mark goes into the gradebook; its reason goes into the cell's output, into the
+    comment of the solution cell before it, and into ``nb.metadata["course"]``.
+    """
+
+    course = Unicode(help="The folder with grading/secret_seed.").tag(config=True)
+    data = Unicode(help="A folder of images/ and masks/ for models of profile full.").tag(
+        config=True
+    )
+    require_isolation = Bool(False, help="Refuse to score without a sandbox.").tag(config=True)
+
+    def preprocess(self, nb, resources):
+        where = resources["nbgrader"]
+        executed = Path(resources["metadata"]["path"]).resolve()
+        results = {}
+        for name in task_names(where["assignment"]):
+            result = marking.mark_task(
+                name,
+                # What was handed in: the executed copy may have been written to by the notebook.
+                handed_in=submitted_folder(executed),
+                executed=executed,
+                course=Path(self.course),
+                data=Path(self.data) if self.data else None,
+                require_isolation=self.require_isolation,
+                isolation=resources["course"]["isolation"],
+            )
+            results[result["grade_id"]] = result
+        with Gradebook(where["db_url"]) as gradebook:
+            for result in results.values():
+                marking.write_mark(gradebook, where, result)
+            before = None
+            for cell in nb.cells:
+                grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+                if is_solution(cell):
+                    before = grade_id
+                elif grade_id in results:
+                    cell.outputs = [from_dict(marking.output_of(results[grade_id]))]
+                    if before:
+                        comment = gradebook.find_comment(
+                            before, where["notebook"], where["assignment"], where["student"]
+                        )
+                        comment.auto_comment = marking.describe(results[grade_id])
+            gradebook.db.commit()
+        nb.metadata["course"] = {**resources["course"], "tasks": results}
+        return nb, resources
+
+
+def submitted_folder(executed: Path) -> Path:
+    """Return ``submitted/<student>/<lesson>`` that belongs to ``autograded/<student>/<lesson>``."""
+    return executed.parents[2] / "submitted" / executed.parent.name / executed.name
+
+
+class HideTests(NbGraderPreprocessor):
+    """Before feedback is written: neither hidden tests nor a traceback through them."""
+
+    def preprocess_cell(self, cell, resources, cell_index):
+        if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
+            return cell, resources
+        cell.source = re.sub(
+            r"(?ms)^[^\n]*BEGIN HIDDEN TESTS.*?(END HIDDEN TESTS[^\n]*\n?|\Z)", "", cell.source
+        )
+        for out in _errors(cell):
+            out.traceback = [_short(out)]
+        return cell, resources
+
+
+class RemoveLinks:
+    """Before a batch: delete symbolic links from the hand-ins, which nbgrader would follow.
+
+    A link to an instructor's file would bring it into the feedback.
+    """
+
+    def __init__(self, submitted: Path):
+        self.submitted = submitted
+
+    def __call__(self, **_: object) -> None:
+        for folder, folders, files in os.walk(self.submitted):
+            for name in folders + files:
+                path = Path(folder, name)
+                if path.is_symlink():
+                    path.unlink()
+
+
+def _errors(cell) -> list:
+    return [out for out in cell.get("outputs", []) if out.output_type == "error"]
+
+
+def _refusal(name: str, reason: str) -> NotebookNode:
+    return NotebookNode(output_type="error", ename=name, evalue=reason, traceback=[reason])
+
+
+def _short(error) -> str:
+    """Return an error in one line, such as ``CheckFailed: the bias is still there``."""
+    if error.ename == "NotImplementedError":
+        return "not solved: the stub is still there"
+    if error.ename == "CellTimeoutError":
+        return "the cell ran out of time"
+    text = " ".join(error.evalue.split())
+    return f"{error.ename}: {text}"[:300] if text else error.ename

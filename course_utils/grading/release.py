@@ -1,0 +1,216 @@
+"""``lessons/`` from ``solutions/``: the one source, checked, stripped of its answers, put in place.
+
+nbgrader's ``generate_assignment`` does the stripping. Around it stand the checks
+that keep its output the same bytes at every run, and an exchange of folders that
+leaves the old release where anything goes wrong.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.marking import tasks_by_grade_id
+from course_utils.grading.workplace import MARKS_FILE
+from course_utils.paths import course_root, list_lessons
+
+# What running a solution leaves beside its notebook, and what no release should hold.
+NOT_RELEASED = shutil.ignore_patterns("models", "*.onnx", "*.pt", "*.zip", "__pycache__", ".*")
+
+
+def make_release(root: Path | None = None) -> list[str]:
+    """Make ``lessons/`` anew from ``solutions/`` and put it in place in one step.
+
+    A failure leaves the old release. What a lesson's release no longer holds is
+    removed; ``models/`` that somebody trained in ``lessons/`` are kept.
+
+    Returns
+    -------
+    list of str
+        The lessons that were released.
+
+    Raises
+    ------
+    CourseError
+        If a notebook breaks a rule of :func:`source_faults`, or nbgrader refuses it.
+    """
+    root = root or course_root()
+    with tempfile.TemporaryDirectory(dir=root, prefix=".release-") as draft_root:
+        draft = generate(root, _lessons(root), Path(draft_root))
+        lessons, old = root / "lessons", Path(draft_root) / "old"
+        if lessons.exists():
+            os.rename(lessons, old)
+        try:
+            os.rename(draft, lessons)
+        except OSError:
+            if old.exists():
+                os.rename(old, lessons)
+            raise
+        for kept in [*old.glob("*/models"), *old.glob("*.zip")]:
+            if (target := lessons / kept.relative_to(old)).parent.is_dir():
+                os.rename(kept, target)
+    names = list_lessons(root / "lessons")
+    print(f"Released {len(names)} lessons: {', '.join(names)}")
+    return names
+
+
+def check_release(root: Path | None = None) -> None:
+    """Compare ``lessons/`` with what ``solutions/`` give now.
+
+    Raises
+    ------
+    CourseError
+        If they differ; it lists the files that are changed, missing or stale.
+    """
+    root = root or course_root()
+    with tempfile.TemporaryDirectory() as draft_root:
+        wanted = _contents(generate(root, _lessons(root), Path(draft_root)))
+    found = _contents(root / "lessons")
+    differences = [
+        f"{word} {', '.join(map(str, sorted(paths)))}"
+        for word, paths in [
+            ("changed:", {p for p in wanted.keys() & found.keys() if wanted[p] != found[p]}),
+            ("missing:", wanted.keys() - found.keys()),
+            ("stale:", found.keys() - wanted.keys()),
+        ]
+        if paths
+    ]
+    if differences:
+        raise CourseError(
+            f"lessons/ is not what solutions/ give ({'; '.join(differences)}). "
+            "Run `course release`."
+        )
+    print("lessons/ is up to date.")
+
+
+def generate(root: Path, lessons: Iterable[str], into: Path, database: str | None = None) -> Path:
+    """Make the release of ``lessons`` below ``into``; return the folder that holds it.
+
+    Parameters
+    ----------
+    root
+        The course's folder.
+    lessons
+        Full names of lessons.
+    into
+        An empty folder to work in.
+    database
+        URL of a gradebook in which the lessons are registered too.
+
+    Raises
+    ------
+    CourseError
+        If a source notebook is faulty or nbgrader refuses it.
+    """
+    from traitlets.config import Config
+
+    from course_utils.grading.nbgrader_setup import configure
+
+    into = into.resolve()
+    marks: dict[str, dict[str, float]] = {}
+    for lesson in lessons:
+        source = root / "solutions" / lesson
+        notebook = json.loads((source / f"{lesson}.ipynb").read_text(encoding="utf-8"))
+        if faults := source_faults(lesson, notebook):
+            raise CourseError(f"solutions/{lesson}/{lesson}.ipynb: {'; '.join(faults)}.")
+        shutil.copytree(source, into / "solutions" / lesson, ignore=NOT_RELEASED)
+        marks[lesson] = {
+            meta["grade_id"]: meta["points"] for meta in _nbgrader_cells(notebook) if meta["grade"]
+        }
+    config = Config()
+    configure(config, into)
+    config.SaveCells.enabled = database is not None
+    for lesson in marks:
+        _generate_assignment(config, into, lesson, database)
+    (into / "lessons" / MARKS_FILE).write_text(json.dumps(marks, indent=1) + "\n")
+    return into / "lessons"
+
+
+def source_faults(lesson: str, notebook: dict) -> list[str]:
+    """Return what is wrong with a solution notebook, one phrase each.
+
+    Every cell needs an id of its own and no outputs (else the release would change
+    from run to run), every marked cell a grade id of its own, every solution
+    cell in code a region to cut out, every task of the lesson a test cell with its points.
+    """
+    cells = notebook["cells"]
+    faults = []
+    if missing := [str(i) for i, cell in enumerate(cells) if not cell.get("id")]:
+        faults.append(f"cells without an id: number {', '.join(missing)}")
+    for what, names in [
+        ("cell id", [cell["id"] for cell in cells if cell.get("id")]),
+        ("grade id", [meta["grade_id"] for meta in _nbgrader_cells(notebook)]),
+    ]:
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            faults.append(f"{what} used twice: {', '.join(repeated)}")
+    if run := [_name(cell) for cell in cells if cell.get("outputs") or cell.get("execution_count")]:
+        faults.append(f"cells with outputs (clear them): {', '.join(run)}")
+    for cell in cells:
+        meta = cell["metadata"].get("nbgrader", {})
+        source = "".join(cell["source"])
+        if meta.get("solution") and cell["cell_type"] == "code" and "BEGIN SOLUTION" not in source:
+            faults.append(f"solution cell without ### BEGIN SOLUTION: {_name(cell)}")
+    points = {meta["grade_id"]: meta.get("points") for meta in _nbgrader_cells(notebook)}
+    for task in tasks_by_grade_id(lesson).values():
+        if points.get(task.grade_id) != task.points:
+            faults.append(
+                f"task {task.name} needs a test cell {task.grade_id} of {task.points} points "
+                f"(found {points.get(task.grade_id, 'none')})"
+            )
+    return faults
+
+
+def _nbgrader_cells(notebook: dict) -> list[dict]:
+    return [c["metadata"]["nbgrader"] for c in notebook["cells"] if "nbgrader" in c["metadata"]]
+
+
+def _name(cell: dict) -> str:
+    return cell.get("id") or "".join(cell["source"])[:30]
+
+
+def _lessons(root: Path) -> list[str]:
+    if lessons := list_lessons(root / "solutions"):
+        return lessons
+    raise CourseError(
+        f"{root} has no solutions/NN_name/NN_name.ipynb, so there is nothing to release. "
+        "Run this in the instructor's copy of the course."
+    )
+
+
+def _generate_assignment(config, root: Path, lesson: str, database: str | None) -> None:
+    """Run nbgrader's converter on one lesson; its log becomes the error's text."""
+    from nbgrader.converters import GenerateAssignment
+    from nbgrader.coursedir import CourseDirectory
+
+    log, text = logging.getLogger(f"course.release.{lesson}"), StringIO()
+    log.handlers, log.propagate = [logging.StreamHandler(text)], False
+    course = CourseDirectory(config=config, assignment_id=lesson)
+    if database:
+        course.db_url = database
+    app = GenerateAssignment(coursedir=course, config=config, log=log)
+    app.force, app.no_database = True, database is None
+    try:
+        app.start()
+    except Exception:
+        lines = [line for line in text.getvalue().splitlines() if "Error" in line]
+        raise CourseError(
+            f"nbgrader does not release {lesson}: {(lines or text.getvalue().splitlines())[-1]}"
+        ) from None
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    """Return the released files below ``folder`` by path, without what a reader's work adds."""
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.suffix not in {".zip", ".onnx", ".pt"}
+        and not {"models", "__pycache__"}.intersection(path.relative_to(folder).parts)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }

@@ -1,0 +1,184 @@
+"""``course submit``: look at a hand-in as the grader will, and zip it."""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.gate import check_model_bytes, read_plain_file, stated_profile
+from course_utils.grading.table import text_table
+from course_utils.grading.tasks import get_task, model_path, record_path, task_names
+from course_utils.grading.workplace import MARKS_FILE, write_atomic
+from course_utils.paths import course_root, resolve_lesson
+
+MAX_NOTEBOOK_MEGABYTES = 50
+
+
+def submit(lesson: str, root: Path | None = None) -> Path:
+    """Check a lesson's hand-in and write ``lessons/<lesson>.zip``; equal files give equal bytes.
+
+    Stubs that are left and test cells that are gone are warned about; what the grader
+    would refuse is refused.
+
+    Parameters
+    ----------
+    lesson
+        A number such as ``06``, a name or a path.
+
+    Returns
+    -------
+    pathlib.Path
+        The zip to hand in.
+
+    Raises
+    ------
+    CourseError
+        If the notebook is missing or damaged, or a model file or its record is
+        missing, refused by the gate, or not the one that the record is about.
+    """
+    root = root or course_root()
+    lesson = resolve_lesson(lesson, root / "lessons")
+    folder = root / "lessons" / lesson
+    path = folder / f"{lesson}.ipynb"
+    content, notebook = read_notebook(path)
+    points = _marked_cells(root, lesson, notebook)
+    files = {path: content}
+    rows = []
+    for name in task_names(lesson):
+        task = get_task(name)
+        if task.kind == "model":
+            model, record = check_task_files(name, folder)
+            files |= {model_path(name, folder): model, record_path(name, folder): record}
+    tasks = {get_task(name).grade_id: name for name in task_names(lesson)}
+    for grade_id, value in points.items():
+        kind = f"models/{tasks[grade_id]}.onnx on hidden images" if grade_id in tasks else "code"
+        if grade_id in tasks and get_task(tasks[grade_id]).kind == "function":
+            kind = "your function on hidden images"
+        rows.append([grade_id, value, kind])
+    print(text_table(["marked", "points", "by"], rows))
+    for warning in _warnings(notebook, points):
+        print(f"Warning: {warning}")
+    target = root / "lessons" / f"{lesson}.zip"
+    named = {
+        f"{lesson}/{file.relative_to(folder).as_posix()}": data for file, data in files.items()
+    }
+    write_atomic(target, zip_bytes(named))
+    print(f"Ready to hand in: {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    return target
+
+
+def read_notebook(path: Path) -> tuple[bytes, dict]:
+    """Return a notebook's bytes and content.
+
+    Raises
+    ------
+    CourseError
+        If it is missing, too large, or no notebook.
+    """
+    if not path.is_file():
+        others = sorted(other.name for other in path.parent.glob("*.ipynb"))
+        found = f"; found {', '.join(others)}: rename it" if others else ""
+        raise CourseError(f"there is no {path.name} in {path.parent}{found}.")
+    content = path.read_bytes()
+    if len(content) > MAX_NOTEBOOK_MEGABYTES * 1e6:
+        raise CourseError(
+            f"{path} has {len(content) / 1e6:.0f} MB, allowed are {MAX_NOTEBOOK_MEGABYTES}. "
+            "Clear its outputs (Edit > Clear Outputs of All Cells), save, and try again."
+        )
+    try:
+        notebook = json.loads(content)
+        sound = notebook["nbformat"] == 4 and all(
+            isinstance(cell["metadata"], dict) for cell in notebook["cells"]
+        )
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise CourseError(
+            f"{path} is not a whole notebook. Open it in JupyterLab and save it again; if that "
+            "fails, go back to a checkpoint with File > Revert Notebook."
+        )
+    return content, notebook
+
+
+def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
+    """Return a task's model file and training record from a lesson's folder.
+
+    Raises
+    ------
+    CourseError
+        If one is missing, refused by the gate, or the record is about another file.
+    """
+    path, record_file = model_path(name, folder), record_path(name, folder)
+    if not path.exists():
+        if others := misnamed(path):
+            raise CourseError(
+                f"there is no {path}; found {', '.join(others)}. Only ONNX is marked: run the "
+                f"lesson's export({name!r}, model) cell."
+            )
+        raise CourseError(
+            f"there is no {path}. Train the model and run the lesson's export({name!r}, model) "
+            "cell."
+        )
+    # The file itself says under which profile it was trained.
+    largest = max(get_task(name, profile).max_megabytes for profile in ("quick", "full"))
+    model = read_plain_file(path, largest)
+    check_model_bytes(model, get_task(name, stated_profile(model, name, str(path))), str(path))
+    cure = f"Run the lesson's export({name!r}, model) cell again."
+    if not record_file.is_file():
+        raise CourseError(f"there is no {record_file}, the training record. {cure}")
+    record = record_file.read_bytes()
+    try:
+        stated = json.loads(record)["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise CourseError(f"{record_file} is not a whole training record. {cure}") from None
+    if stated != hashlib.sha256(model).hexdigest():
+        raise CourseError(f"{record_file} belongs to another model than {path.name}. {cure}")
+    return model, record
+
+
+def misnamed(path: Path) -> list[str]:
+    """Return files beside a missing model file that somebody may have meant by it."""
+    suffixes = {".pt", ".pth", ".pkl", ".pickle", ".pt2", ".onnx", ".h5", ".safetensors", ".ckpt"}
+    beside = [*path.parent.glob("*"), *path.parent.parent.glob("*")]
+    return sorted(other.name for other in beside if other.suffix.lower() in suffixes)
+
+
+def zip_bytes(files: dict[str, bytes]) -> bytes:
+    """Return a zip of named contents; equal files give equal bytes, on any day and machine."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[name])
+    return buffer.getvalue()
+
+
+def _marked_cells(root: Path, lesson: str, notebook: dict) -> dict[str, float]:
+    """Return the points of each marked cell, from the release; else from the notebook itself."""
+    try:
+        return json.loads((root / "lessons" / MARKS_FILE).read_text())[lesson]
+    except (OSError, ValueError, KeyError):
+        cells = [cell["metadata"].get("nbgrader", {}) for cell in notebook["cells"]]
+        return {meta["grade_id"]: meta["points"] for meta in cells if meta.get("grade")}
+
+
+def _warnings(notebook: dict, points: dict[str, float]) -> list[str]:
+    cells = [(cell, cell["metadata"].get("nbgrader", {})) for cell in notebook["cells"]]
+    present = {meta.get("grade_id") for _, meta in cells}
+    warnings = [
+        f"the test cell {grade_id} is gone; the grader puts it back before it marks."
+        for grade_id in points
+        if grade_id not in present
+    ]
+    stubs = [
+        meta.get("grade_id", "?")
+        for cell, meta in cells
+        if meta.get("solution") and "raise NotImplementedError" in "".join(cell["source"])
+    ]
+    if stubs:
+        warnings.append(f"{len(stubs)} exercises are not solved yet: {', '.join(stubs)}.")
+    return warnings

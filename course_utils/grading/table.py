@@ -1,0 +1,31 @@
+"""A table in plain text, for terminals and logs."""
+
+from collections.abc import Sequence
+
+
+def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return rows under headings, columns aligned: numbers to the right, words to the left.
+
+    >>> print(text_table(["lesson", "marks"], [["00_start", 2.5], ["06_unet", None]]))
+    lesson    marks
+    --------  -----
+    00_start    2.5
+    06_unet       -
+    """
+    cells = [[_text(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    numeric = [
+        all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(headings))
+    ]
+
+    def line(values: Sequence[str]) -> str:
+        parts = zip(values, widths, numeric, strict=True)
+        return "  ".join(v.rjust(w) if right else v.ljust(w) for v, w, right in parts).rstrip()
+
+    return "\n".join([line(headings), line(["-" * w for w in widths]), *map(line, cells)])
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,79 @@
+"""An instructor's working folder ``grading/``: where things lie in it, and the secret seed."""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from course_utils.errors import CourseError
+
+MARKS_FILE = "marks.json"
+"""In ``lessons/``: the marked cells of every lesson, ``{lesson: {grade_id: points}}``."""
+
+
+def grading_folder(root: Path) -> Path:
+    """Return ``<root>/grading``, made on first use and readable by its owner only.
+
+    Raises
+    ------
+    CourseError
+        If ``root`` has no ``solutions/``: then this is a student's copy of the course.
+    """
+    if not (root / "solutions").is_dir():
+        raise CourseError(
+            f"{root} has no solutions/, so nothing can be marked here. Run this in the "
+            "instructor's copy of the course."
+        )
+    folder = root / "grading"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def secret_seed(root: Path) -> int:
+    """Return the seed of the hidden test set, drawn at random on first use.
+
+    It is kept in ``grading/secret_seed`` with mode 0600. Two graders that start
+    at the same time agree: the file is linked into place complete, and the
+    second one to come reads what the first has written.
+
+    Returns
+    -------
+    int
+        128 random bits; the same at every later call.
+    """
+    path = grading_folder(root) / "secret_seed"
+    if not path.exists():
+        draft = path.with_name(f".secret_seed-{secrets.token_hex(8)}")
+        with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(f"{secrets.randbits(128)}\n")
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    try:
+        return int(path.read_text())
+    except ValueError:
+        raise CourseError(
+            f"{path} does not hold a whole number. Put the seed back from a copy, or delete the "
+            "file: a new hidden test set is drawn then, and every model is marked again."
+        ) from None
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,140 @@
+"""A course of two lessons that are graded in a second, and hand-ins of it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import nbformat
+
+MINI = "90_mini"
+NET = "06_unet_from_scratch"
+
+HIDDEN = "assert double(21) == 42, 'the secret of the universe'"
+
+
+def make_course(root: Path) -> Path:
+    """Make a course's folder with ``solutions/`` of a code lesson and a lesson of task unet."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "environment.yml").write_text("name: mini\n")
+    (root / "lessons").mkdir()
+    save(root / "solutions" / MINI / f"{MINI}.ipynb", mini_cells())
+    (root / "solutions" / MINI / "beside.txt").write_text("a file beside the notebook\n")
+    save(root / "solutions" / NET / f"{NET}.ipynb", net_cells())
+    return root
+
+
+def mini_cells() -> list[dict]:
+    return [
+        markdown("title", "# Mini"),
+        code(
+            "double",
+            "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION",
+            grade_id="double",
+            solution=True,
+        ),
+        code(
+            "test-double",
+            f"assert double(2) == 4, 'twice 2 is 4'\n### BEGIN HIDDEN TESTS\n{HIDDEN}\n"
+            "### END HIDDEN TESTS",
+            grade_id="test_double",
+            points=2,
+        ),
+        code(
+            "share",
+            "def share():\n    ### BEGIN SOLUTION\n    return 3.0\n    ### END SOLUTION",
+            grade_id="share",
+            solution=True,
+        ),
+        code("test-share", "share()", grade_id="test_share", points=3),
+        markdown("why", "Because.", grade_id="why", points=1, solution=True),
+    ]
+
+
+def net_cells() -> list[dict]:
+    return [
+        markdown("title", "# Net"),
+        code(
+            "train",
+            "### BEGIN SOLUTION\nscore = 0.5\n### END SOLUTION",
+            grade_id="train",
+            solution=True,
+        ),
+        code("task", "10.0", grade_id="task_unet", points=10),
+    ]
+
+
+def markdown(cell_id: str, source: str, **meta) -> dict:
+    return _with_meta(nbformat.v4.new_markdown_cell(source, id=cell_id), meta)
+
+
+def code(cell_id: str, source: str, **meta) -> dict:
+    return _with_meta(nbformat.v4.new_code_cell(source, id=cell_id), meta)
+
+
+def _with_meta(cell, meta):
+    if meta:
+        points = meta.pop("points", None)
+        solution = meta.pop("solution", False)
+        grade = points is not None
+        cell.metadata["nbgrader"] = {
+            "schema_version": 3,
+            "grade": grade,
+            "solution": solution,
+            "locked": grade and not solution,
+            "task": False,
+            **meta,
+            **({"points": points} if grade else {}),
+        }
+    return cell
+
+
+def save(path: Path, cells: list[dict]) -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+    )
+    notebook.nbformat_minor = 5
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def hand_in(root: Path, student: str, lesson: str = MINI, **sources: str) -> Path:
+    """Put a hand-in into ``grading/submitted``: the solution with some cells' text replaced."""
+    cells = mini_cells() if lesson == MINI else net_cells()
+    for cell in cells:
+        cell["source"] = sources.pop(cell["id"].replace("-", "_"), cell["source"])
+    assert not sources, f"no such cells: {sources}"
+    folder = root / "grading" / "submitted" / student / lesson
+    save(folder / f"{lesson}.ipynb", cells)
+    return folder
+
+
+def tiny_model(bias: int = 2, classes: int = 10, task: str = "unet") -> bytes:
+    """Return a model file that answers the same class everywhere (2 is road)."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.zeros((classes, 3, 1, 1), np.float32)
+    offset = np.zeros(classes, np.float32)
+    offset[bias] = 1
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["images", "w", "b"], ["logits"])],
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 96, 128])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes, 96, 128])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(offset, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"task": task, "profile": "quick"})
+    return model.SerializeToString()
+
+
+def add_model(folder: Path, content: bytes | None = None) -> None:
+    """Put a model file and a record that fits into a lesson's folder."""
+    content = tiny_model() if content is None else content
+    (folder / "models").mkdir(exist_ok=True, parents=True)
+    (folder / "models" / "unet.onnx").write_bytes(content)
+    record = {"task": "unet", "profile": "quick", "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "models" / "unet.json").write_text(json.dumps(record))
