@@ -1,0 +1,152 @@
+"""Reading images and masks from folders, and what is said when they are wrong."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from course_utils.data import VOID, SegmentationSet, load, pairs
+from course_utils.errors import CourseError
+
+CLASSES = ("background", "cat", "dog")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i in range(3):
+        add(tmp_path, f"p{i}", np.full((6, 8), i, np.uint8))
+    return tmp_path
+
+
+def add(folder, stem, mask, image=None):
+    image = np.full((6, 8, 3), 100, np.uint8) if image is None else image
+    Image.fromarray(image).save(folder / "images" / f"{stem}.png")
+    Image.fromarray(mask).save(folder / "masks" / f"{stem}.png")
+
+
+def test_a_folder_of_pairs_becomes_a_set(folder):
+    data = pairs.load_folder(folder, CLASSES)
+    assert (len(data), data.size, data.classes) == (3, (6, 8), CLASSES)
+    assert data.masks[:, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_bare_folder_is_told_what_it_must_hold(tmp_path):
+    with pytest.raises(CourseError, match=r"images/ and masks/"):
+        pairs.load_folder(tmp_path, CLASSES)
+
+
+def test_an_empty_folder_is_refused(folder):
+    for path in (folder / "images").iterdir():
+        path.unlink()
+    with pytest.raises(CourseError, match="holds no image"):
+        pairs.load_folder(folder, CLASSES)
+
+
+def test_unknown_value_names_file_value_and_known_ones(folder):
+    add(folder, "p1", np.full((6, 8), 7, np.uint8))
+    with pytest.raises(CourseError, match=r"p1\.png holds the value 7.*\(known: 0\.\.2, 255\)"):
+        pairs.load_folder(folder, CLASSES)
+
+
+def test_masks_of_0_and_255_are_told_to_divide(folder):
+    table = pairs.lookup_table(2, void=())
+    mask = np.full((6, 8), 255, np.uint8)
+    mask[0] = 0
+    add(folder, "p1", mask)
+    with pytest.raises(CourseError, match="divide by 255"):
+        pairs.read_pair(folder / "images/p1.png", folder / "masks/p1.png", None, table, "persons")
+
+
+def test_mask_in_colour_is_refused(folder):
+    Image.new("RGB", (8, 6)).save(folder / "masks" / "p1.png")
+    with pytest.raises(CourseError, match=r"p1\.png is a picture in colour"):
+        pairs.load_folder(folder, CLASSES)
+
+
+def test_a_palette_mask_gives_indices_not_colours(folder):
+    image = Image.fromarray(np.full((6, 8), 2, np.uint8), "P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    image.save(folder / "masks" / "p1.png")
+    assert pairs.load_folder(folder, CLASSES).masks[1].max() == 2
+
+
+def test_missing_mask_and_missing_image_are_named(folder):
+    (folder / "masks" / "p1.png").unlink()
+    with pytest.raises(CourseError, match=r"p1\.png has no mask"):
+        pairs.load_folder(folder, CLASSES)
+    (folder / "images" / "p1.png").unlink()
+    (folder / "images" / "p2.png").unlink()
+    with pytest.raises(CourseError, match=r"p2\.png has no image"):
+        pairs.load_folder(folder, CLASSES)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_unreadable_file_is_named(folder, kind, content):
+    (folder / kind / "p1.png").write_bytes(content)
+    with pytest.raises(CourseError, match=rf"{kind}/p1\.png cannot be read") as caught:
+        pairs.load_folder(folder, CLASSES)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_short_is_named(folder):
+    path = folder / "images" / "p1.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(CourseError, match=r"p1\.png cannot be read"):
+        pairs.load_folder(folder, CLASSES)
+
+
+def test_sizes_that_differ_name_both(folder):
+    add(folder, "p1", np.zeros((3, 4), np.uint8))
+    with pytest.raises(CourseError, match=r"p1\.png is 6x8 but its mask .* is 3x4"):
+        pairs.load_folder(folder, CLASSES)
+
+
+def test_images_of_many_sizes_need_one_to_resize_to(folder):
+    add(folder, "p1", np.zeros((3, 4), np.uint8), np.zeros((3, 4, 3), np.uint8))
+    with pytest.raises(CourseError, match="Give a size"):
+        pairs.load_folder(folder, CLASSES)
+    assert pairs.load_folder(folder, CLASSES, size=(6, 8)).size == (6, 8)
+
+
+def test_two_images_of_one_stem_are_refused(folder):
+    Image.new("RGB", (8, 6)).save(folder / "images" / "p1.jpg")
+    with pytest.raises(CourseError, match=r"both p1\.jpg and p1\.png"):
+        pairs.load_folder(folder, CLASSES)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_masks_never_gain_new_values_when_resized(tmp_path_factory, height, width, random):
+    folder = tmp_path_factory.mktemp("pair")
+    values = [0, 2, VOID]
+    mask = np.array([[random.choice(values) for _ in range(9)] for _ in range(7)], np.uint8)
+    Image.fromarray(mask).save(folder / "m.png")
+    Image.new("RGB", (9, 7)).save(folder / "i.png")
+    _, resized = pairs.read_pair(
+        folder / "i.png", folder / "m.png", (height, width), pairs.lookup_table(3), "test"
+    )
+    assert resized.shape == (height, width)
+    assert set(resized.ravel().tolist()) <= set(mask.ravel().tolist())
+
+
+def test_halving_takes_the_pixel_nearest_to_the_centre(folder):
+    mask = np.arange(3, dtype=np.uint8).repeat(4).reshape(1, 12).repeat(6, axis=0)
+    add(folder, "wide", mask, np.zeros((6, 12, 3), np.uint8))
+    table = pairs.lookup_table(3)
+    files = (folder / "images/wide.png", folder / "masks/wide.png")
+    _, half = pairs.read_pair(*files, (3, 6), table, "test")
+    assert half[0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_set_refuses_masks_of_another_shape():
+    with pytest.raises(ValueError, match="masks must be"):
+        SegmentationSet("x", "y", ("a",), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 5)))
+
+
+def test_unknown_set_names_the_sets():
+    with pytest.raises(CourseError, match=r"There are: scenes,.* camvid"):
+        load("cityscapes")
