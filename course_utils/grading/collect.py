@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
+from course_utils.grading.gradebook import read_students
 from course_utils.grading.table import text_table
 from course_utils.grading.workplace import grading_folder, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
@@ -127,7 +128,7 @@ def collect(
                 raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
             items += _items(path, _first_parts(path), None, 0, Path(scratch), result.refused)
         found = _hand_ins(items, lessons, lesson, result.refused)
-        students = _read_students(folder)
+        students = read_students(root)
         _tell_namesakes_apart(found, students)
         for hand_in in _latest(found, result.refused):
             try:
@@ -366,11 +367,6 @@ def _student(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
         if _lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
             return Student("folder", name), 0
     return None
-
-
-def _read_students(folder: Path) -> dict[str, dict]:
-    path = folder / "students.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> None:

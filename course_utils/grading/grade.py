@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading import marking, sandbox
+from course_utils.grading.gradebook import Marked, class_marks, student_names
 from course_utils.grading.job import Job, specification
 from course_utils.grading.table import text_table
 from course_utils.grading.tasks import PROFILES, get_task, task_names
@@ -49,7 +50,7 @@ def grade(
     require_isolation: bool = False,
     root: Path | None = None,
     executor: Executor | None = None,
-) -> list[dict]:
+) -> list[Marked]:
     """Mark every collected hand-in and merge the marks into ``grading/gradebook.db``.
 
     Parameters
@@ -69,8 +70,8 @@ def grade(
 
     Returns
     -------
-    list of dict
-        The results as in ``result.json``, with ``marks`` added to each task.
+    list of Marked
+        What each hand-in got.
 
     Raises
     ------
@@ -139,11 +140,13 @@ def grade(
             bar.close()
             if executor is None:
                 pool.shutdown()
-    results = []
-    for pair in tqdm(found, desc="merging", unit="hand-in", disable=len(found) < 20):
-        if pair not in failures:
-            results.append(merge(root, todo[pair]))
-    print(summary(results))
+    graded = [pair for pair in found if pair not in failures]
+    for pair in tqdm(graded, desc="merging", unit="hand-in", disable=len(graded) < 20):
+        merge(root, todo[pair])
+    marked = []
+    if graded:
+        marked = [one for one in class_marks(root) if (one.student, one.lesson) in set(graded)]
+    print(summary(marked))
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
     if failures:
         log = folder / "failures.log"
@@ -153,7 +156,7 @@ def grade(
             f"{', '.join('/'.join(pair) for pair in failures)}. Why is in {log}; "
             "run the command again to try these once more."
         )
-    return results
+    return marked
 
 
 def submissions(root: Path, lessons: Iterable[str]) -> list[tuple[str, str]]:
@@ -193,8 +196,8 @@ def default_jobs() -> int:
     return max(1, min(_processors(), psutil.virtual_memory().total // _MEMORY_PER_JOB))
 
 
-def merge(root: Path, folder: Path) -> dict:
-    """Write one result into the gradebook, ``autograded/`` and ``feedback/``; return it with marks.
+def merge(root: Path, folder: Path) -> None:
+    """Write one result into the gradebook, ``autograded/`` and ``feedback/``.
 
     Marks given by hand are left as they are. Doing it twice changes nothing.
     """
@@ -224,52 +227,27 @@ def merge(root: Path, folder: Path) -> dict:
     executed = (folder / f"{lesson}.ipynb").read_text(encoding="utf-8")
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
-    write_atomic(target / f"{lesson}.ipynb", marking.annotate(executed, result["tasks"]))
+    write_atomic(
+        target / f"{lesson}.ipynb", marking.annotate(executed, result["tasks"], result["problem"])
+    )
     if when:
         shutil.copyfile(stamp, target / "timestamp.txt")
     if stale or _graded_by_hand(root, student, lesson):
         _render_feedback(root, student, lesson)
     else:
         write_atomic(page, (folder / page.name).read_bytes())
-    return result
 
 
-def summary(results: list[dict]) -> str:
+def summary(marked: list[Marked]) -> str:
     """Return the table of one row a hand-in: marks, IoU, what went wrong."""
     rows = []
-    for result in results:
-        exercises, tasks = result["exercises"].values(), result["tasks"].values()
-        parts = [(e["score"] or 0, e["points"]) for e in exercises]
-        parts += [(t["marks"], t["points"]) for t in tasks]
-        ious = [t["iou"] for t in tasks if t["iou"] is not None]
-        rows.append(
-            [
-                result["student"],
-                result["lesson"],
-                f"{sum(score for score, _ in parts):.4g} of {sum(most for _, most in parts):.4g}",
-                f"{ious[0]:.3f}" if ious else "-",
-                "; ".join(remarks(result)) or "-",
-            ]
-        )
+    for one in marked:
+        ious = [f"{task['iou']:.3f}" for task in one.tasks if task["iou"] is not None]
+        waits = " + by hand" if one.needs_hand else ""
+        total = f"{one.total:.4g} of {one.points:.4g}{waits}"
+        remarks = "; ".join(one.remarks) or "-"
+        rows.append([one.student, one.lesson, total, ", ".join(ious) or "-", remarks])
     return text_table(["student", "lesson", "marks", "IoU", "what went wrong"], rows)
-
-
-def remarks(result: dict) -> list[str]:
-    """Return in words what went wrong with a hand-in, the gravest first."""
-    found = []
-    if result["problem"]:
-        found.append(result["problem"])
-    if result["tampered"]:
-        found.append(f"tampered with {', '.join(result['tampered'])}")
-    if result["stopped"]:
-        found.append(result["stopped"])
-    found += [task["reason"] for task in result["tasks"].values() if task["reason"]]
-    failed: dict[str, list[str]] = {}
-    for name, entry in result["exercises"].items():
-        if entry["reason"] and not entry["reason"].startswith("not run:"):
-            failed.setdefault(entry["reason"], []).append(name)
-    found += [f"{', '.join(names)}: {reason}" for reason, names in failed.items()]
-    return found
 
 
 def _run_job(job: Job, target: Path, threads: int) -> None:
@@ -351,10 +329,10 @@ def _digest(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def _names(root: Path, student: str) -> dict[str, str]:
-    path = root / "grading" / "students.json"
-    entry = json.loads(path.read_text(encoding="utf-8")).get(student) if path.exists() else None
-    first, _, last = (entry or {}).get("name", "").rpartition(" ")
-    return {"first_name": first, "last_name": last} if entry else {}
+    if name := student_names(root).get(student):
+        first, _, last = name.rpartition(" ")
+        return {"first_name": first, "last_name": last}
+    return {}
 
 
 def _graded_by_hand(root: Path, student: str, lesson: str) -> bool:

@@ -135,13 +135,24 @@ def write_mark(gradebook, where: dict, result: dict) -> None:
     grade.needs_manual_grade = grade.manual_score is not None
 
 
-def annotate(notebook: str, results: dict[str, dict]) -> str:
-    """Return an executed notebook's text with each task's result as the output of its cell."""
+def annotate(notebook: str, results: dict[str, dict], problem: str | None) -> str:
+    """Return an executed notebook's text with each task's result in its cell and metadata.
+
+    Parameters
+    ----------
+    notebook
+        The text of the ``.ipynb``.
+    results
+        The tasks' results by grade id.
+    problem
+        What was wrong with the hand-in's files, if anything was.
+    """
     content = json.loads(notebook)
     for cell in content["cells"]:
         grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
         if grade_id in results:
             cell["outputs"] = [output_of(results[grade_id])]
+    content["metadata"]["course"] |= {"tasks": results, "problem": problem}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 

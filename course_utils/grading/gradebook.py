@@ -1,0 +1,150 @@
+"""The class's marks, read back: scores from the gradebook, reasons from the executed notebooks."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.workplace import grading_folder
+
+
+@dataclass
+class Mark:
+    """The mark of one cell.
+
+    Attributes
+    ----------
+    score
+        Points, by hand if so given; None while a person has yet to mark it.
+    points
+        Possible.
+    reason
+        Why points were lost, or None.
+    task
+        The trusted scorer's record, for the cell of a task.
+    """
+
+    score: float | None
+    points: float
+    reason: str | None = None
+    task: dict | None = None
+
+
+@dataclass
+class Marked:
+    """One student's graded hand-in of one lesson."""
+
+    student: str
+    name: str
+    lesson: str
+    marks: dict[str, Mark]
+    total: float
+    points: float
+    isolation: str = ""
+    stopped: str | None = None
+    tampered: list[str] = field(default_factory=list)
+    problem: str | None = None
+    needs_hand: bool = False
+
+    @property
+    def remarks(self) -> list[str]:
+        """What went wrong, in words, the gravest first."""
+        found = [self.problem] if self.problem else []
+        if self.tampered:
+            found.append(f"tampered with {', '.join(self.tampered)}")
+        if self.stopped:
+            found.append(self.stopped)
+        reasons: dict[str, list[str]] = {}
+        for name, mark in self.marks.items():
+            if mark.task:
+                found += [mark.task["reason"]] if mark.task["reason"] else []
+            elif mark.reason and not mark.reason.startswith("not run:"):
+                reasons.setdefault(mark.reason, []).append(name)
+        return found + [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+    @property
+    def tasks(self) -> list[dict]:
+        """The scorer's records."""
+        return [mark.task for mark in self.marks.values() if mark.task]
+
+
+def class_marks(root: Path) -> list[Marked]:
+    """Return every graded hand-in, sorted by lesson and student.
+
+    Raises
+    ------
+    CourseError
+        If nothing is graded yet.
+    """
+    from nbgrader.api import Gradebook
+
+    from course_utils.grading.nbgrader_setup import gradebook_url
+
+    folder = grading_folder(root)
+    names = student_names(root)
+    found = []
+    if (folder / "gradebook.db").exists():
+        with Gradebook(gradebook_url(root)) as gradebook:
+            for assignment in gradebook.assignments:
+                for submission in gradebook.assignment_submissions(assignment.name):
+                    student = submission.student.id
+                    executed = folder / "autograded" / student / assignment.name
+                    path = executed / f"{assignment.name}.ipynb"
+                    if path.exists():
+                        name = names.get(student, student)
+                        found.append(_marked(submission, path, student, name))
+    if not found:
+        raise CourseError("nothing is graded yet. Grade the hand-ins with `course grade` first.")
+    return sorted(found, key=lambda marked: (marked.lesson, marked.student.casefold()))
+
+
+def student_names(root: Path) -> dict[str, str]:
+    """Return the platform's name of each student id."""
+    return {key: entry["name"] for key, entry in read_students(root).items()}
+
+
+def read_students(root: Path) -> dict[str, dict]:
+    """Return ``grading/students.json``: by student id the platform, name and numbers."""
+    path = root / "grading" / "students.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _marked(submission, path: Path, student: str, name: str) -> Marked:
+    lesson = path.stem
+    content = json.loads(path.read_text(encoding="utf-8"))
+    course = content["metadata"].get("course", {})
+    order = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in content["cells"]]
+    (notebook,) = [book for book in submission.notebooks if book.name == lesson]
+    grades = sorted(
+        notebook.grades, key=lambda g: order.index(g.name) if g.name in order else len(order)
+    )
+    marks = {
+        grade.name: Mark(
+            score=_score(grade),
+            points=grade.max_score,
+            reason=course.get("reasons", {}).get(grade.name),
+            task=course.get("tasks", {}).get(grade.name),
+        )
+        for grade in grades
+    }
+    return Marked(
+        student=student,
+        name=name,
+        lesson=lesson,
+        marks=marks,
+        total=sum(mark.score or 0 for mark in marks.values())
+        - (notebook.late_submission_penalty or 0),
+        points=sum(mark.points for mark in marks.values()),
+        isolation=course.get("isolation", ""),
+        stopped=course.get("stopped"),
+        tampered=course.get("tampered", []),
+        problem=course.get("problem"),
+        needs_hand=any(mark.score is None for mark in marks.values()),
+    )
+
+
+def _score(grade) -> float | None:
+    if grade.manual_score is None and grade.auto_score is None:
+        return None
+    by_hand = grade.manual_score is not None
+    return (grade.manual_score if by_hand else grade.auto_score) + (grade.extra_credit or 0)

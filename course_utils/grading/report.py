@@ -1,0 +1,168 @@
+"""``course report``: the class table in the terminal and as a page.
+
+The page is one file without scripts or links to anywhere. Nothing is said by colour alone:
+every mark is a number with a sign, every bar has its numbers beside it.
+"""
+
+import webbrowser
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.gradebook import Marked, class_marks
+from course_utils.grading.table import text_table
+from course_utils.grading.workplace import write_atomic
+from course_utils.paths import course_root
+
+_WIDTH, _HEIGHT = 240, 34
+
+
+def report(open_page: bool = False, root: Path | None = None) -> Path:
+    """Print the class table and write it to ``grading/report.html``; return that path.
+
+    Parameters
+    ----------
+    open_page
+        Whether to open the page in a browser.
+    root
+        The course's folder.
+
+    Raises
+    ------
+    CourseError
+        If nothing is graded yet.
+    """
+    root = root or course_root()
+    marked = class_marks(root)
+    print(text_report(marked))
+    path = root / "grading" / "report.html"
+    write_atomic(path, html_report(marked, waiting=not_graded(root, marked)))
+    print(f"\nThe same with reasons and intervals: {path}")
+    if open_page and not webbrowser.open(path.resolve().as_uri()):
+        raise CourseError(f"no browser could be started; open {path} by hand.")
+    return path
+
+
+def text_report(marked: list[Marked]) -> str:
+    """Return one table a lesson: marks per cell, total, IoU with its interval, what went wrong."""
+    parts = []
+    for lesson, group in _by_lesson(marked).items():
+        cells = list(group[0].marks)
+        headings = ["student", *cells, "total", "IoU (95 %)"]
+        rows = []
+        for one in group:
+            ious = [
+                f"{task['iou']:.3f} ({task['interval'][0]:.2f}-{task['interval'][1]:.2f})"
+                for task in one.tasks
+                if task["iou"] is not None
+            ]
+            scores = [
+                _number(one.marks[cell].score) if cell in one.marks else "-" for cell in cells
+            ]
+            total = f"{one.total:.4g} of {one.points:.4g}"
+            rows.append([one.student, *scores, total, ", ".join(ious) or "-"])
+        wrong = [f"  {one.student}: {remark}" for one in group for remark in one.remarks]
+        parts += [lesson, text_table(headings, rows)]
+        parts += ["What went wrong:", *wrong] if wrong else []
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def html_report(marked: list[Marked], waiting: list[str]) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    marked
+        Graded hand-ins, as from :func:`course_utils.grading.gradebook.class_marks`.
+    waiting
+        Hand-ins that were collected and are not graded yet.
+    """
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"bar": bar, "sign": sign, "number": _number}
+    template = environment.from_string(
+        files("course_utils.grading").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    lessons = _by_lesson(marked)
+    students = sorted({one.student for one in marked}, key=str.casefold)
+    names = {one.student: one.name for one in marked}
+    of = {(one.student, one.lesson): one for one in marked}
+    points = {lesson: group[0].points for lesson, group in lessons.items()}
+    totals = {s: sum(of[s, n].total for n in lessons if (s, n) in of) for s in students}
+    tasks = [task for one in marked for task in one.tasks]
+    return template.render(
+        lessons=lessons,
+        students=students,
+        names=names,
+        of=of,
+        points=points,
+        totals=totals,
+        waiting=waiting,
+        made=f"{datetime.now():%Y-%m-%d %H:%M}",
+        isolation=sorted({one.isolation for one in marked if one.isolation}),
+        sources=sorted({(t["task"], t["source"], t["test_set"]) for t in tasks if t["source"]}),
+        tampered=sum(bool(one.tampered) for one in marked),
+        unmarked=sum(task["iou"] is None for task in tasks),
+    )
+
+
+def not_graded(root: Path, marked: list[Marked]) -> list[str]:
+    """Return ``student/lesson`` of the hand-ins that were collected and are not graded."""
+    graded = {(one.student, one.lesson) for one in marked}
+    return sorted(
+        f"{path.parent.name}/{path.name}"
+        for path in (root / "grading" / "submitted").glob("*/*")
+        if path.is_dir() and (path.parent.name, path.name) not in graded
+    )
+
+
+def sign(score: float | None, points: float) -> str:
+    """Return the sign beside a mark: full, part, nothing, or waiting for a person."""
+    if score is None:
+        return "…"
+    return "✓" if score >= points else "✗" if score <= 0 else "◐"
+
+
+def bar(task: dict) -> str:
+    """Return an SVG of a task's IoU with its interval on 0..1, against floor, low and high.
+
+    The marks grow along the band from low to high. All numbers are in its title too.
+    """
+    from markupsafe import Markup
+
+    def x(value: float) -> str:
+        return f"{8 + value * (_WIDTH - 16):.1f}"
+
+    words = (
+        f"mean IoU {task['iou']:.3f}, 95 percent interval {task['interval'][0]:.3f} to "
+        f"{task['interval'][1]:.3f}; floor {task['floor']:g}, marks from {task['low']:g}, "
+        f"full at {task['high']:g}"
+    )
+    left, right = (x(value) for value in task["interval"])
+    return Markup(
+        f'<svg class="bar" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
+        f'height="{_HEIGHT}"><title>{words}</title>'
+        f'<line class="axis" x1="{x(0)}" x2="{x(1)}" y1="14" y2="14"/>'
+        f'<path class="band" d="M{x(task["low"])} 14L{x(task["high"])} 5V23L{x(task["low"])} 14"/>'
+        f'<path class="rest" d="M{x(task["high"])} 5H{x(1)}V23H{x(task["high"])}Z"/>'
+        f'<line class="floor" x1="{x(task["floor"])}" x2="{x(task["floor"])}" y1="4" y2="24"/>'
+        f'<text x="{x(task["floor"])}" y="33">floor</text>'
+        f'<text x="{x(task["low"])}" y="33">{task["low"]:g}</text>'
+        f'<text x="{x(task["high"])}" y="33">{task["high"]:g}</text>'
+        f'<line class="interval" x1="{left}" x2="{right}" y1="14" y2="14"/>'
+        f'<circle class="iou" cx="{x(task["iou"])}" cy="14" r="4.5"/></svg>'
+    )
+
+
+def _by_lesson(marked: list[Marked]) -> dict[str, list[Marked]]:
+    lessons: dict[str, list[Marked]] = {}
+    for one in marked:
+        lessons.setdefault(one.lesson, []).append(one)
+    return lessons
+
+
+def _number(value: float | None) -> str:
+    return "…" if value is None else f"{value:.3g}"
