@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from course_utils.errors import CourseError
+from course_utils.paths import data_folder
 
 KINDS = ("fluorescence", "stained", "brightfield")
 
@@ -119,3 +120,12 @@ def _kind(image: np.ndarray) -> str:
     if spread.mean() > 5:
         return "stained"
     return "brightfield" if np.median(image) > 127 else "fluorescence"
+
+
+def find_nuclei() -> Path | None:
+    """Return the folder of the nuclei in the data folder, or None where there is none."""
+    try:
+        folder = data_folder() / "dsb2018"
+    except CourseError:
+        return None
+    return folder if folder.is_dir() else None

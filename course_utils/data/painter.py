@@ -159,7 +159,9 @@ class Painter:
     def glow(self, x: float, y: float, z: float, radius: float, colour: RGB) -> None:
         """Let light shine around a point (radius in metres)."""
         u, v = self.at(x, y, z)
-        self.glows.append((u / 2, v / 2, radius * self.focal / z / 2, colour))
+        size = min(radius * self.focal / z, 0.055 * self.height)
+        # The glow is laid over the finished picture, which is half as large.
+        self.glows.append((u / 2, v / 2, size / 2, colour))
 
     def face(self, corners: list[tuple[float, float, float]], ink: Ink) -> None:
         """Fill a flat face given by its corners in metres."""

@@ -51,10 +51,9 @@ def facade(
     quad(whole, 0, height, plaster)
     span = abs(min(max(u1, 0), p.width) - min(max(u0, 0), p.width))
     storeys = int((height - 0.6) / storey)
-    pixel = p.height / 192
     if span < 5 or p.focal / z * storey < 5:
         return
-    length = (dx * dx + dz * dz) ** 0.5
+    length = abs(dx) + abs(dz)
     columns = min(max(int(length / r(1.7, 3.2)), 2), 14)
     solid = r(0.3, 0.6)
     pane = p.ink(glass, z, BUILDING)
@@ -86,29 +85,46 @@ def facade(
                     p.glowing(mix(WARM, (255, 245, 225), r()), z, BUILDING) if shine else curtain
                 )
                 quad((upright(k / columns), upright((k + 1) / columns)), *bands[c], colour)
-    top = bands[-1][1] if bands else 0
-    for k in range(columns + 1):
-        middle, half = k / columns, solid / columns / 2
-        s, t = max(middle - half, 0.0), min(middle + half, 1.0)
-        if bands:
-            quad((upright(s), upright(t)), bands[0][0] - 0.05, top + 0.05, plaster)
+    if bands:
+        half, low, high = solid / columns / 2, bands[0][0] - 0.05, bands[-1][1] + 0.05
+        for k in range(columns + 1):
+            s, t = max(k / columns - half, 0.0), min(k / columns + half, 1.0)
+            quad((upright(s), upright(t)), low, high, plaster)
     if shop and span > 24:
         for k in range(1, columns, 3):
             pillar = upright((k - 0.08) / columns), upright((k + 0.08) / columns)
             quad(pillar, 0.4, storey * 0.8, plaster)
-    if span > 60 * pixel:
-        if span > 200 * pixel or length < 9:
-            for low, _ in bands:
-                quad(whole, low - 0.14, low, sill)
+    if not shop and span > 30:
+        k = r.whole(0, columns - 1) + 0.5
+        door = p.ink(r.colour((40, 200), (0, 0.8)), z, BUILDING)
+        quad((upright((k - 0.22) / columns), upright((k + 0.22) / columns)), 0, 2.1, door)
+    if span > 60:
         quad(whole, height - 0.5, height, sill)
+    if span > 240 or (span > 80 and length < 9):
+        for low, _ in bands:
+            quad(whole, low - 0.14, low, sill)
+    if span > 320:
+        # Crossbars, which only a large picture has room for.
+        for k in range(columns):
+            middle, half = (k + 0.5) / columns, 0.03 / length
+            for low, high in bands:
+                quad((upright(middle - half), upright(middle + half)), low, high, sill)
 
 
-def building(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float, tall: bool) -> None:
+def building(
+    p: Painter,
+    r: Draws,
+    side: int,
+    x: float,
+    z0: float,
+    z1: float,
+    height: float,
+    storey: float,
+) -> None:
     """Paint a building on one side (-1 left, 1 right) whose front runs from z0 to z1 at x."""
     wall = r.colour((90, 245), (0, 0.55))
     glass = r.colour((25, 120), (0, 0.4)) if r.chance(0.8) else r.colour((150, 230), (0, 0.3))
-    storey = r(2.8, 3.6)
-    height = storey * (r.whole(3, 7) if tall else r.whole(1, 3)) + 0.7
+    tall = height > 3 * storey
     depth = r(7, 12)
     roof = r.colour((50, 170), (0, 0.6))
     shop, gable = r.chance(0.35 if tall else 0.1), r.chance(0.2 if tall else 0.8)
@@ -251,7 +267,7 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
     paint = r.colour((110, 250), (0, 0.7))
     dark = times(paint, 0.42)
     dx, dz = x1 - x0, z1 - z0
-    length = (dx * dx + dz * dz) ** 0.5
+    length = abs(dx) + abs(dz)
 
     def quad(s: float, t: float, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
         p.face(
@@ -618,7 +634,7 @@ def pedestrian(p: Painter, r: Draws, x: float, z: float) -> None:
         p.disc(u + turn * 0.012 * s, v - 0.918 * s, 0.046 * s, 0.055 * s, skin)
 
 
-def bin_(p: Painter, r: Draws, x: float, z: float) -> None:
+def litter_bin(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a litter bin, which is of no class."""
     u, v = p.at(x, 0, z)
     s = p.focal / z
@@ -640,7 +656,7 @@ def bin_(p: Painter, r: Draws, x: float, z: float) -> None:
     )
 
 
-def bicycle(p: Painter, r: Draws, x: float, z: float) -> None:
+def cyclist(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a rider on a bicycle, which is of no class here (CamVid has one for it)."""
     u, v = p.at(x, 0, z)
     s = p.focal / z
