@@ -168,21 +168,10 @@ class Painter:
         at = self.at
         self.draw.polygon([at(*corner) for corner in corners], fill=ink)
 
-    def flat(
-        self, points: list[tuple[float, float]], u: float, v: float, s: float, ink: Ink
-    ) -> None:
-        """Fill an upright shape that faces the camera: metres around (u, v), y upwards."""
-        self.draw.polygon([(int(u + s * x), int(v - s * y)) for x, y in points], fill=ink)
-
-    def disc(self, u: float, v: float, rx: float, ry: float, ink: Ink) -> None:
-        """Fill an ellipse around a pixel."""
-        box = (int(u - rx), int(v - ry), int(u + rx), int(v + ry))
-        self.draw.ellipse(box, fill=ink)
-
-    def box(self, x0: float, y0: float, x1: float, y1: float, ink: Ink) -> None:
-        """Fill an upright rectangle of pixels; one turned inside out is left out."""
-        if x1 >= x0 and y1 >= y0:
-            self.draw.rectangle((int(x0), int(y0), int(x1), int(y1)), fill=ink)
+    def cut_out(self, x: float, z: float, size: float = 1.0) -> "CutOut":
+        """Return where to paint something flat that stands at (x, z) and faces the camera."""
+        u, v = self.at(x, 0, z)
+        return CutOut(self.draw, u, v, self.focal / z * size)
 
     def shaded(self, x: float, z: float) -> float:
         """Return how bright the ground is at a place: 1 in the sun, less in a shadow."""
@@ -192,6 +181,33 @@ class Painter:
         if 0 <= u < self.width and 0 <= v < self.height and self.shade.getpixel((u, v)):
             return 0.72
         return 1.0
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """A flat figure that faces the camera: pixel (u, v) of its foot, s pixels a unit."""
+
+    draw: ImageDraw.ImageDraw
+    u: float
+    v: float
+    s: float
+
+    def shape(self, ink: Ink, *corners: tuple[float, float]) -> None:
+        """Fill a polygon; corners are (right, up) of the foot."""
+        u, v, s = self.u, self.v, self.s
+        self.draw.polygon([(int(u + s * x), int(v - s * y)) for x, y in corners], fill=ink)
+
+    def board(self, ink: Ink, left: float, low: float, right: float, high: float) -> None:
+        """Fill an upright rectangle."""
+        u, v, s = self.u, self.v, self.s
+        box = (int(u + s * left), int(v - s * high), int(u + s * right), int(v - s * low))
+        self.draw.rectangle(box, fill=ink)
+
+    def disc(self, ink: Ink, x: float, y: float, rx: float, ry: float) -> None:
+        """Fill an ellipse around (x, y)."""
+        u, v, s = self.u + self.s * x, self.v - self.s * y, self.s
+        box = (int(u - s * rx), int(v - s * ry), int(u + s * rx), int(v + s * ry))
+        self.draw.ellipse(box, fill=ink)
 
 
 def upscaled(noise: np.ndarray, height: int, width: int) -> np.ndarray:

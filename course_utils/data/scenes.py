@@ -147,7 +147,7 @@ def finished(
     for layer, cells in enumerate(((9, 12), (48, 64), fine)):
         noise = rng.integers(0, 256, cells, np.uint8)
         factor += upscaled(noise, height, width) * grain[..., layer]
-    factor *= np.float32(r(0.85, 1.12))
+    factor *= np.float32(r(0.92, 1.2))
     x = image * factor[..., None]
     for u, v, radius, colour in glows:
         reach = radius * 4

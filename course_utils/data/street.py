@@ -4,12 +4,29 @@ Every function paints one object with a `Painter`; lengths are in metres. Colour
 any hue, so that what a thing is shows in its shape, its texture and its surroundings.
 """
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 from course_utils.data import VOID
-from course_utils.data.painter import NEAR, OCTAGON, RGB, Draws, Painter, mix, times
+from course_utils.data.painter import (
+    NEAR,
+    OCTAGON,
+    RGB,
+    CutOut,
+    Draws,
+    Ink,
+    Painter,
+    mix,
+    times,
+)
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN = range(10)
 
 WARM = (255.0, 214.0, 140.0)
+"""Light of windows and street lamps."""
+
+LAMPS = ((90, 230, 120), (250, 190, 60), (245, 70, 60))
+"""A traffic light's, from below."""
 
 
 def facade(
@@ -38,7 +55,7 @@ def facade(
     whole = upright(0), upright(1)
     eye, base, polygon = p.view.eye, p.horizon, p.draw.polygon
 
-    def quad(ends: tuple, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
+    def quad(ends: tuple, low: float, high: float, ink: Ink) -> None:
         (ua, ka), (ub, kb) = ends
         a, b = int(base + ka * (eye - low)), int(base + ka * (eye - high))
         c, d = int(base + kb * (eye - high)), int(base + kb * (eye - low))
@@ -146,9 +163,8 @@ def building(
         )
         chimney = r(0.2, 0.8)
         zc = z0 + (z1 - z0) * chimney
-        u, v = p.at(back, ridge + 1.0, zc)
-        s = p.focal / max(zc, NEAR)
-        p.box(u - 0.4 * s, v, u + 0.4 * s, v + 1.6 * s, p.ink(times(roof, 0.7), zc, BUILDING))
+        brick = p.ink(times(roof, 0.7), zc, BUILDING)
+        p.cut_out(back, max(zc, NEAR)).board(brick, -0.4, ridge - 0.6, 0.4, ridge + 1.0)
     end = Draws(r.pool, r.at + 31)
     facade(p, end, (x + side * depth, z0), (x, z0), height, times(wall, 0.8), glass, storey, False)
     facade(p, r, (x, z0), (x, z1), height, times(wall, front), times(glass, front), storey, shop)
@@ -166,10 +182,9 @@ def far_row(p: Painter, r: Draws, z: float, left: float, right: float) -> None:
             if own.chance(0.25):
                 crown = p.ink(foliage(own), z, TREE)
                 for i in range(4):
-                    u, v = p.at(x + width * (i + 0.5) / 4, 0, z)
-                    q = own(2.0, 4.0) * p.focal / z
-                    p.box(u - q, v - q, u + q, v, crown)
-                    p.disc(u, v - q, q, q, crown)
+                    cut, q = p.cut_out(x + width * (i + 0.5) / 4, z), own(2.0, 4.0)
+                    cut.board(crown, -q, 0, q, q)
+                    cut.disc(crown, 0, q, q, q)
             else:
                 wall, glass = own.colour((90, 240), (0, 0.5)), own.colour((30, 130), (0, 0.4))
                 height, shop = own.whole(2, 6) * 3 + 0.8, own.chance(0.3)
@@ -189,9 +204,8 @@ def foliage(r: Draws) -> RGB:
 
 def tree(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a tree: round, tall or a conifer."""
-    u, v = p.at(x, 0, z)
-    s = p.focal / z
-    if not -4 * s < u < p.width + 4 * s:
+    cut = p.cut_out(x, z)
+    if not -4 * cut.s < cut.u < p.width + 4 * cut.s:
         return
     leaves = times(foliage(r), p.shaded(x, z))
     bark = times(r.colour((50, 140), (0, 0.5)), p.shaded(x, z))
@@ -201,50 +215,37 @@ def tree(p: Painter, r: Draws, x: float, z: float) -> None:
     dark, plain, bright = (
         p.ink(times(leaves, k), z, TREE) for k in ((0.62, 0.9, 1.22) if sun else (0.75, 0.9, 1.1))
     )
-    trunk = max(height * 0.028, 0.1) * s
-    p.draw.polygon(
-        [
-            (int(u - trunk * 1.3), v),
-            (int(u + trunk * 1.3), v),
-            (int(u + trunk * 0.7), int(v - height * 0.55 * s)),
-            (int(u - trunk * 0.7), int(v - height * 0.55 * s)),
-        ],
-        fill=p.ink(bark, z, TREE),
-    )
+    foot, top, trunk = p.ink(bark, z, TREE), height * 0.55, max(height * 0.028, 0.1)
+    cut.shape(foot, (-trunk * 1.3, 0), (trunk * 1.3, 0), (trunk * 0.7, top), (-trunk * 0.7, top))
     if kind < 0.22:
         layers = r.whole(3, 5)
         for k in range(layers):
             low, width = height * (0.15 + 0.72 * k / layers), height * 0.3 * (1 - 0.75 * k / layers)
             peak = height * (0.15 + 0.72 * (k + 1.7) / layers)
-            p.flat([(-width, low), (width, low), (0, peak)], u, v, s, dark)
+            cut.shape(dark, (-width, low), (width, low), (0, peak))
             tip = lean * width
-            p.flat(
-                [(tip - 0.5 * width, low + 0.05), (tip + width * 0.4, low + 0.1), (0, peak)],
-                u,
-                v,
-                s,
-                plain,
+            cut.shape(
+                plain, (tip - 0.5 * width, low + 0.05), (tip + width * 0.4, low + 0.1), (0, peak)
             )
         return
     wide, tall = (height * 0.15, height * 0.42) if kind < 0.4 else (height * 0.33, height * 0.31)
     middle = height - tall
     blobs = [(r(-0.7, 0.7) * wide, r(-0.7, 0.7) * tall, r(0.36, 0.56)) for _ in range(9)]
-    if wide * s < 14:
+    if wide * cut.s < 14:
         blobs = blobs[::3]
-    p.disc(u, v - middle * s, wide * 0.88 * s, tall * 0.88 * s, dark)
+    cut.disc(dark, 0, middle, wide * 0.88, tall * 0.88)
     for shift, ink, size in ((-0.25, dark, 1.0), (0.05, plain, 0.86), (0.3, bright, 0.5)):
         for bx, by, q in blobs if size > 0.6 else blobs[::2]:
             cx, cy = bx + lean * shift * wide, by + shift * 0.5 * tall
-            a, b = q * size * s * wide, q * size * s * min(tall, wide * 1.6)
-            p.disc(u + cx * s, v - (middle + cy) * s, a, b, ink)
-    if wide * s > 70:
+            cut.disc(ink, cx, middle + cy, q * size * wide, q * size * min(tall, wide * 1.6))
+    if wide * cut.s > 70:
         for _ in range(420):
             a, b = r(-1, 1), r(-1, 1)
             if a * a + b * b > 0.95:
                 continue
             ink = (dark, plain, bright)[min(int((b + 1) * 1.1 + r() * 0.9), 2)]
-            q = r(0.02, 0.045) * height * 0.33 * s
-            p.disc(u + a * wide * s, v - (middle + b * tall) * s, q * 1.3, q, ink)
+            q = r(0.02, 0.045) * height * 0.33
+            cut.disc(ink, a * wide, middle + b * tall, q * 1.3, q)
 
 
 def hedge(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float) -> None:
@@ -269,7 +270,7 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
     dx, dz = x1 - x0, z1 - z0
     length = abs(dx) + abs(dz)
 
-    def quad(s: float, t: float, low: float, high: float, ink: tuple[int, int, int, int]) -> None:
+    def quad(s: float, t: float, low: float, high: float, ink: Ink) -> None:
         p.face(
             [
                 (x0 + s * dx, low, z0 + s * dz),
@@ -301,61 +302,42 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
 
 def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
     """Paint a street lamp, a telegraph pole, a plain mast or a bollard."""
-    u, v = p.at(x, 0, z)
-    s = p.focal / z
+    cut = p.cut_out(x, z)
     metal = times(r.colour((35, 230), (0, 0.5)), p.shaded(x, z))
     kind, height, half = r(), r(4.5, 8.0), r(0.12, 0.19)
     ink = p.ink(metal, z, POLE)
     if kind > 0.9:
         height, half = r(0.9, 1.2), 0.16
-    p.box(u - half * s, v - height * s, u + half * s, v, ink)
+    cut.board(ink, -half, 0, half, height)
     shine = p.ink(times(metal, 1.35), z, POLE)
-    p.box(u - half * 0.5 * s, v - height * s, u - half * 0.1 * s, v, shine)
-    p.box(u - half * 1.7 * s, v - 0.5 * s, u + half * 1.7 * s, v, ink)
+    cut.board(shine, -half * 0.5, 0, -half * 0.1, height)
+    cut.board(ink, -half * 1.7, 0, half * 1.7, 0.5)
     if kind < 0.55:
         reach = inward * r(0.9, 1.8)
         top = height - 0.12
-        p.flat(
-            [(0, top - 0.1), (reach, top + 0.22), (reach, top + 0.42), (0, top + 0.15)],
-            u,
-            v,
-            s,
-            ink,
-        )
+        cut.shape(ink, (0, top - 0.1), (reach, top + 0.22), (reach, top + 0.42), (0, top + 0.15))
         lit = r.chance(p.light.lit * 1.3)
         head = p.glowing((255, 240, 200), z, POLE) if lit else shine
         a, b = reach - 0.38, reach + 0.38
-        p.flat(
-            [(a, top + 0.15), (b, top + 0.15), (b - 0.1, top + 0.45), (a + 0.1, top + 0.45)],
-            u,
-            v,
-            s,
-            head,
+        cut.shape(
+            head, (a, top + 0.15), (b, top + 0.15), (b - 0.1, top + 0.45), (a + 0.1, top + 0.45)
         )
         if lit:
             p.glow(x + reach, top + 0.2, z, 1.6, WARM)
             p.glow(x + reach, 0.0, z, 2.2, times(WARM, 0.35))
     elif kind < 0.75:
         for y in (height * 0.86, height * 0.95):
-            p.flat(
-                [(-0.9, y - 0.09), (0.9, y - 0.09), (0.9, y + 0.09), (-0.9, y + 0.09)], u, v, s, ink
-            )
+            cut.board(ink, -0.9, y - 0.09, 0.9, y + 0.09)
 
 
 def sign(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a traffic sign, a board or a traffic light on its post."""
-    u, v = p.at(x, 0, z)
-    s = p.focal / z
+    cut = p.cut_out(x, z)
     light = p.shaded(x, z)
     kind, q = r(), r(0.45, 0.68)
     height, half = r(2.1, 2.8), r(0.08, 0.12)
-    p.box(
-        u - half * s,
-        v - height * s,
-        u + half * s,
-        v,
-        p.ink(times(r.colour((70, 220), (0, 0.3)), light), z, POLE),
-    )
+    post = p.ink(times(r.colour((70, 220), (0, 0.3)), light), z, POLE)
+    cut.board(post, -half, 0, half, height)
     edge, field, mark = (
         p.ink(times(r.colour(range_, (0.0, 0.95)), light), z, SIGN)
         for range_ in ((120, 255), (60, 255), (10, 255))
@@ -363,88 +345,93 @@ def sign(p: Painter, r: Draws, x: float, z: float) -> None:
     y = height
     if kind < 0.25:
         for k, ink in ((1.0, edge), (0.74, field)):
-            p.flat([(a * q * k, y + b * q * k) for a, b in OCTAGON], u, v, s, ink)
-        p.flat(
-            [(-q * 0.5, y - 0.08), (q * 0.5, y - 0.08), (q * 0.5, y + 0.08), (-q * 0.5, y + 0.08)],
-            u,
-            v,
-            s,
-            mark,
-        )
+            cut.shape(ink, *((a * q * k, y + b * q * k) for a, b in OCTAGON))
+        cut.board(mark, -q * 0.5, y - 0.08, q * 0.5, y + 0.08)
     elif kind < 0.5:
         for k, ink in ((1.0, edge), (0.72, field)):
-            p.disc(u, v - y * s, q * k * s, q * k * s, ink)
-        p.flat(
-            [
-                (-0.07, y - q * 0.45),
-                (0.07, y - q * 0.45),
-                (0.07, y + q * 0.45),
-                (-0.07, y + q * 0.45),
-            ],
-            u,
-            v,
-            s,
-            mark,
-        )
+            cut.disc(ink, 0, y, q * k, q * k)
+        cut.board(mark, -0.07, y - q * 0.45, 0.07, y + q * 0.45)
     elif kind < 0.66:
         up = 1 if r.chance(0.7) else -1
         for k, ink in ((1.15, edge), (0.7, field)):
-            p.flat(
-                [
-                    (-q * k, y - up * q * k * 0.7),
-                    (q * k, y - up * q * k * 0.7),
-                    (0, y + up * q * k),
-                ],
-                u,
-                v,
-                s,
+            cut.shape(
                 ink,
+                (-q * k, y - up * q * k * 0.7),
+                (q * k, y - up * q * k * 0.7),
+                (0, y + up * q * k),
             )
     elif kind < 0.84:
         wide = q * r(0.9, 2.0)
         for k, ink in ((1.0, edge), (0.84, field)):
             a, b = wide * k, q * k
-            p.flat([(-a, y - b), (a, y - b), (a, y + b), (-a, y + b)], u, v, s, ink)
+            cut.board(ink, -a, y - b, a, y + b)
         for k in (-0.3, 0.25):
-            p.flat(
-                [
-                    (-wide * 0.6, y + q * k),
-                    (wide * r(0.1, 0.6), y + q * k),
-                    (wide * 0.5, y + q * (k + 0.25)),
-                    (-wide * 0.6, y + q * (k + 0.25)),
-                ],
-                u,
-                v,
-                s,
+            cut.shape(
                 mark,
+                (-wide * 0.6, y + q * k),
+                (wide * r(0.1, 0.6), y + q * k),
+                (wide * 0.5, y + q * (k + 0.25)),
+                (-wide * 0.6, y + q * (k + 0.25)),
             )
     else:
-        p.flat(
-            [(-0.3, y - 0.75), (0.3, y - 0.75), (0.3, y + 0.75), (-0.3, y + 0.75)],
-            u,
-            v,
-            s,
-            p.ink((38, 40, 44), z, SIGN),
-        )
+        cut.board(p.ink((38, 40, 44), z, SIGN), -0.3, y - 0.75, 0.3, y + 0.75)
         on = r.whole(0, 2)
-        for k, lamp in enumerate(((90, 230, 120), (250, 190, 60), (245, 70, 60))):
-            c = lamp if k == on else times(lamp, 0.25)
-            p.disc(u, v - (y - 0.48 + 0.48 * k) * s, 0.19 * s, 0.19 * s, p.glowing(c, z, SIGN))
+        for k, lamp in enumerate(LAMPS):
+            shine = p.glowing(lamp if k == on else times(lamp, 0.25), z, SIGN)
+            cut.disc(shine, 0, y - 0.48 + 0.48 * k, 0.19, 0.19)
         if p.light.lit > 0.2:
-            p.glow(
-                x, y - 0.48 + 0.48 * on, z, 0.7, ((90, 230, 120), (250, 190, 60), (245, 70, 60))[on]
-            )
+            p.glow(x, y - 0.48 + 0.48 * on, z, 0.7, LAMPS[on])
 
 
-PROFILES = (
-    # (length along the car 0 rear .. 1 front, height in metres); the panes are the
-    # stretches of the outline that are glass, then the side window's corners.
-    (4.3, 1.75, ((0, 0.32), (0, 0.82), (0.03, 0.95), (0.15, 0.99), (0.29, 1.42), (0.62, 1.45), (0.79, 1.0), (0.96, 0.88), (1, 0.72), (1, 0.32)), (3, 5), ((0.21, 1.0), (0.31, 1.34), (0.6, 1.37), (0.74, 1.0))),
-    (3.8, 1.7, ((0, 0.32), (0, 0.9), (0.04, 1.02), (0.13, 1.48), (0.6, 1.52), (0.79, 1.03), (0.96, 0.9), (1, 0.7), (1, 0.32)), (2, 4), ((0.12, 1.02), (0.17, 1.4), (0.58, 1.44), (0.74, 1.04))),
-    (4.6, 1.9, ((0, 0.4), (0, 1.0), (0.02, 1.12), (0.08, 1.72), (0.66, 1.78), (0.8, 1.2), (0.97, 1.05), (1, 0.85), (1, 0.4)), (2, 4), ((0.1, 1.15), (0.13, 1.62), (0.64, 1.66), (0.76, 1.18))),
-    (5.2, 2.0, ((0, 0.42), (0, 1.15), (0.01, 2.1), (0.72, 2.2), (0.88, 1.25), (0.98, 1.05), (1, 0.8), (1, 0.42)), (1, 3), ((0.6, 1.3), (0.6, 1.95), (0.73, 1.95), (0.83, 1.3))),
-    (9.0, 2.5, ((0, 0.45), (0, 1.3), (0, 2.7), (0.01, 3.1), (0.99, 3.1), (1, 2.8), (1, 1.2), (1, 0.45)), (1, 5), ((0.04, 1.4), (0.04, 2.4), (0.94, 2.4), (0.94, 1.4))),
-)  # fmt: skip
+@dataclass(frozen=True)
+class Body:
+    """A car's shape, seen from its left, 0 at the rear and 1 at the front.
+
+    ``outline`` is (place along the length, height in metres) from the rear bumper over the
+    roof to the front; ``panes`` are the stretches of it that are glass; ``window`` is the
+    glass of the side.
+    """
+
+    length: float
+    width: float
+    outline: tuple[tuple[float, float], ...]
+    panes: tuple[int, ...]
+    window: tuple[tuple[float, float], ...]
+
+
+# fmt: off
+SALOON = Body(
+    4.3, 1.75,
+    ((0, 0.32), (0, 0.82), (0.03, 0.95), (0.15, 0.99), (0.29, 1.42), (0.62, 1.45), (0.79, 1.0),
+     (0.96, 0.88), (1, 0.72), (1, 0.32)),
+    (3, 5), ((0.21, 1.0), (0.31, 1.34), (0.6, 1.37), (0.74, 1.0)),
+)
+HATCHBACK = Body(
+    3.8, 1.7,
+    ((0, 0.32), (0, 0.9), (0.04, 1.02), (0.13, 1.48), (0.6, 1.52), (0.79, 1.03), (0.96, 0.9),
+     (1, 0.7), (1, 0.32)),
+    (2, 4), ((0.12, 1.02), (0.17, 1.4), (0.58, 1.44), (0.74, 1.04)),
+)
+ESTATE = Body(
+    4.6, 1.9,
+    ((0, 0.4), (0, 1.0), (0.02, 1.12), (0.08, 1.72), (0.66, 1.78), (0.8, 1.2), (0.97, 1.05),
+     (1, 0.85), (1, 0.4)),
+    (2, 4), ((0.1, 1.15), (0.13, 1.62), (0.64, 1.66), (0.76, 1.18)),
+)
+VAN = Body(
+    5.2, 2.0,
+    ((0, 0.42), (0, 1.15), (0.01, 2.1), (0.72, 2.2), (0.88, 1.25), (0.98, 1.05), (1, 0.8),
+     (1, 0.42)),
+    (1, 3), ((0.6, 1.3), (0.6, 1.95), (0.73, 1.95), (0.83, 1.3)),
+)
+BUS = Body(
+    9.0, 2.5,
+    ((0, 0.45), (0, 1.3), (0, 2.7), (0.01, 3.1), (0.99, 3.1), (1, 2.8), (1, 1.2), (1, 0.45)),
+    (1, 5), ((0.04, 1.4), (0.04, 2.4), (0.94, 2.4), (0.94, 1.4)),
+)
+# fmt: on
+BODIES = (*(SALOON,) * 7, *(HATCHBACK,) * 6, *(ESTATE,) * 4, *(VAN,) * 2, BUS)
+"""As often as they are seen."""
 
 
 def car(p: Painter, r: Draws, x: float, z: float, heading: str) -> None:
@@ -452,10 +439,8 @@ def car(p: Painter, r: Draws, x: float, z: float, heading: str) -> None:
 
     ``heading`` is ``"away"``, ``"towards"``, ``"left"`` or ``"right"``.
     """
-    pick = r()
-    length, width, outline, panes, window = PROFILES[
-        0 if pick < 0.34 else 1 if pick < 0.62 else 2 if pick < 0.82 else 3 if pick < 0.94 else 4
-    ]
+    body = BODIES[r.whole(0, len(BODIES) - 1)]
+    length, width, outline = body.length, body.width, body.outline
     light = p.shaded(x + width / 2, z)
     paint = times(r.colour((50, 255), (0, 0.9)), light)
     glass = times(mix((40, 48, 58), r.colour((60, 200), (0, 0.4)), 0.35), light)
@@ -467,101 +452,59 @@ def car(p: Painter, r: Draws, x: float, z: float, heading: str) -> None:
         a = (1 - a if flip else a) * length
         return p.at(x + a, y, z + b * width) if across else p.at(x + b * width, y, z + a)
 
-    body, dark, roof = (p.ink(times(paint, k), z, CAR) for k in (1.0, 0.66, 1.2))
-    pane = p.ink(glass, z, CAR)
-    tyre = p.ink((26, 26, 28), z, CAR)
-    polygon = p.draw.polygon
-    centre = x + (length if across else width) / 2
+    def side(ink: Ink, *corners: tuple[float, float]) -> None:
+        """Fill a shape (place along the car, height) of the side that is seen."""
+        p.draw.polygon([at(a, y, near) for a, y in corners], fill=ink)
+
+    def across_it(ink: Ink, a0: float, y0: float, a1: float, y1: float, b0=0.0, b1=1.0) -> None:
+        """Fill a stretch from (a0, y0) to (a1, y1) of the outline, between two widths."""
+        p.draw.polygon([at(a0, y0, b0), at(a1, y1, b0), at(a1, y1, b1), at(a0, y0, b1)], fill=ink)
+
+    flank, dark, roof = (p.ink(times(paint, k), z, CAR) for k in (1.0, 0.66, 1.2))
+    pane, tyre = p.ink(glass, z, CAR), p.ink((26, 26, 28), z, CAR)
+    near = 0.0 if across or x + width / 2 > 0 else 1.0
     for a in (0.17, 0.8):
-        for b in (0.02, 0.98) if not across else (0.98,):
-            if across:
-                polygon(
-                    [
-                        at(a - 0.07, 0, b),
-                        at(a + 0.07, 0, b),
-                        at(a + 0.07, 0.5, b),
-                        at(a - 0.07, 0.5, b),
-                    ],
-                    fill=tyre,
-                )
-            else:
-                c = b + (0.13 if b < 0.5 else -0.13)
-                polygon([at(a, 0, b), at(a, 0, c), at(a, 0.5, c), at(a, 0.5, b)], fill=tyre)
-    steps = list(range(len(outline) - 1))
-    if not flip:
-        steps.reverse()
-    for k in steps:
-        (a0, y0), (a1, y1) = outline[k], outline[k + 1]
-        ink = pane if k in panes else roof if a1 - a0 > 0.08 and abs(y1 - y0) < 0.3 else body
-        polygon(
-            [at(a0, y0, 0), at(a1, y1, 0), at(a1, y1, 1), at(a0, y0, 1)],
-            fill=dark if across and ink is body else ink,
-        )
-        if ink is pane:
-            m = 0.06
-            polygon([at(a0, y0, 0), at(a1, y1, 0), at(a1, y1, m), at(a0, y0, m)], fill=body)
-            polygon([at(a0, y0, 1), at(a1, y1, 1), at(a1, y1, 1 - m), at(a0, y0, 1 - m)], fill=body)
-    near = 0.0 if across or centre > 0 else 1.0
-    side = body if across else dark
-    polygon([at(a, y, near) for a, y in outline], fill=side)
-    polygon([at(a, y, near) for a, y in window], fill=pane)
-    for a in (0.38, 0.56, 0.74) if length > 6 else (0.47,):
-        bar = 0.012
-        polygon(
-            [
-                at(a - bar, 0.9, near),
-                at(a + bar, 0.9, near),
-                at(a + bar, outline[3][1], near),
-                at(a - bar, outline[3][1], near),
-            ],
-            fill=side,
-        )
-    radius = 0.34 if length < 6 else 0.48
+        for b in (0.02, 0.85) if not across else ():
+            across_it(tyre, a, 0, a, 0.5, b, b + 0.13)
+    stretches = list(enumerate(pairwise(outline)))
+    for k, ((a0, y0), (a1, y1)) in stretches if flip else stretches[::-1]:
+        if k in body.panes:
+            across_it(flank, a0, y0, a1, y1)
+            across_it(pane, a0, y0, a1, y1, 0.06, 0.94)
+        elif a1 - a0 > 0.08 and abs(y1 - y0) < 0.3:
+            across_it(roof, a0, y0, a1, y1)
+        else:
+            across_it(dark if across else flank, a0, y0, a1, y1)
+    seen = flank if across else dark
+    side(seen, *outline)
+    side(pane, *body.window)
+    top = outline[3][1]
+    for a in (0.38, 0.56, 0.74) if body is BUS else (0.47,):
+        side(seen, (a - 0.012, 0.9), (a + 0.012, 0.9), (a + 0.012, top), (a - 0.012, top))
+    radius, hub = 0.48 if body is BUS else 0.34, p.ink((150, 152, 158), z, CAR)
     for a in (0.17, 0.8):
-        for size, ink in ((1.0, tyre), (0.55, p.ink((150, 152, 158), z, CAR))):
-            polygon(
-                [
-                    at(a + radius * size * i / length, radius + radius * size * j, near)
-                    for i, j in OCTAGON
-                ],
-                fill=ink,
-            )
+        for q, ink in ((radius, tyre), (0.55 * radius, hub)):
+            side(ink, *((a + q * i / length, radius + q * j) for i, j in OCTAGON))
     if across:
         return
     end = 1.0 if flip else 0.0
     lit = r.chance(p.light.lit * 1.4)
     lamp = (255, 250, 225) if flip else (235, 40, 35)
     ink = p.glowing(lamp, z, CAR) if lit else p.ink(times(lamp, 0.8), z, CAR)
-    y = outline[1][1] - 0.22 if length < 6 else 0.8
+    y = 0.8 if body is BUS else outline[1][1] - 0.22
     for b in (0.04, 0.8):
-        polygon(
-            [
-                at(end, y, b),
-                at(end, y, b + 0.16),
-                at(end, y + 0.17, b + 0.16),
-                at(end, y + 0.17, b),
-            ],
-            fill=ink,
-        )
+        across_it(ink, end, y, end, y + 0.17, b, b + 0.16)
         if lit:
             p.glow(x + (b + 0.08) * width, y, z, 0.9 if flip else 0.5, lamp)
-    plate = p.ink((235, 235, 220), z, CAR)
-    polygon(
-        [at(end, 0.45, 0.36), at(end, 0.45, 0.64), at(end, 0.58, 0.64), at(end, 0.58, 0.36)],
-        fill=plate,
-    )
-    bumper = p.ink(times(paint, 0.5), z, CAR)
-    polygon(
-        [at(end, 0.3, 0.0), at(end, 0.3, 1.0), at(end, 0.42, 1.0), at(end, 0.42, 0.0)], fill=bumper
-    )
+    across_it(p.ink((235, 235, 220), z, CAR), end, 0.45, end, 0.58, 0.36, 0.64)
+    across_it(p.ink(times(paint, 0.5), z, CAR), end, 0.3, end, 0.42)
 
 
 def pedestrian(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a person who walks or stands."""
-    u, v = p.at(x, 0, z)
     light = p.shaded(x, z)
-    height = r(1.05, 1.35) if r.chance(0.15) else r(1.58, 1.92)
-    s = p.focal / z * height
+    # From here on a person's height is 1.
+    cut = p.cut_out(x, z, r(1.05, 1.35) if r.chance(0.15) else r(1.58, 1.92))
     coat, legs, hair, bag = (
         p.ink(times(r.colour(*c), light), z, PEDESTRIAN)
         for c in (
@@ -578,146 +521,87 @@ def pedestrian(p: Painter, r: Draws, x: float, z: float) -> None:
     shoe = p.ink(times((60, 50, 45), light), z, PEDESTRIAN)
     for k in (-1, 1):
         foot = k * stride
-        p.flat(
-            [
-                (k * 0.01 - 0.06, 0.5),
-                (k * 0.01 + 0.06, 0.5),
-                (foot + 0.04, 0.02),
-                (foot - 0.04, 0.02),
-            ],
-            u,
-            v,
-            s,
+        cut.shape(
             legs,
+            (k * 0.01 - 0.06, 0.5),
+            (k * 0.01 + 0.06, 0.5),
+            (foot + 0.04, 0.02),
+            (foot - 0.04, 0.02),
         )
-        p.flat(
-            [
-                (foot - 0.045, 0.035),
-                (foot + 0.045, 0.035),
-                (foot + 0.05 + 0.03 * turn, 0),
-                (foot - 0.05 + 0.03 * turn, 0),
-            ],
-            u,
-            v,
-            s,
+        cut.shape(
             shoe,
+            (foot - 0.045, 0.035),
+            (foot + 0.045, 0.035),
+            (foot + 0.05 + 0.03 * turn, 0),
+            (foot - 0.05 + 0.03 * turn, 0),
         )
     hem = 0.3 if r.chance(0.3) else 0.44
-    p.flat([(-wide, 0.81), (wide, 0.81), (wide * 1.05, hem), (-wide * 1.05, hem)], u, v, s, coat)
-    p.flat([(-wide * 0.6, 0.84), (wide * 0.6, 0.84), (wide, 0.8), (-wide, 0.8)], u, v, s, coat)
+    cut.shape(coat, (-wide, 0.81), (wide, 0.81), (wide * 1.05, hem), (-wide * 1.05, hem))
+    cut.shape(coat, (-wide * 0.6, 0.84), (wide * 0.6, 0.84), (wide, 0.8), (-wide, 0.8))
     sleeve = (
         p.ink(times(r.colour((40, 250), (0, 0.9)), light), z, PEDESTRIAN) if r.chance(0.2) else coat
     )
     for k in (-1, 1):
         hand = k * (wide + 0.02) + k * swing * 0.7
-        p.flat(
-            [
-                (k * wide - 0.03, 0.8),
-                (k * wide + 0.03, 0.8),
-                (hand + 0.03, 0.46),
-                (hand - 0.03, 0.46),
-            ],
-            u,
-            v,
-            s,
+        cut.shape(
             sleeve,
+            (k * wide - 0.03, 0.8),
+            (k * wide + 0.03, 0.8),
+            (hand + 0.03, 0.46),
+            (hand - 0.03, 0.46),
         )
-        p.disc(u + hand * s, v - 0.45 * s, 0.026 * s, 0.03 * s, skin)
+        cut.disc(skin, hand, 0.45, 0.026, 0.03)
     if r.chance(0.4):
         b = turn * (wide + 0.06)
-        p.flat(
-            [(b - 0.06, 0.52), (b + 0.06, 0.52), (b + 0.07, 0.36), (b - 0.07, 0.36)], u, v, s, bag
-        )
-    p.box(u - 0.03 * s, v - 0.88 * s, u + 0.03 * s, v - 0.82 * s, skin)
-    p.disc(u, v - 0.935 * s, 0.056 * s, 0.072 * s, hair)
+        cut.shape(bag, (b - 0.06, 0.52), (b + 0.06, 0.52), (b + 0.07, 0.36), (b - 0.07, 0.36))
+    cut.board(skin, -0.03, 0.82, 0.03, 0.88)
+    cut.disc(hair, 0, 0.935, 0.056, 0.072)
     if r.chance(0.75):
-        p.disc(u + turn * 0.012 * s, v - 0.918 * s, 0.046 * s, 0.055 * s, skin)
+        cut.disc(skin, turn * 0.012, 0.918, 0.046, 0.055)
 
 
 def litter_bin(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a litter bin, which is of no class."""
-    u, v = p.at(x, 0, z)
-    s = p.focal / z
+    cut = p.cut_out(x, z)
     paint = r.colour((50, 220), (0, 0.8))
     height, half = r(0.8, 1.2), r(0.25, 0.42)
     ink, lid = p.ink(paint, z, VOID), p.ink(times(paint, 0.6), z, VOID)
-    p.flat([(-half, height), (half, height), (half * 0.85, 0), (-half * 0.85, 0)], u, v, s, ink)
-    p.flat(
-        [
-            (-half * 1.1, height),
-            (half * 1.1, height),
-            (half * 1.1, height + 0.12),
-            (-half * 1.1, height + 0.12),
-        ],
-        u,
-        v,
-        s,
-        lid,
-    )
+    cut.shape(ink, (-half, height), (half, height), (half * 0.85, 0), (-half * 0.85, 0))
+    cut.board(lid, -half * 1.1, height, half * 1.1, height + 0.12)
 
 
 def cyclist(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a rider on a bicycle, which is of no class here (CamVid has one for it)."""
-    u, v = p.at(x, 0, z)
-    s = p.focal / z
+    cut = p.cut_out(x, z)
     frame, coat = p.ink(r.colour((40, 240)), z, VOID), p.ink(r.colour((40, 250)), z, VOID)
-    grey, skin = p.ink((70, 70, 75), z, VOID), p.ink(times((235, 190, 160), r(0.4, 1)), z, VOID)
+    tyre, grey = p.ink((35, 35, 38), z, VOID), p.ink((70, 70, 75), z, VOID)
+    skin = p.ink(times((235, 190, 160), r(0.4, 1)), z, VOID)
     turn = 1 if r.chance(0.5) else -1
     for k in (-0.5, 0.5):
-        p.disc(u + k * s, v - 0.34 * s, 0.34 * s, 0.34 * s, p.ink((35, 35, 38), z, VOID))
-        p.disc(u + k * s, v - 0.34 * s, 0.26 * s, 0.26 * s, grey)
-    p.flat([(-0.5, 0.3), (-0.1, 0.28), (0.42 * turn, 0.9), (0.0, 0.8)], u, v, s, frame)
-    p.flat(
-        [(-0.15 * turn, 0.95), (0.1 * turn, 0.95), (0.12 * turn, 0.3), (0.0, 0.3)], u, v, s, grey
-    )
-    p.flat(
-        [(-0.28 * turn, 0.9), (0.05 * turn, 0.9), (0.3 * turn, 1.45), (0.02 * turn, 1.5)],
-        u,
-        v,
-        s,
-        coat,
-    )
-    p.flat(
-        [(0.1 * turn, 1.4), (0.25 * turn, 1.4), (0.5 * turn, 0.95), (0.42 * turn, 0.95)],
-        u,
-        v,
-        s,
-        coat,
-    )
-    p.disc(u + 0.22 * turn * s, v - 1.62 * s, 0.13 * s, 0.15 * s, skin)
+        cut.disc(tyre, k, 0.34, 0.34, 0.34)
+        cut.disc(grey, k, 0.34, 0.26, 0.26)
+    cut.shape(frame, (-0.5, 0.3), (-0.1, 0.28), (0.42 * turn, 0.9), (0.0, 0.8))
+    cut.shape(grey, (-0.15 * turn, 0.95), (0.1 * turn, 0.95), (0.12 * turn, 0.3), (0.0, 0.3))
+    cut.shape(coat, (-0.28 * turn, 0.9), (0.05 * turn, 0.9), (0.3 * turn, 1.45), (0.02 * turn, 1.5))
+    cut.shape(coat, (0.1 * turn, 1.4), (0.25 * turn, 1.4), (0.5 * turn, 0.95), (0.42 * turn, 0.95))
+    cut.disc(skin, 0.22 * turn, 1.62, 0.13, 0.15)
 
 
 def bird(p: Painter, r: Draws) -> None:
     """Paint a bird in the sky, which is of no class."""
-    u, v, q = r() * p.width, r(0.04, 0.3) * p.height, r(0.008, 0.018) * p.height
-    ink = p.ink((50, 50, 55), 20, VOID)
-    lift = r(0.1, 0.6)
+    u, v = p.width / 2 + r(-0.7, 0.7) * p.height, r(0.04, 0.3) * p.height
+    cut = CutOut(p.draw, u, v, r(0.008, 0.018) * p.height)
+    ink, lift = p.ink((50, 50, 55), 20, VOID), r(0.1, 0.6)
     for k in (-1, 1):
-        p.flat(
-            [(0, 0.0), (k * 1.0, lift), (k * 2.0, lift * 0.5), (k * 1.0, lift * 0.6), (0, -0.3)],
-            u,
-            v,
-            q,
-            ink,
-        )
+        cut.shape(ink, (0, 0), (k, lift), (2 * k, lift * 0.5), (k, lift * 0.6), (0, -0.3))
 
 
 def bonnet(p: Painter, r: Draws) -> None:
     """Paint the bonnet of the car that carries the camera, which is of no class."""
     paint = r.colour((30, 220), (0, 0.7))
-    w, h = p.width, p.height
-    top, middle = h * r(0.93, 0.965), w * r(0.35, 0.65)
-    rise = h * 0.045
-    points = [(-0.75, 1.4), (-0.62, 0.4), (-0.4, 0.0), (0.4, 0.0), (0.62, 0.4), (0.75, 1.4)]
-    p.draw.polygon(
-        [(int(middle + a * h * 1.3), int(top + b * rise)) for a, b in points]
-        + [(int(middle + h), h), (int(middle - h), h)],
-        fill=p.ink(paint, 0.5, VOID),
-    )
-    p.draw.polygon(
-        [
-            (int(middle + a * h), int(top + b * rise + rise * 0.15))
-            for a, b in ((-0.3, 0), (0.3, 0), (0.36, 0.3), (-0.36, 0.3))
-        ],
-        fill=p.ink(times(paint, 1.4), 0.5, VOID),
-    )
+    h = p.height
+    cut = CutOut(p.draw, p.width / 2 + r(-0.2, 0.2) * h, h * r(0.93, 0.965), h)
+    body, shine = (p.ink(times(paint, k), 0.5, VOID) for k in (1.0, 1.4))
+    side = ((0.52, 0.0), (0.81, -0.02), (1.0, -0.063), (1.3, -0.2))
+    cut.shape(body, *((-x, y) for x, y in side[::-1]), *side)
+    cut.shape(shine, (-0.3, -0.007), (0.3, -0.007), (0.36, -0.02), (-0.36, -0.02))
