@@ -9,7 +9,7 @@ _MARKER = "environment.yml"
 
 
 def course_root(start: Path | None = None) -> Path:
-    """Return the folder that holds ``lessons/`` and ``environment.yml``.
+    """Return the folder that holds ``environment.yml`` and ``lessons/`` or ``solutions/``.
 
     It is looked for upwards from ``start`` (default: the working folder), then
     at the checkout that this package was installed from.
@@ -22,7 +22,9 @@ def course_root(start: Path | None = None) -> Path:
     here = (start or Path.cwd()).resolve()
     package_parent = Path(__file__).resolve().parent.parent
     for folder in (here, *here.parents, package_parent):
-        if (folder / _MARKER).is_file() and (folder / "lessons").is_dir():
+        # solutions/ too, for an instructor who has yet to make the lessons
+        notebooks = (folder / "lessons", folder / "solutions")
+        if (folder / _MARKER).is_file() and any(path.is_dir() for path in notebooks):
             return folder
     raise CourseError(
         f"{here} is not inside a copy of the course (no folder with lessons/ and {_MARKER} "
