@@ -28,7 +28,12 @@ from course_utils.grading.gradebook import Marked, class_marks, student_names
 from course_utils.grading.job import Job, specification
 from course_utils.grading.table import text_table
 from course_utils.grading.tasks import PROFILES, get_task, task_names
-from course_utils.grading.workplace import grading_folder, secret_seed, write_atomic
+from course_utils.grading.workplace import (
+    data_setting,
+    grading_folder,
+    secret_seed,
+    write_atomic,
+)
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -268,8 +273,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
                 **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
                 **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
                 "PYTHONDONTWRITEBYTECODE": "1",
-                "COURSE_DATA": os.environ.get("COURSE_DATA")
-                or str(Path(job.course) / "data" / "cache"),
+                "COURSE_DATA": data_setting(Path(job.course)),
             },
         )
         try:

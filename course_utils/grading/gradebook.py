@@ -57,7 +57,7 @@ class Marked:
         reasons: dict[str, list[str]] = {}
         for name, mark in self.marks.items():
             if mark.task:
-                found += [mark.task["reason"]] if mark.task["reason"] else []
+                found += _lost(mark.task)
             elif mark.reason and not mark.reason.startswith("not run:"):
                 reasons.setdefault(mark.reason, []).append(name)
         return found + [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
@@ -141,6 +141,17 @@ def _marked(submission, path: Path, student: str, name: str) -> Marked:
         problem=course.get("problem"),
         needs_hand=any(mark.score is None for mark in marks.values()),
     )
+
+
+def _lost(task: dict) -> list[str]:
+    """Return why a task has not all its points."""
+    if task["reason"]:
+        return [task["reason"]]
+    if task["iou"] < task["low"]:
+        return [f"task {task['task']}: IoU {task['iou']:.3f}, marks begin at {task['low']:g}"]
+    if task["iou"] < task["high"]:
+        return [f"task {task['task']}: IoU {task['iou']:.3f}, full marks from {task['high']:g}"]
+    return []
 
 
 def _score(grade) -> float | None:

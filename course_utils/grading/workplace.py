@@ -64,6 +64,11 @@ def secret_seed(root: Path) -> int:
         ) from None
 
 
+def data_setting(root: Path) -> str:
+    """Return the value of COURSE_DATA for a process that works outside of the course's folder."""
+    return os.environ.get("COURSE_DATA") or str(root / "data" / "cache")
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

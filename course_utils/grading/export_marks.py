@@ -1,0 +1,174 @@
+"""``course export``: the marks as a CSV that the gradebook of Canvas or Moodle imports.
+
+Canvas (Grades > Import) wants the columns Student, ID, SIS User ID, SIS Login ID and Section,
+then one a lesson, and a row of the possible points. It knows a person by its ID, which
+is in the names of the files that it gave out, so ``course collect`` has kept it.
+
+Moodle (Grades > Import > CSV file) lets one choose which column means what, but knows a
+person by ID number, user name or e-mail address, which its files do not tell. They come from
+a roster: any CSV that Moodle exported (participants, or the gradebook). Without one, each
+lesson gets a grading worksheet instead (Assignment > Grading > Upload grading
+worksheet), which knows a person by the participant number in the names of Moodle's files.
+"""
+
+import csv
+import io
+import unicodedata
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.gradebook import Marked, class_marks, read_students
+from course_utils.grading.workplace import write_atomic
+from course_utils.paths import course_root
+
+PLATFORMS = ("canvas", "moodle")
+
+
+def export_marks(
+    platform: str = "moodle",
+    output: Path | None = None,
+    roster: Path | None = None,
+    root: Path | None = None,
+) -> list[Path]:
+    """Write the class's marks, one column a lesson; return the files written.
+
+    Parameters
+    ----------
+    platform
+        ``"canvas"`` or ``"moodle"``.
+    output
+        The CSV; default ``grading/marks-<platform>.csv``.
+    roster
+        A CSV with the platform's people, as it exports them: their names and numbers
+        are taken from it, and those without a hand-in are listed too.
+    root
+        The course's folder.
+
+    Raises
+    ------
+    CourseError
+        If the platform is unknown, nothing is graded, or the roster names nobody.
+    """
+    root = root or course_root()
+    if platform not in PLATFORMS:
+        raise CourseError(
+            f"{platform!r} is no known platform; use --for {' or --for '.join(PLATFORMS)}."
+        )
+    marked = class_marks(root)
+    students = read_students(root)
+    people = _people(marked, students)
+    if roster is not None:
+        people = _with_roster(people, roster)
+    lessons = {one.lesson: one.points for one in marked}
+    totals = {(one.student, one.lesson): round(one.total, 2) for one in marked}
+    rows = (
+        _canvas(people, lessons, totals)
+        if platform == "canvas"
+        else _moodle(people, lessons, totals)
+    )
+    output = output or root / "grading" / f"marks-{platform}.csv"
+    write_atomic(output, _csv(rows))
+    written = [output]
+    if platform == "moodle" and roster is None:
+        for lesson, points in lessons.items():
+            path = output.with_name(f"{output.stem}-{lesson}.csv")
+            worksheet = _worksheet(lesson, points, totals, students)
+            if len(worksheet) > 1:
+                write_atomic(path, _csv(worksheet))
+                written.append(path)
+    for path in written:
+        print(f"Wrote {path}")
+    waiting = sorted({f"{one.student}/{one.lesson}" for one in marked if one.needs_hand})
+    if waiting:
+        print(f"Warning: answers that a person has yet to mark count 0: {', '.join(waiting)}.")
+    return written
+
+
+def _people(marked: list[Marked], students: dict[str, dict]) -> list[dict[str, str]]:
+    """Return everyone with a mark: student id, name, and Canvas's number where known."""
+    people = []
+    for student in sorted({one.student for one in marked}, key=str.casefold):
+        entry = students.get(student, {})
+        canvas = entry.get("platform") == "canvas"
+        number = next(iter(entry["numbers"].values())) if canvas else ""
+        people.append({"student": student, "name": entry.get("name", student), "ID": number})
+    return people
+
+
+def _canvas(people, lessons, totals) -> list[list]:
+    fixed = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
+    rows = [[*fixed, *lessons], ["    Points Possible", "", "", "", "", *lessons.values()]]
+    for person in people:
+        scores = [totals.get((person["student"], lesson), "") for lesson in lessons]
+        rows.append([person["name"], *(person.get(column, "") for column in fixed[1:]), *scores])
+    return rows
+
+
+def _moodle(people, lessons, totals) -> list[list]:
+    fixed = ["First name", "Last name", "ID number", "Username", "Email address"]
+    rows = [[*fixed, *lessons]]
+    for person in people:
+        first, _, last = person["name"].rpartition(" ")
+        names = {"First name": first or last, "Last name": last if first else ""}
+        scores = [totals.get((person["student"], lesson), "") for lesson in lessons]
+        rows.append([*((names | person).get(column, "") for column in fixed), *scores])
+    return rows
+
+
+def _worksheet(lesson, points, totals, students) -> list[list]:
+    """Return Moodle's grading worksheet of one assignment; it refuses one without these columns."""
+    rows = [["Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (grade)"]]
+    for student, entry in students.items():
+        number = entry["numbers"].get(lesson)
+        if entry["platform"] == "moodle" and number and (student, lesson) in totals:
+            score = totals[student, lesson]
+            rows.append([f"Participant {number}", entry["name"], score, points, "-"])
+    return rows
+
+
+def _with_roster(people: list[dict[str, str]], roster: Path) -> list[dict[str, str]]:
+    """Add what a platform's own export says about each person."""
+    try:
+        lines = list(csv.DictReader(io.StringIO(roster.read_text(encoding="utf-8-sig"))))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise CourseError(f"{roster} cannot be read as a CSV: {error}.") from None
+    known = {}
+    for line in lines:
+        line = {("Last name" if k == "Surname" else k): v or "" for k, v in line.items() if k}
+        full = line.get("Full name") or line.get("Student") or ""
+        full = full or f"{line.get('First name', '')} {line.get('Last name', '')}"
+        if full.strip() and "Points Possible" not in full:
+            known[_plain(full)] = line | {"name": full.strip()}
+    by_number = {line["ID"]: line for line in known.values() if line.get("ID")}
+    if not known:
+        raise CourseError(
+            f"{roster} names nobody: it needs the column 'Student', 'Full name', or 'First name' "
+            "and 'Last name', as Canvas and Moodle export them."
+        )
+    found = []
+    for person in people:
+        line = by_number.pop(person["ID"], None) or known.get(_plain(person["name"]))
+        if line is None:
+            print(f"Warning: {person['name']} ({person['student']}) is not in {roster.name}.")
+        else:
+            known = {key: other for key, other in known.items() if other is not line}
+        found.append(person | (line or {}))
+    return found + [{"student": "", "ID": "", **line} for line in known.values()]
+
+
+def _plain(name: str) -> tuple[str, ...]:
+    """Return a name's words in an order of their own: "Doe, Jane" is "Jane Doe" is "jane doe"."""
+    plain = unicodedata.normalize("NFKC", name).casefold().replace(",", " ")
+    return tuple(sorted(plain.split()))
+
+
+def _csv(rows: list[list]) -> str:
+    """Return rows as CSV; a text that a spreadsheet would run as a formula gets a quote."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerows([[_inert(v) for v in row] for row in rows])
+    return buffer.getvalue()
+
+
+def _inert(value: object) -> object:
+    formula = isinstance(value, str) and value != "-" and value.startswith(tuple("=+-@\t\r"))
+    return f"'{value}" if formula else value
