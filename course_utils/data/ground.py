@@ -148,7 +148,7 @@ def colour_table(p: Painter, r: Draws, sky: Sky) -> np.ndarray:
     """Return the colour of each code in each row, with its label: (height, 32) uint32."""
     light = p.light
     # Mostly light slabs and dark asphalt, sometimes the other way round.
-    pale, dark = (r(128, 215), r(62, 128)) if r.chance(0.85) else (r(80, 125), r(125, 185))
+    pale, dark = (r(140, 220), r(58, 112)) if r.chance(0.88) else (r(80, 115), r(140, 190))
     slabs, asphalt = r.colour((pale, pale), (0, 0.35)), r.colour((dark, dark), (0, 0.18))
     marking = mix((235, 235, 225), r.colour((150, 255), (0, 0.6)), 0.35)
     ground = (

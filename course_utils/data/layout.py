@@ -241,12 +241,12 @@ class Placer:
         r = self.r
         for _ in range(r.whole(2, 4)):
             x, side = self.pavement(0.1, 0.35)
-            z = self.near(4.5, 15)
+            z = self.near(4.5, 12)
             self.fronts.append(Item(z, street.pole, (x, z, -side)))
             self.shadows.append(Shadow("post", x, z, 6.0, 0.12))
         for _ in range(r.whole(1, 3)):
             x, _ = self.pavement(0.0, 0.5)
-            z = self.near(4.2, 9)
+            z = self.near(4, 7.5)
             self.fronts.append(Item(z, street.sign, (x, z)))
             self.shadows.append(Shadow("crown", x, z, 2.6, 0.08, 0.45))
         for _ in range(r.whole(0, 2)):
@@ -271,7 +271,7 @@ class Placer:
         """Pedestrians, most of them on the pavements, some on a zebra crossing."""
         r, plan = self.r, self.plan
         for _ in range(r.whole(2, 5)):
-            z = self.near(4, 11)
+            z = self.near(4, 9.5)
             if r.chance(0.85):
                 x, _ = self.pavement(0.1, 0.95)
             else:

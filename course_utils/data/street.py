@@ -139,7 +139,7 @@ def building(
     storey: float,
 ) -> None:
     """Paint a building on one side (-1 left, 1 right) whose front runs from z0 to z1 at x."""
-    wall = r.colour((90, 245), (0, 0.55))
+    wall = r.colour((90, 245), (0, 0.42))
     glass = r.colour((25, 120), (0, 0.4)) if r.chance(0.8) else r.colour((150, 230), (0, 0.3))
     tall = height > 3 * storey
     depth = r(7, 12)
@@ -186,7 +186,7 @@ def far_row(p: Painter, r: Draws, z: float, left: float, right: float) -> None:
                     cut.board(crown, -q, 0, q, q)
                     cut.disc(crown, 0, q, q, q)
             else:
-                wall, glass = own.colour((90, 240), (0, 0.5)), own.colour((30, 130), (0, 0.4))
+                wall, glass = own.colour((90, 240), (0, 0.4)), own.colour((30, 130), (0, 0.4))
                 height, shop = own.whole(2, 6) * 3 + 0.8, own.chance(0.3)
                 facade(p, own, (x, z), (x + width, z), height, wall, glass, 3.0, shop)
         x += width + gap
@@ -265,8 +265,8 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
     (x0, z0), (x1, z1) = start, end
     z0, z1 = max(z0, NEAR), max(z1, NEAR)
     z, kind, height = (z0 + z1) / 2, r(), r(1.1, 1.7)
-    paint = r.colour((110, 250), (0, 0.7))
-    dark = times(paint, 0.42)
+    paint = r.colour((150, 255), (0, 0.5))
+    dark = times(paint, 0.36)
     dx, dz = x1 - x0, z1 - z0
     length = abs(dx) + abs(dz)
 
@@ -303,8 +303,9 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
 def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
     """Paint a street lamp, a telegraph pole, a plain mast or a bollard."""
     cut = p.cut_out(x, z)
-    metal = times(r.colour((35, 230), (0, 0.5)), p.shaded(x, z))
-    kind, height, half = r(), r(4.5, 8.0), r(0.12, 0.19)
+    metal = r.colour((30, 100), (0, 0.35)) if r.chance(0.7) else r.colour((170, 245), (0, 0.3))
+    metal = times(metal, p.shaded(x, z))
+    kind, height, half = r(), r(4.5, 8.0), r(0.13, 0.2)
     ink = p.ink(metal, z, POLE)
     if kind > 0.9:
         height, half = r(0.9, 1.2), 0.16
@@ -334,14 +335,20 @@ def sign(p: Painter, r: Draws, x: float, z: float) -> None:
     """Paint a traffic sign, a board or a traffic light on its post."""
     cut = p.cut_out(x, z)
     light = p.shaded(x, z)
-    kind, q = r(), r(0.45, 0.68)
+    kind, q = r(), r(0.5, 0.72)
     height, half = r(2.1, 2.8), r(0.08, 0.12)
-    post = p.ink(times(r.colour((70, 220), (0, 0.3)), light), z, POLE)
+    post = p.ink(times(r.colour((40, 110), (0, 0.2)), light), z, POLE)
     cut.board(post, -half, 0, half, height)
     edge, field, mark = (
-        p.ink(times(r.colour(range_, (0.0, 0.95)), light), z, SIGN)
-        for range_ in ((120, 255), (60, 255), (10, 255))
+        p.ink(times(colour, light), z, SIGN)
+        for colour in (
+            r.colour((225, 255), (0.0, 0.25)),
+            r.colour((130, 255), (0.7, 1.0)),
+            r.colour((10, 255), (0.0, 0.5)),
+        )
     )
+    if r.chance(0.4):
+        edge, field = field, edge
     y = height
     if kind < 0.25:
         for k, ink in ((1.0, edge), (0.74, field)):
@@ -508,13 +515,13 @@ def pedestrian(p: Painter, r: Draws, x: float, z: float) -> None:
     coat, legs, hair, bag = (
         p.ink(times(r.colour(*c), light), z, PEDESTRIAN)
         for c in (
-            ((40, 250), (0, 0.95)),
-            ((25, 200), (0, 0.7)),
+            ((110, 255), (0.3, 1.0)),
+            ((25, 130), (0, 0.8)),
             ((20, 200), (0, 0.6)),
             ((30, 240), (0, 0.9)),
         )
     )
-    tone = r(0.35, 1.0)
+    tone = r(0.4, 1.0)
     skin = p.ink(times((235, 190, 160), tone * light), z, PEDESTRIAN)
     stride, turn, swing = r(0.02, 0.13), 1 if r.chance(0.5) else -1, r(0.0, 0.12)
     wide = r(0.13, 0.165)
