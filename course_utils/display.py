@@ -123,7 +123,7 @@ def overlay(
     opacity = np.where(shown, float(alpha), 0.0)[..., None]
     result = image * (1 - opacity) + paint * opacity
     if contours and alpha > 0:
-        result[_edges(np.where(shown, mask, -1))] = CONTOUR
+        result[_edges(np.where(shown, mask.astype(np.int16), -1))] = CONTOUR
     return np.round(result).astype(np.uint8)
 
 

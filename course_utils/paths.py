@@ -67,6 +67,6 @@ def list_lessons(folder: Path) -> list[str]:
 
 
 def data_folder() -> Path:
-    """Return the folder where data sets lie: ``$COURSE_DATA``, else ``data/cache`` in the course."""
+    """Return the folder of the data sets: ``$COURSE_DATA``, else the course's ``data/cache``."""
     setting = os.environ.get("COURSE_DATA")
     return Path(setting).expanduser() if setting else course_root() / "data" / "cache"

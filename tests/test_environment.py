@@ -75,6 +75,13 @@ def test_torch_is_supported_from_the_oldest_promised_pair_on():
     assert not ranges["torchvision"].contains("0.25.0")
 
 
+def test_what_computes_is_the_same_on_every_python():
+    # Else the tests, which run on one Python, would say nothing of the others.
+    names = ("numpy", "scipy", "scikit-image", "onnx", "onnxruntime", "nbgrader", "jupyterlab")
+    sets = [{name: pins_on(python, "linux")[name] for name in names} for python in PYTHONS]
+    assert all(pins == sets[0] for pins in sets)
+
+
 def test_lock_names_no_folder_and_no_server():
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"https?://|file:|^-|@ ", text, re.MULTILINE)

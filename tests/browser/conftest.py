@@ -83,7 +83,15 @@ def lab(chromium, tmp_path_factory):
     # A grader's or another test's variables must not make the figures static.
     for name in ("NBGRADER_EXECUTION", "COURSE_STATIC", "COURSE_PROFILE", "MPLBACKEND"):
         environment.pop(name, None)
-    environment |= {"HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    # Cells out of sight would otherwise not be in the page, and no test could look at them.
+    settings = home / "settings" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}')
+    environment |= {
+        "HOME": str(home),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_CONFIG_PATH": str(settings.parent.parent),
+    }
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
