@@ -232,13 +232,13 @@ def fit(
                     (_to_input(images[chosen], device, mode), masks[chosen].to(device).long())
                     for chosen in order
                 )
-                loss = _train_epoch(state, batches, weight, augment, mode, bar)
+                loss, rate = _train_epoch(state, batches, weight, augment, mode, bar)
                 valid_loss, confusion = _validate(model, valid, weight, batch_size, mode)
                 history.train_loss.append(loss)
                 history.valid_loss.append(valid_loss)
                 history.mean_iou.append(confusion.mean_iou())
                 history.pixel_accuracy.append(confusion.pixel_accuracy())
-                history.learning_rate.append(state.scheduler.get_last_lr()[0])
+                history.learning_rate.append(rate)
                 history.seconds.append(time.perf_counter() - started)
                 bar.set_postfix(_bar_text(loss, history))
                 if checkpoint is not None:
@@ -382,7 +382,7 @@ def load_weights(task: str, model: nn.Module) -> None:
     try:
         graph = onnx.load_model_from_string(file.read_bytes()).graph
         stored = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
-        size = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim][1:]
+        size = [axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim][1:]
     except Exception as error:
         raise CourseError(f"{file} cannot be read as ONNX: export the model again.") from error
     wanted = model.state_dict()
@@ -396,7 +396,10 @@ def load_weights(task: str, model: nn.Module) -> None:
         raise _other_network(
             file, f"{name} has shape {stored[name].shape} there, {tuple(wanted[name].shape)} here"
         )
-    missing = _used_weights(model, size) - set(stored)
+    first_name = {id(weight): name for name, weight in model.named_parameters()}
+    every_name = dict(model.named_parameters(remove_duplicate=False))
+    found = {first_name[id(weight)] for name, weight in every_name.items() if name in stored}
+    missing = _used_weights(model, size) - found
     if missing:
         raise _other_network(file, f"it holds no {min(missing)}")
     with torch.no_grad():
@@ -414,7 +417,7 @@ def _other_network(file: Path, difference: str) -> CourseError:
 
 
 def _used_weights(model: nn.Module, size: list[int]) -> set[str]:
-    """Return the names of the weights and statistics that matter for what the model computes.
+    """Return the names of the weights that matter for what the model computes.
 
     A layer that ``forward`` does not use is not in the model file, and need not be. Of weights
     that two layers share, the first name counts.
@@ -474,11 +477,11 @@ def _train_epoch(
     augment: bool,
     mode: Mode,
     bar,
-) -> float:
-    """Take one step a batch; return the mean loss."""
+) -> tuple[float, float]:
+    """Take one step a batch; return the mean loss and the last learning rate."""
     model, optimizer, scheduler, scaler, history = state
     model.train()
-    total, steps = 0.0, 0
+    total, steps, rate = 0.0, 0, 0.0
     for x, y in batches:
         if augment:
             x, y = _augment(x, y)
@@ -489,12 +492,13 @@ def _train_epoch(
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
+        rate = scheduler.get_last_lr()[0]
         scheduler.step()
         total, steps = total + loss.detach(), steps + 1
         bar.update()
         if steps % 10 == 0:  # to read the loss is to wait for the GPU, hence not in each step
             bar.set_postfix(_bar_text(_require_finite(total, history) / steps, history))
-    return _require_finite(total, history) / steps
+    return _require_finite(total, history) / steps, rate
 
 
 def _validate(
@@ -796,8 +800,8 @@ def _behaviour(model: nn.Module, size: tuple[int, int], device: torch.device) ->
         if not weight.is_floating_point():
             continue
         value = torch.rand(weight.shape, generator=generator)
-        scale = (12 / weight[0].numel()) ** 0.5 if weight.ndim > 1 else 1
-        # kernels as at the start of a training; scales and variances around 1, all positive
+        # kernels as at the start of a training; scales and variances positive, around 1
+        scale = (12 / weight[0].numel()) ** 0.5 if weight.ndim > 1 else 1.0
         value = (value - 0.5) * scale if weight.ndim > 1 else value + 0.5
         fixed[name] = value.to(device, weight.dtype)
     x = torch.rand(1, 3, *size, generator=generator).to(device)

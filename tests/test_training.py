@@ -1,0 +1,620 @@
+"""Training: it learns, survives being killed, loads what was exported, explains what is wrong."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import training
+from course_utils.data import VOID, SegmentationSet
+from course_utils.errors import CourseError
+from course_utils.training import History, evaluate, fit, predict, train_once
+
+CLASSES = ("ground", "box", "bar")
+
+
+class TinyUNet(nn.Module):
+    """Two levels, batch norm and a skip: all that a U-Net has, in 2000 weights."""
+
+    def __init__(self, classes=3, width=8):
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.low = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.up = nn.ConvTranspose2d(width, width, 2, 2)
+        self.head = nn.Conv2d(2 * width, classes, 1)
+
+    def forward(self, x):
+        skip = self.down(x)
+        return self.head(torch.cat([skip, self.up(self.low(F.max_pool2d(skip, 2)))], 1))
+
+
+def boxes(count, seed=0, size=(16, 24)):
+    """Draw bright boxes and red bars on a dark ground, with a frame of void."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 60, (count, *size, 3)).astype(np.uint8)
+    masks = np.zeros((count, *size), np.uint8)
+    for image, mask in zip(images, masks, strict=True):
+        y, x = rng.integers(1, 8), rng.integers(1, 14)
+        image[y : y + 6, x : x + 8] += 150
+        mask[y : y + 6, x : x + 8] = 1
+        x = rng.integers(1, 22)
+        image[:, x : x + 2] = (200, 10, 10)
+        mask[:, x : x + 2] = 2
+    masks[:, 0] = VOID
+    return SegmentationSet("boxes", "train", CLASSES, images, masks)
+
+
+@pytest.fixture(autouse=True)
+def quiet_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def model():
+    return TinyUNet()
+
+
+def quick_fit(model, **options):
+    settings = {"epochs": 3, "batch_size": 8, "device": "cpu"} | options
+    return fit(model, boxes(24), boxes(8, seed=1), **settings)
+
+
+def same_weights(one, other):
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+# Learning
+
+
+def test_fit_learns_and_tells_what_happened(model):
+    valid = boxes(8, seed=1)
+    history = fit(model, boxes(48), valid, epochs=12, max_lr=2e-2, batch_size=8, device="cpu")
+    assert len(history) == 12
+    lengths = {len(v) for v in vars(history).values() if isinstance(v, list)}
+    assert lengths == {12}
+    assert history.train_loss[-1] < history.train_loss[0] / 3
+    assert history.mean_iou[-1] > 0.9
+    assert not model.training
+    assert all(type(score) is float for score in history.mean_iou + history.valid_loss)
+    assert evaluate(model, valid).mean_iou() == pytest.approx(history.mean_iou[-1], abs=0.02)
+
+
+def test_learning_rate_makes_one_cycle(model):
+    rates = quick_fit(model, epochs=6, max_lr=1e-2).learning_rate
+    top = int(np.argmax(rates))
+    assert 0 < top < 4
+    assert rates[top] <= 1e-2
+    assert rates[-1] < 1e-5
+
+
+def test_void_teaches_nothing(model):
+    """Whatever stands under void pixels, the weights come out the same."""
+    data = boxes(16)
+    other = dataclasses.replace(data, images=data.images, masks=data.masks.copy())
+    all_void = np.concatenate([other.masks, np.full_like(other.masks[:3], VOID)])
+    padded = dataclasses.replace(
+        other, images=np.concatenate([data.images, data.images[:3]]), masks=all_void
+    )
+    twin = TinyUNet()
+    twin.load_state_dict(model.state_dict())
+    one = fit(model, data, data, epochs=2, batch_size=8, device="cpu")
+    two = fit(twin, padded, data, epochs=2, batch_size=8, device="cpu")
+    assert same_weights(model, twin), "images that are void all over are left out"
+    assert one.train_loss == two.train_loss
+
+
+def test_valid_loss_is_the_weighted_cross_entropy_of_the_whole_set(model):
+    data, weights = boxes(7, seed=1), torch.tensor([0.5, 2.0, 3.0])
+    history = quick_fit(model, class_weights=weights, epochs=1)
+    logits = model(torch.from_numpy(boxes(8, seed=1).images).permute(0, 3, 1, 2) / 255)
+    target = torch.from_numpy(boxes(8, seed=1).masks).long()
+    expected = F.cross_entropy(logits, target, weights, ignore_index=VOID)
+    assert history.valid_loss[0] == pytest.approx(float(expected), rel=0.02)
+    assert len(data) == 7
+
+
+def test_the_same_seed_gives_the_same_training_whatever_ran_before(model):
+    twin = TinyUNet()
+    twin.load_state_dict(model.state_dict())
+    one = quick_fit(model, seed=3)
+    torch.rand(5)
+    state = torch.get_rng_state()
+    two = quick_fit(twin, seed=3)
+    assert one.train_loss == two.train_loss
+    assert same_weights(model, twin)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are not touched"
+
+
+def test_biases_and_batch_norm_are_not_decayed(model):
+    groups = training._optimizer(model, 1e-3, 0.1).param_groups
+    decays = {w.ndim > 1: group["weight_decay"] for group in groups for w in group["params"]}
+    assert decays == {True: 0.1, False: 0.0}
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_augmentation_moves_image_and_mask_together(seed):
+    torch.manual_seed(seed)
+    y = torch.randint(0, 3, (6, 5, 7))
+    x = (y.float() / 4 + 0.2)[:, None].expand(-1, 3, -1, -1)  # an image that shows its own mask
+    moved, labels = training._augment(x, y)
+    for image, mask, before in zip(moved, labels, y, strict=True):
+        assert torch.equal(mask, before) or torch.equal(mask, before.flip(-1))
+        values = [image[0][mask == label] for label in (0, 1, 2)]
+        assert all((v - v[0]).abs().max() < 1e-6 for v in values if len(v))
+        assert image.min() >= 0
+        assert image.max() <= 1
+
+
+def test_class_weights_grow_as_a_class_gets_rarer():
+    masks = np.array([[[0, 0, 0, 0, 0, 0, 1, 255, 255, 255]]], np.uint8)
+    weights = training.class_weights(masks, 3)
+    expected = 1 / np.log(1.05 + np.array([6 / 7, 1 / 7, 0]))
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
+
+
+# Predicting
+
+
+def test_predict_gives_labels_in_eval_mode_and_leaves_modes_alone(model):
+    model.train()
+    model.low.eval()
+    images = boxes(5).images
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    masks = predict(model, images, batch_size=2)
+    assert masks.dtype == np.uint8
+    assert masks.shape == images.shape[:3]
+    np.testing.assert_array_equal(masks, predict(model, images, batch_size=5))
+    assert model.training
+    assert not model.low.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.eval()
+    logits = model(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
+    np.testing.assert_array_equal(masks, logits.argmax(1).numpy())
+
+
+def test_predict_of_no_images_is_empty(model):
+    assert predict(model, boxes(2).images[:0]).shape == (0, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (boxes(2).images[0], r"images\[None\]"),
+        (boxes(2).images / 255, "float64"),
+        (boxes(2).images.transpose(0, 3, 1, 2), "colour last"),
+    ],
+)
+def test_predict_refuses_what_is_no_batch_of_images(model, images, message):
+    with pytest.raises(CourseError, match=message):
+        predict(model, images)
+
+
+# Checkpoints
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_training as t
+t.torch.manual_seed(0)
+t.torch.set_num_threads(1)
+t.fit(t.TinyUNet(), t.boxes(24), t.boxes(8, seed=1), epochs=400, batch_size=8, device="cpu",
+      checkpoint="tiny.pt")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_killed_and_restarted_it_ends_like_an_uninterrupted_training(model):
+    """SIGKILL in the middle; the resumed run equals one that was never stopped, bit for bit."""
+    checkpoint = Path("tiny.pt")
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was still at work"
+    kept = len(torch.load(checkpoint, weights_only=True)["history"]["train_loss"])
+    assert 0 < kept < 400
+
+    resume = code.replace('"tiny.pt")', '"tiny.pt"); t.torch.save(0, "done")')
+    process = subprocess.run(
+        [sys.executable, "-c", resume],
+        env=environment | {"NBGRADER_EXECUTION": "x"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"Going on after epoch {kept} of 400" in process.stdout
+    whole = code.replace('"tiny.pt"', '"whole.pt"')
+    subprocess.run([sys.executable, "-c", whole], env=environment, check=True, capture_output=True)
+    resumed, uninterrupted = (torch.load(f, weights_only=True) for f in ("tiny.pt", "whole.pt"))
+    assert len(resumed["history"]["train_loss"]) == 400
+    assert resumed["history"]["train_loss"] == uninterrupted["history"]["train_loss"]
+    for name, value in resumed["model"].items():
+        assert torch.equal(value, uninterrupted["model"][name]), name
+
+
+def test_a_finished_training_is_loaded_at_once(model, capsys, monkeypatch):
+    one = quick_fit(model, checkpoint="m/tiny.pt")
+    twin = TinyUNet()
+    monkeypatch.setattr(training, "_train_epoch", None)
+    two = quick_fit(twin, checkpoint="m/tiny.pt")
+    assert same_weights(model, twin)
+    assert one == two
+    assert "Already trained" in capsys.readouterr().out
+
+
+def change_forward(model):
+    model.up.register_forward_hook(lambda module, inputs, output: output * 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "named"),
+    [
+        ({"epochs": 4}, None, "epochs"),
+        ({"max_lr": 1e-2}, None, "max_lr"),
+        ({"seed": 5}, None, "seed"),
+        ({}, change_forward, "network"),
+    ],
+)
+def test_changed_settings_train_anew_and_keep_the_old_file(model, capsys, options, change, named):
+    quick_fit(model, checkpoint="tiny.pt")
+    old = Path("tiny.pt").read_bytes()
+    other = TinyUNet()
+    if change:
+        change(other)
+    history = quick_fit(other, checkpoint="tiny.pt", **options)
+    assert len(history) == options.get("epochs", 3)
+    assert f"other {named}" in capsys.readouterr().out
+    assert Path("tiny.previous.pt").read_bytes() == old
+
+
+def test_changed_data_trains_anew(model, capsys):
+    fit(model, boxes(8), boxes(4), epochs=1, checkpoint="tiny.pt", device="cpu")
+    changed = boxes(8)
+    changed.masks[3, 5, 5] = 1 - changed.masks[3, 5, 5]
+    fit(TinyUNet(), changed, boxes(4), epochs=1, checkpoint="tiny.pt", device="cpu")
+    assert "other training data" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_put_aside(model, capsys):
+    quick_fit(model, checkpoint="tiny.pt")
+    Path("tiny.pt").write_bytes(Path("tiny.pt").read_bytes()[:-500])
+    assert len(quick_fit(TinyUNet(), checkpoint="tiny.pt")) == 3
+    assert "cannot be read" in capsys.readouterr().out
+    assert Path("tiny.previous.pt").exists()
+
+
+def test_a_checkpoint_with_code_in_it_runs_nothing(model, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (Path("ran").touch, ())
+
+    torch.save({"settings": Evil()}, "tiny.pt")
+    quick_fit(model, checkpoint="tiny.pt")
+    assert not Path("ran").exists()
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypatch):
+    whole = TinyUNet()
+    whole.load_state_dict(model.state_dict())
+    quick_fit(whole, checkpoint="whole.pt", epochs=4)
+    real, calls = training._train_epoch, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "_train_epoch", interrupted)
+    with pytest.raises(CourseError, match=r"stopped in epoch 3 of 4; tiny\.pt .*run this again"):
+        quick_fit(model, checkpoint="tiny.pt", epochs=4)
+    resumed = TinyUNet()
+    assert len(quick_fit(resumed, checkpoint="tiny.pt", epochs=4)) == 4
+    assert same_weights(resumed, whole)
+
+
+# What a student can get wrong
+
+
+class Returns(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.net, self.change = TinyUNet(), change
+
+    def forward(self, x):
+        return self.change(self.net(x))
+
+
+class InList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.head = [nn.Conv2d(3, 3, 1)], nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.head(self.layers[0](x))
+
+
+def frozen():
+    return TinyUNet().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TinyUNet(classes=4), "3 output channels, one a class"),
+        (lambda: Returns(lambda y: y[..., :-1]), "Height and width"),
+        (lambda: Returns(lambda y: y.argmax(1)), "not their argmax"),
+        (lambda: Returns(lambda y: y.softmax(1)), "Leave softmax out"),
+        (lambda: Returns(lambda y: None), "'return' missing"),
+        (lambda: Returns(lambda y: y * float("nan")), "NaN"),
+        (lambda: Returns(lambda y: y.long()), "argmax to predict"),
+        (InList, "layers is a plain list of layers.*nn.ModuleList"),
+        (frozen, "no weights to train"),
+        (lambda: TinyUNet, "the class itself"),
+    ],
+)
+def test_a_wrong_model_is_explained_before_training(make, message):
+    with pytest.raises(CourseError, match=message):
+        quick_fit(make())
+
+
+@pytest.mark.parametrize("label", [3, 254])
+def test_a_label_that_is_no_class_is_named(model, label):
+    data = boxes(4)
+    data.masks[2, 5, 5] = label
+    with pytest.raises(CourseError, match=rf"label {label}, which is no class.*0\.\.2"):
+        fit(model, data, boxes(4), epochs=1)
+
+
+def test_nothing_but_void_is_refused(model):
+    data = boxes(4)
+    data.masks[:] = VOID
+    with pytest.raises(CourseError, match="nothing to learn"):
+        fit(model, data, boxes(4), epochs=1)
+
+
+def test_wrong_class_weights_are_refused(model):
+    with pytest.raises(CourseError, match="3 finite numbers"):
+        quick_fit(model, class_weights=[1, 2])
+
+
+def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(model, monkeypatch):
+    real, calls = training._augment, []
+
+    def explode(x, y):
+        calls.append(1)
+        return real(x * float("inf") if len(calls) > 4 else x, y)
+
+    monkeypatch.setattr(training, "_augment", explode)
+    with pytest.raises(CourseError, match=r"loss became nan in epoch 2.*Lower max_lr"):
+        quick_fit(model, checkpoint="tiny.pt")
+    state = torch.load("tiny.pt", weights_only=True)
+    assert len(state["history"]["train_loss"]) == 1
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_do(model, monkeypatch, error):
+    def full(x, y):
+        raise error
+
+    monkeypatch.setattr(training, "_augment", full)
+    with pytest.raises(CourseError, match=r"batch_size=8 at 16x24.*Try batch_size=4"):
+        quick_fit(model)
+
+
+def test_an_error_in_forward_keeps_its_own_traceback():
+    def broken(y):
+        raise RuntimeError("Sizes of tensors must match")
+
+    with pytest.raises(RuntimeError, match="Sizes of tensors"):
+        quick_fit(Returns(broken))
+    with pytest.raises(NotImplementedError):
+        quick_fit(Returns(not_implemented))
+
+
+def not_implemented(y):
+    raise NotImplementedError
+
+
+# Devices
+
+
+def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert training.fastest_mode(cpu).dtype is None
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert training.fastest_mode(cpu).dtype is torch.bfloat16
+
+
+def test_apples_gpu_computes_in_float32():
+    assert training.fastest_mode(torch.device("mps")).dtype is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_fit_on_cuda(model):
+    data = boxes(48)
+    history = fit(model, data, boxes(8, seed=1), epochs=12, max_lr=2e-2, batch_size=8)
+    assert history.mean_iou[-1] > 0.85
+    assert next(model.parameters()).is_cuda
+    assert predict(model, data.images).shape == data.masks.shape
+
+
+# A task
+
+
+def export(model, file, **options):
+    """Write a model file as the course's export does: every weight under its own name."""
+    Path(file).parent.mkdir(exist_ok=True)
+    modes = model.training
+    model.eval()
+    program = torch.onnx.export(
+        model, (torch.rand(2, 3, 16, 24),), dynamo=True, verbose=False, **options
+    )
+    model.train(modes)
+    proto = program.model_proto
+    Path(file).write_bytes(proto.SerializeToString())
+    return proto
+
+
+def train(model, checkpoint):
+    return quick_fit(model, checkpoint=checkpoint)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_train_once_trains_once_and_the_grader_loads_the_model_file(model, monkeypatch, capfd):
+    history = train_once("tiny", model, train)
+    record = json.loads(Path("models/tiny.json").read_text())
+    assert record["task"] == "tiny"
+    assert record["epochs"] == 3
+    assert record["history"]["mean_iou"] == history.mean_iou
+    assert set(record) >= {"profile", "data", "seed", "seconds", "device", "versions"}
+    export(model, "models/tiny.onnx", optimize=False)
+    Path("models/tiny.json").write_text(json.dumps(record | {"sha256": "of the export"}))
+
+    again = TinyUNet()
+    assert train_once("tiny", again, train) == history
+    assert same_weights(again, model)
+    assert "sha256" in Path("models/tiny.json").read_text(), "a finished record is kept"
+
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    Path("models/tiny.checkpoint.pt").unlink()
+    graded = TinyUNet()
+    capfd.readouterr()
+    loaded = train_once("tiny", graded, lambda *_: pytest.fail("the grader never trains"))
+    out, err = capfd.readouterr()
+    assert loaded == history
+    assert "No training here" in out
+    assert not err
+    assert not graded.training
+    images = boxes(4).images
+    np.testing.assert_array_equal(predict(graded, images), predict(model, images))
+    for name, value in model.state_dict().items():
+        if "num_batches" not in name:
+            assert torch.equal(value, graded.state_dict()[name]), name
+
+
+def test_restart_trains_anew_and_keeps_the_old_checkpoint(model):
+    train_once("tiny", model, train)
+    calls = []
+
+    def counted(model, checkpoint):
+        calls.append(checkpoint.exists())
+        return train(model, checkpoint)
+
+    train_once("tiny", TinyUNet(), counted, restart=True)
+    assert calls == [False]
+    assert Path("models/tiny.checkpoint.previous.pt").exists()
+
+
+def test_train_must_return_the_history(model):
+    with pytest.raises(CourseError, match="'return' missing"):
+        train_once("tiny", model, lambda model, checkpoint: None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_stored_as_float16_are_loaded(model):
+    proto = export(model, "models/tiny.onnx", optimize=False)
+    for item in proto.graph.initializer:
+        value = onnx.numpy_helper.to_array(item)
+        if value.dtype == np.float32:
+            item.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float16), item.name))
+    Path("models/tiny.onnx").write_bytes(proto.SerializeToString())
+    other = TinyUNet()
+    training.load_weights("tiny", other)
+    assert other.head.weight.dtype is torch.float32
+    torch.testing.assert_close(other.head.weight, model.head.weight, atol=1e-3, rtol=1e-2)
+
+
+class WithSpareAndShared(TinyUNet):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Conv2d(3, 3, 1)
+        self.alias = self.head
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_unused_layers_and_shared_weights_need_not_be_in_the_model_file():
+    model = WithSpareAndShared()
+    export(model, "models/tiny.onnx", optimize=False)
+    other = WithSpareAndShared()
+    training.load_weights("tiny", other)
+    assert torch.equal(model.head.weight, other.head.weight)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_file_of_another_network_is_refused(model):
+    with pytest.raises(CourseError, match=r"no model file models.tiny\.onnx"):
+        training.load_weights("tiny", model)
+    Path("models").mkdir()
+    Path("models/tiny.onnx").write_bytes(b"PK\x03\x04 a pickle")
+    with pytest.raises(CourseError, match="cannot be read as ONNX"):
+        training.load_weights("tiny", model)
+    export(model, "models/tiny.onnx", optimize=False)
+    with pytest.raises(CourseError, match=r"shape .* there, .* here"):
+        training.load_weights("tiny", TinyUNet(width=4))
+    renamed = Returns(lambda y: y)
+    with pytest.raises(CourseError, match="it holds no net"):
+        training.load_weights("tiny", renamed)
+
+
+def test_histories_speak_for_themselves():
+    assert str(History()) == "no epoch trained"
+    text = str(History([1.0], [0.5], [0.25], [0.75], [0.0], [2.0]))
+    assert text == "1 epochs in 2 s: validation mean IoU 0.250, pixel accuracy 0.750, loss 0.500"
+
+
+NOTEBOOK = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_training as t
+t.quick_fit(t.TinyUNet(), checkpoint="tiny.pt")
+"""
+
+
+def test_in_a_notebook_nothing_goes_to_stderr():
+    """A warning or a progress bar on stderr costs a student all points of the cell."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(tests=str(Path(__file__).parent)))
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    streams = {output.get("name") for output in cell.outputs if output.output_type == "stream"}
+    assert "stderr" not in streams
