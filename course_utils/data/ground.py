@@ -148,7 +148,7 @@ def colour_table(p: Painter, r: Draws, sky: Sky) -> np.ndarray:
     """Return the colour of each code in each row, with its label: (height, 32) uint32."""
     light = p.light
     # Mostly light slabs and dark asphalt, sometimes the other way round.
-    pale, dark = (r(140, 220), r(58, 112)) if r.chance(0.88) else (r(80, 115), r(140, 190))
+    pale, dark = (r(148, 222), r(55, 108)) if r.chance(0.88) else (r(80, 115), r(140, 190))
     slabs, asphalt = r.colour((pale, pale), (0, 0.35)), r.colour((dark, dark), (0, 0.18))
     marking = mix((235, 235, 225), r.colour((150, 255), (0, 0.6)), 0.35)
     ground = (
@@ -177,7 +177,7 @@ def colour_table(p: Painter, r: Draws, sky: Sky) -> np.ndarray:
     table = np.zeros((p.height, 2 * SHADED, 4), np.uint8)
     table[:, :SLABS, :3] = (above * (1 - down) + beneath * down).clip(0, 255)
     table[:, SHADED : SHADED + SLABS] = table[:, :SLABS]
-    for first, k in ((SLABS, 1.0), (SHADED + SLABS, 0.6)):
+    for first, k in ((SLABS, 1.0), (SHADED + SLABS, 0.64)):
         colours = lit * k * (1 - haze) + np.array(light.haze) * haze
         table[:, first : first + len(ground), :3] = colours.clip(0, 255)
     table[:, : len(LABELS), 3] = LABELS

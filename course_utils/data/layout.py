@@ -109,7 +109,7 @@ def draw_light(r: Draws) -> tuple[Sky, Light]:
         top = r.colour((120, 225), (0, 0.2))
         low = mix(top, (240, 240, 240), r(0.0, 0.6))
         ambient, lit = r(0.88, 1.08), r(0.0, 0.15)
-    elif pick < 0.88:
+    elif pick < 0.9:
         hour = "dusk"
         top = mix(r.colour((60, 150), (0.2, 0.7)), (70, 80, 140), 0.4)
         low = mix((250, 160, 90), r.colour((170, 255), (0.2, 0.7)), r(0.0, 0.6))
@@ -121,7 +121,7 @@ def draw_light(r: Draws) -> tuple[Sky, Light]:
         low = mix(top, r.colour((50, 120), (0, 0.6)), r(0.2, 0.8))
         ambient, lit = r(0.52, 0.68), r(0.35, 0.7)
         tint = mix(tint, (170, 185, 255), 0.6)
-    density = r(0.002, 0.01) if r.chance(0.88) else r(0.015, 0.04)
+    density = r(0.002, 0.01) if r.chance(0.88) else r(0.012, 0.03)
     brightness = tuple(ambient * channel / 250 for channel in tint)
     return Sky(hour, top, low), Light(brightness, low, density, sun, lit)
 
@@ -151,7 +151,7 @@ def draw_street(r: Draws) -> Street:
     plan = Street(
         left=left,
         right=right,
-        houses=(left - r(2.2, 5.5), right + r(2.2, 5.5)),
+        houses=(left - r(2.6, 6), right + r(2.6, 6)),
         crossing=crossing,
         zebra=r.chance(0.5),
         end=r(30, 90),
@@ -185,8 +185,8 @@ class Placer:
     it, ``fronts`` all else, ``shadows`` what falls on the ground.
     """
 
-    def __init__(self, plan: Street, r: Draws) -> None:
-        self.plan, self.r = plan, r
+    def __init__(self, plan: Street, view: View, r: Draws) -> None:
+        self.plan, self.view, self.r = plan, view, r
         self.backs: list[Item] = []
         self.fronts: list[Item] = []
         self.shadows: list[Shadow] = []
@@ -203,6 +203,12 @@ class Placer:
     def near(self, low: float, high: float) -> float:
         """Draw a depth so that sizes in the picture, not depths, are spread evenly."""
         return 1 / self.r(1 / high, 1 / low)
+
+    def in_view(self, x: float, z: float) -> float:
+        """Return a depth from which a picture of 4:3 shows x: z, or further away."""
+        side = 1 if x > 0 else -1
+        edge = self.r(0.34, 0.62) - side * self.view.vanishing
+        return max(z, min(self.view.focal * abs(x) / max(edge, 0.1), 13))
 
     def pavement(self, low: float, high: float, side: int | None = None) -> tuple[float, int]:
         """Draw a place on a pavement: 0 is the kerb, 1 the building line. Return x, side."""
@@ -228,7 +234,7 @@ class Placer:
             if yard.border == "hedge":
                 args = (yard.side, yard.x, start, yard.z1)
                 self.backs.append(Item(yard.z1, street.hedge, args))
-            elif yard.border == "fence":
+            elif yard.border == "fence" and start < 22:
                 args = ((yard.x, start), (yard.x, yard.z1))
                 self.backs.append(Item(start, street.fence, args))
             for _ in range(r.whole(1, 3)):
@@ -239,14 +245,14 @@ class Placer:
     def posts_and_trees(self) -> None:
         """Poles, signs and street trees along the kerb."""
         r = self.r
-        for _ in range(r.whole(2, 4)):
+        for _ in range(r.whole(1, 3)):
             x, side = self.pavement(0.1, 0.35)
-            z = self.near(4.5, 12)
+            z = self.in_view(x, self.near(4.2, 10))
             self.fronts.append(Item(z, street.pole, (x, z, -side)))
             self.shadows.append(Shadow("post", x, z, 6.0, 0.12))
-        for _ in range(r.whole(1, 3)):
+        for _ in range(r.whole(1, 2)):
             x, _ = self.pavement(0.0, 0.5)
-            z = self.near(4, 7.5)
+            z = self.in_view(x, self.near(3.8, 6.8))
             self.fronts.append(Item(z, street.sign, (x, z)))
             self.shadows.append(Shadow("crown", x, z, 2.6, 0.08, 0.45))
         for _ in range(r.whole(0, 2)):
@@ -262,7 +268,7 @@ class Placer:
             return
         side = 1 if r.chance(0.5) else -1
         x, _ = self.pavement(*((0.0, 0.1) if r.chance(0.5) else (0.85, 1.0)), side)
-        z, length, look = r(2.5, 6), r(1.8, 2.6), r.at
+        z, length, look = r(2.2, 5), r(1.8, 2.6), r.at
         for _ in range(r.whole(2, 5)):
             self.fronts.append(Item(z + length, street.fence, ((x, z), (x, z + length)), look))
             z += length
@@ -270,10 +276,11 @@ class Placer:
     def people(self) -> None:
         """Pedestrians, most of them on the pavements, some on a zebra crossing."""
         r, plan = self.r, self.plan
-        for _ in range(r.whole(2, 5)):
-            z = self.near(4, 9.5)
+        for _ in range(r.whole(2, 4)):
+            z = self.near(3.6, 8)
             if r.chance(0.85):
                 x, _ = self.pavement(0.1, 0.95)
+                z = self.in_view(x, z)
             else:
                 x = r(plan.left, plan.right)
                 z = plan.crossing[0] - 1.6 if plan.crossing and plan.zebra else max(z, 6)
@@ -309,7 +316,7 @@ class Placer:
         r, plan = self.r, self.plan
         for _ in range(r.whole(0, 2)):
             x, _ = self.pavement(0.05, 0.9)
-            z = self.near(4, 15)
+            z = self.in_view(x, self.near(4, 15))
             self.fronts.append(Item(z, street.litter_bin, (x, z)))
             self.shadows.append(Shadow("body", x, z - 0.3, 1.0, 0.3, 0.6))
         if r.chance(0.2):

@@ -105,7 +105,7 @@ def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np
     sky, light = draw_light(r)
     view = draw_view(r)
     plan = draw_street(r)
-    objects = Placer(plan, Draws(pool, FIRST_OBJECT // 2))
+    objects = Placer(plan, view, Draws(pool, FIRST_OBJECT // 2))
     objects.place()
 
     # Four bytes a pixel, the fourth for the label: RGBX, since Pillow would take the fourth

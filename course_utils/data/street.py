@@ -264,7 +264,7 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
     """Paint a fence between two points (x, z): railings, boards or a guard rail."""
     (x0, z0), (x1, z1) = start, end
     z0, z1 = max(z0, NEAR), max(z1, NEAR)
-    z, kind, height = (z0 + z1) / 2, r(), r(1.1, 1.7)
+    z, kind, height = (z0 + z1) / 2, r(), r(1.2, 1.8)
     paint = r.colour((150, 255), (0, 0.5))
     dark = times(paint, 0.36)
     dx, dz = x1 - x0, z1 - z0
@@ -305,7 +305,7 @@ def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
     cut = p.cut_out(x, z)
     metal = r.colour((30, 100), (0, 0.35)) if r.chance(0.7) else r.colour((170, 245), (0, 0.3))
     metal = times(metal, p.shaded(x, z))
-    kind, height, half = r(), r(4.5, 8.0), r(0.13, 0.2)
+    kind, height, half = r(), r(4.5, 8.0), r(0.14, 0.21)
     ink = p.ink(metal, z, POLE)
     if kind > 0.9:
         height, half = r(0.9, 1.2), 0.16
