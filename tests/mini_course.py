@@ -138,3 +138,68 @@ def add_model(folder: Path, content: bytes | None = None) -> None:
     (folder / "models" / "unet.onnx").write_bytes(content)
     record = {"task": "unet", "profile": "quick", "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "models" / "unet.json").write_text(json.dumps(record))
+
+
+def task_record(iou: float | None = 0.6, reason: str = "", **more) -> dict:
+    """Return what the scorer leaves of one task."""
+    record = {
+        "task": "unet",
+        "profile": "quick",
+        "kind": "model",
+        "grade_id": "task_unet",
+        "marks": 0.0,
+        "points": 10.0,
+        "iou": iou,
+        "interval": None if iou is None else [iou - 0.02, iou + 0.02],
+        "per_class": {},
+        "floor": 0.3,
+        "low": 0.45,
+        "high": 0.7,
+        "reason": reason,
+        "test_set": "0123456789abcdef",
+        "source": "200 hidden images of 'scenes', drawn from the secret seed",
+        "images": 200,
+        "isolation": "L3 Landlock + seccomp",
+        "sha256": "",
+    }
+    return record | more
+
+
+def merge_result(root: Path, student: str, lesson: str, double: float = 2, **outcome) -> None:
+    """Enter a hand-in into the gradebook as if it had been graded, without running anything."""
+    from course_utils.grading.grade import merge
+    from course_utils.grading.nbgrader_setup import register
+
+    if not (root / "grading" / "gradebook.db").exists():
+        (root / "grading").mkdir(exist_ok=True)
+        register(root, [MINI, NET])
+    folder = root / "results" / student / lesson
+    cells = mini_cells() if lesson == MINI else net_cells()
+    tasks = outcome.pop("tasks", {} if lesson == MINI else {"task_unet": task_record()})
+    exercises = {
+        "test_double": {"score": double, "points": 2, "reason": None if double else "wrong"},
+        "test_share": {"score": 3, "points": 3, "reason": None},
+        "why": {"score": outcome.pop("why", None), "points": 1, "reason": None},
+    }
+    result = {
+        "student": student,
+        "lesson": lesson,
+        "exercises": exercises if lesson == MINI else {},
+        "tasks": tasks,
+        "comments": {},
+        "stopped": None,
+        "tampered": [],
+        "isolation": "L3 Landlock + seccomp",
+        "problem": None,
+    } | outcome
+    save(folder / f"{lesson}.ipynb", cells)
+    path = folder / f"{lesson}.ipynb"
+    notebook = json.loads(path.read_text())
+    reasons = {k: v["reason"] for k, v in result["exercises"].items() if v["reason"]}
+    keys = ("stopped", "tampered", "isolation")
+    notebook["metadata"]["course"] = {key: result[key] for key in keys} | {"reasons": reasons}
+    path.write_text(json.dumps(notebook))
+    (folder / f"{lesson}.html").write_text("<p>feedback</p>")
+    (folder / "result.json").write_text(json.dumps(result))
+    (root / "grading" / "submitted" / student / lesson).mkdir(parents=True, exist_ok=True)
+    merge(root, folder)

@@ -38,6 +38,7 @@ MAX_RATIO = 200
 """A file of more than a megabyte that shrank more than this is a zip bomb."""
 _BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
 _DEPTH = 3
+_EARLIEST = datetime(1990, 1, 1).timestamp()
 
 _MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
 _CANVAS = re.compile(r"(?P<name>\w+?)_(LATE_)?(?P<id>\d+)_(?P<upload>\d+)_(?P<file>.+)")
@@ -282,10 +283,17 @@ def _items(
             return
         # Inside a platform's zip, a file's time is when it was handed in.
         if depth > 0:
-            when = path.stat().st_mtime
+            when = _handed_in(path)
         yield from _items(into, parts, when, depth + 1, scratch, refused)
     elif path.is_file():
-        yield _Item(parts, path, when)
+        unpacked = depth > 0 and any(map(_match, parts))
+        yield _Item(parts, path, when or (_handed_in(path) if unpacked else None))
+
+
+def _handed_in(path: Path) -> float | None:
+    """Return a file's time, unless it is the 1980 of a zip without times."""
+    when = path.stat().st_mtime
+    return when if when > _EARLIEST else None
 
 
 def _hand_ins(

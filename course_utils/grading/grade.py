@@ -23,9 +23,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.grading import marking, sandbox
+from course_utils.grading import marking, nbgrader_setup, sandbox
 from course_utils.grading.gradebook import Marked, class_marks, student_names
 from course_utils.grading.job import Job, specification
+from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
 from course_utils.grading.table import text_table
 from course_utils.grading.tasks import PROFILES, get_task, task_names
 from course_utils.grading.workplace import (
@@ -99,8 +100,6 @@ def grade(
     level = sandbox.isolation_level()
     secret_seed(root)
     present = sorted({lesson for _, lesson in found})
-    from course_utils.grading.nbgrader_setup import register
-
     register(root, present)
     todo = {pair: result_folder(root, *pair, data) for pair in found}
     waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
@@ -128,6 +127,8 @@ def grade(
                         output=tempfile.mkdtemp(dir=scratch),
                         data=str(data.resolve()) if data else "",
                         require_isolation=require_isolation,
+                        cell_seconds=nbgrader_setup.CELL_SECONDS,
+                        notebook_seconds=nbgrader_setup.NOTEBOOK_SECONDS,
                     ),
                     todo[student, lesson],
                     threads,
@@ -207,8 +208,6 @@ def merge(root: Path, folder: Path) -> None:
     Marks given by hand are left as they are. Doing it twice changes nothing.
     """
     from nbgrader.api import Gradebook
-
-    from course_utils.grading.nbgrader_setup import gradebook_url
 
     result = json.loads((folder / "result.json").read_text())
     student, lesson = result["student"], result["lesson"]
@@ -295,9 +294,11 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
 
 
 def _time_limit(lesson: str) -> float:
-    from course_utils.grading.nbgrader_setup import NOTEBOOK_SECONDS
-
-    return NOTEBOOK_SECONDS + sum(get_task(name).seconds for name in task_names(lesson)) + 180
+    return (
+        nbgrader_setup.NOTEBOOK_SECONDS
+        + sum(get_task(name).seconds for name in task_names(lesson))
+        + 180
+    )
 
 
 def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
@@ -342,8 +343,6 @@ def _names(root: Path, student: str) -> dict[str, str]:
 def _graded_by_hand(root: Path, student: str, lesson: str) -> bool:
     from nbgrader.api import Gradebook
 
-    from course_utils.grading.nbgrader_setup import gradebook_url
-
     with Gradebook(gradebook_url(root)) as gradebook:
         notebook = gradebook.find_submission_notebook(lesson, lesson, student)
         by_hand = [g.manual_score is not None or g.extra_credit for g in notebook.grades]
@@ -353,8 +352,6 @@ def _graded_by_hand(root: Path, student: str, lesson: str) -> bool:
 def _render_feedback(root: Path, student: str, lesson: str) -> None:
     """Write a feedback page anew from the class's gradebook, whose marks have changed."""
     from traitlets.config import Config
-
-    from course_utils.grading.nbgrader_setup import configure, make_api
 
     config = Config()
     configure(config, root)

@@ -45,11 +45,14 @@ class Marked:
     tampered: list[str] = field(default_factory=list)
     problem: str | None = None
     needs_hand: bool = False
+    same_model_as: list[str] = field(default_factory=list)
 
     @property
     def remarks(self) -> list[str]:
         """What went wrong, in words, the gravest first."""
         found = [self.problem] if self.problem else []
+        if self.same_model_as:
+            found.append(f"same model file as {', '.join(self.same_model_as)}")
         if self.tampered:
             found.append(f"tampered with {', '.join(self.tampered)}")
         if self.stopped:
@@ -95,6 +98,7 @@ def class_marks(root: Path) -> list[Marked]:
                         found.append(_marked(submission, path, student, name))
     if not found:
         raise CourseError("nothing is graded yet. Grade the hand-ins with `course grade` first.")
+    _tell_copies(found)
     return sorted(found, key=lambda marked: (marked.lesson, marked.student.casefold()))
 
 
@@ -141,6 +145,19 @@ def _marked(submission, path: Path, student: str, name: str) -> Marked:
         problem=course.get("problem"),
         needs_hand=any(mark.score is None for mark in marks.values()),
     )
+
+
+def _tell_copies(found: list[Marked]) -> None:
+    """Name to each hand-in those whose model file has the very same bytes."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        for task in one.tasks:
+            if task["kind"] == "model" and task["sha256"]:
+                owners.setdefault((task["task"], task["sha256"]), []).append(one.student)
+    for one in found:
+        keys = [(task["task"], task["sha256"]) for task in one.tasks]
+        others = {other for key in keys for other in owners.get(key, ()) if other != one.student}
+        one.same_model_as = sorted(others)
 
 
 def _lost(task: dict) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from course_utils.errors import CourseError
+from course_utils.grading.nbgrader_setup import CELL_SECONDS, NOTEBOOK_SECONDS
 from course_utils.grading.submit import read_notebook
 
 
@@ -38,6 +39,8 @@ class Job:
         A folder of images/ and masks/ for models of profile ``full``, or "".
     require_isolation
         Stop rather than run without a sandbox.
+    cell_seconds, notebook_seconds
+        How long one cell, and all together, may run.
     """
 
     course: str
@@ -48,6 +51,8 @@ class Job:
     output: str
     data: str = ""
     require_isolation: bool = False
+    cell_seconds: int = CELL_SECONDS
+    notebook_seconds: int = NOTEBOOK_SECONDS
 
 
 def main(path: str) -> None:
@@ -92,6 +97,8 @@ def run(job: Job, root: Path) -> dict:
         course=Path(job.course),
         data=job.data,
         require_isolation=job.require_isolation,
+        cell_seconds=job.cell_seconds,
+        notebook_seconds=job.notebook_seconds,
     )
     api = make_api(config)
     outcome = api.autograde(job.lesson, job.student)

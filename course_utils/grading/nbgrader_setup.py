@@ -6,6 +6,7 @@ line, the formgrader's button and the course's own grader run the same steps.
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,9 @@ NOTEBOOK_SECONDS = 900
 """How long a whole hand-in's notebook may run."""
 _MAX_KILOBYTES = 400_000
 
+# nbgrader and its database layer warn of each other at every new hand-in, without consequence.
+warnings.filterwarnings("ignore", message="Object of type <Submitted")
+
 
 def configure(config: Config, root: Path, course: Path | None = None, **marking: object) -> None:
     """Set nbgrader's options.
@@ -34,7 +38,8 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     course
         Where the secret seed lies, if not in ``root``: a job works in a root of its own.
     marking
-        ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`.
+        ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`;
+        ``cell_seconds`` and ``notebook_seconds`` instead of the defaults.
     """
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
     from nbgrader.preprocessors import (
@@ -102,8 +107,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         for lesson in list_lessons(root / "solutions")
     }
     config.Autograde.pre_convert_hook = own.RemoveLinks(root / "grading" / "submitted")
-    # A deleted test cell comes back, else it has no score for ever.
-    config.OverwriteCells.add_missing_cells = True
     # Warnings and progress bars on stderr cost nobody a mark.
     config.IgnorePattern.enabled = True
     config.IgnorePattern.pattern = r"[\s\S]*"
@@ -111,8 +114,8 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     execute = config.SandboxedExecute
     execute.skip_cells_with_tag = "no cell is ever skipped"
     execute.shutdown_kernel = "immediate"
-    execute.timeout = CELL_SECONDS
-    execute.notebook_timeout = NOTEBOOK_SECONDS
+    execute.timeout = marking.get("cell_seconds") or CELL_SECONDS
+    execute.notebook_timeout = marking.get("notebook_seconds") or NOTEBOOK_SECONDS
     execute.iopub_timeout = 10
     execute.raise_on_iopub_timeout = False
     execute.require_isolation = bool(marking.get("require_isolation"))

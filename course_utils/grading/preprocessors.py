@@ -23,6 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode, from_dict
+from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
@@ -40,7 +41,8 @@ class RestoreCells(NbGraderPreprocessor):
     """First of all: take every cell's nbgrader metadata from the gradebook and drop all the rest.
 
     So a tag cannot skip a test, a copied cell or an old schema cannot stop the batch,
-    points and cell types cannot be rewritten. Of copies the last one counts.
+    points and cell types cannot be rewritten. Of copies the last one counts; cells
+    that are gone come back as they were released, each after the one before it.
     """
 
     def preprocess(self, nb, resources):
@@ -49,33 +51,43 @@ class RestoreCells(NbGraderPreprocessor):
             notebook = gradebook.find_notebook(where["notebook"], where["assignment"])
             points = {cell.name: cell.max_score for cell in notebook.grade_cells}
             solutions = {cell.name for cell in notebook.solution_cells}
-            sources = {
-                cell.name: {
-                    "cell_type": cell.cell_type,
-                    "locked": cell.locked,
-                    "checksum": cell.checksum,
-                }
+            released = {
+                cell.name: (cell.source, self._metadata(cell, points, solutions))
                 for cell in notebook.source_cells
             }
-        seen = set()
+        places: dict[str, NotebookNode] = {}
         for cell in reversed(nb.cells):
             claimed = cell.metadata.get("nbgrader")
             cell.metadata = NotebookNode()
             grade_id = claimed.get("grade_id") if isinstance(claimed, dict) else None
-            if not isinstance(grade_id, str) or grade_id not in sources or grade_id in seen:
-                continue
-            seen.add(grade_id)
-            cell.metadata["nbgrader"] = NotebookNode(
-                schema_version=3,
-                grade_id=grade_id,
-                grade=grade_id in points,
-                solution=grade_id in solutions,
-                task=False,
-                **sources[grade_id],
-            )
-            if grade_id in points:
-                cell.metadata["nbgrader"]["points"] = points[grade_id]
+            if isinstance(grade_id, str) and grade_id in released and grade_id not in places:
+                cell.metadata["nbgrader"] = released[grade_id][1]
+                places[grade_id] = cell
+        before = None
+        for grade_id, (source, metadata) in released.items():
+            if grade_id not in places:
+                new = new_code_cell if metadata.cell_type == "code" else new_markdown_cell
+                cell = places[grade_id] = new(source, metadata={"nbgrader": metadata})
+                at = next((i for i, other in enumerate(nb.cells, 1) if other is before), 0)
+                nb.cells.insert(at, cell)
+            before = places[grade_id]
         return nb, resources
+
+    @staticmethod
+    def _metadata(cell, points: dict[str, float], solutions: set[str]) -> NotebookNode:
+        """Return what nbgrader's metadata of a released cell must be."""
+        grade = cell.name in points
+        return NotebookNode(
+            schema_version=3,
+            grade_id=cell.name,
+            grade=grade,
+            solution=cell.name in solutions,
+            task=False,
+            cell_type=cell.cell_type,
+            locked=cell.locked,
+            checksum=cell.checksum,
+            **({"points": points[cell.name]} if grade else {}),
+        )
 
 
 class KernelManager(AsyncKernelManager):
@@ -255,7 +267,8 @@ class JudgeCells(NbGraderPreprocessor):
             else:
                 reason = refused_outcome(cell.outputs, cell.metadata.nbgrader.points)
             if reason and not _errors(cell):
-                cell.outputs.append(_refusal("NotMarked", reason))
+                # In front: nbgrader goes by the first output that it can read.
+                cell.outputs.insert(0, _refusal("NotMarked", reason))
             if reason:
                 reasons[grade_id] = reason
         return nb, resources

@@ -1,0 +1,249 @@
+"""``course demo``: the instructor's whole way, with a class of sample students.
+
+Everything happens in ``build/demo``, a course folder of its own with its own secret
+seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real;
+from these solutions eight students are made who hand in what students hand in; their
+files are packed as Moodle packs them, collected, graded and reported.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from course_utils.errors import CourseError
+from course_utils.grading.collect import collect
+from course_utils.grading.export_marks import export_marks
+from course_utils.grading.grade import grade
+from course_utils.grading.gradebook import Marked
+from course_utils.grading.release import make_release
+from course_utils.grading.report import report
+from course_utils.grading.solve import run_lesson, solve
+from course_utils.grading.submit import zip_bytes
+from course_utils.grading.tasks import model_path, record_path
+from course_utils.grading.workplace import write_atomic
+from course_utils.paths import course_root, resolve_lesson
+
+_TASK = "unet"
+_HURRIED_EPOCHS = 4
+
+
+def demo(root: Path | None = None) -> list[Marked]:
+    """Make the class, grade it, write the report, open it where there is a display.
+
+    Returns
+    -------
+    list of Marked
+        What each student got.
+
+    Raises
+    ------
+    CourseError
+        If a step fails.
+    """
+    root = root or course_root()
+    place = root / "build" / "demo"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    start = resolve_lesson("00", root / "solutions")
+    net = resolve_lesson("06", root / "solutions")
+    write_atomic(place / "environment.yml", "name: demo\n")
+    for lesson in (start, net):
+        shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
+    os.environ.setdefault("COURSE_DATA", str(root / "data" / "cache"))
+
+    _step(1, "solve the lessons, as the best student will")
+    solve(keep=place / "solved", root=place)
+    _step(2, f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will")
+    hurried = place / "hurried" / net
+    shutil.copytree(place / "solutions" / net, hurried)
+    path = hurried / f"{net}.ipynb"
+    _edit(path, "settings", lambda source: f"{source}\nEPOCHS = {_HURRIED_EPOCHS}")
+    failures = run_lesson(hurried, place, until="export").failures
+    if failures:
+        raise CourseError(f"the hurried student's notebook does not run: {failures[0]}")
+    _step(3, "release the lessons, and make what eight students hand in")
+    make_release(place)
+    hand_ins = sample_hand_ins(place, start, net)
+    for lesson in (start, net):
+        packed = {
+            f"{name}_{4000 + number}_assignsubmission_file_/{lesson}.zip": zip_bytes(
+                {f"{lesson}/{file}": content for file, content in hand_in[lesson].items()}
+            )
+            for number, (name, hand_in) in enumerate(hand_ins.items())
+            if lesson in hand_in
+        }
+        write_atomic(place / "downloads" / f"Segmentation-{lesson}-77.zip", zip_bytes(packed))
+    _step(4, "course collect")
+    collect(sorted((place / "downloads").glob("*.zip")), root=place)
+    _step(5, "course grade")
+    marked = grade(root=place)
+    _step(6, "course export and course report")
+    export_marks("moodle", root=place)
+    report(root=place, open_page=_has_display())
+    return marked
+
+
+def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, dict[str, bytes]]]:
+    """Return each sample student's files by lesson: ``{name: {lesson: {path: content}}}``.
+
+    ==================  ==================================================================
+    Ada Excellent       the solution and its model
+    Ben Hurried         the solution, trained for a few epochs
+    Cleo Halfway        every second exercise solved; her model is worse than Ada's
+    Dan Pickle          the solution, but torch.save instead of export
+    Eve Tamper          no exercise solved; patches checks and metric, prints an IoU of 1
+    Finn Forgetful      the solution without its model
+    Gus Mixup           the solution, with the model of another task
+    Hana Copy           Ada's files
+    ==================  ==================================================================
+    """
+    ada, easy = _files(place / "solved" / net), _files(place / "solved" / start)
+    released = (place / "lessons" / net / f"{net}.ipynb").read_bytes()
+    notebook, model = f"{net}.ipynb", model_path(_TASK).as_posix()
+    record = record_path(_TASK).as_posix()
+    bare = {notebook: ada[notebook]}
+    return {
+        "Ada Excellent": {start: easy, net: ada},
+        "Ben Hurried": {start: easy, net: _files(place / "hurried" / net)},
+        "Cleo Halfway": {
+            start: easy,
+            net: {
+                notebook: _half_done(ada[notebook], released),
+                model: _worse(ada[model]),
+                record: ada[record],
+            },
+        },
+        "Dan Pickle": {net: {**bare, model: _pickle(), record: ada[record]}},
+        "Eve Tamper": {net: {notebook: _tampered(released), model: _constant(ada[model])}},
+        "Finn Forgetful": {start: easy, net: bare},
+        "Gus Mixup": {net: {**bare, model: _of_task(ada[model], "classical"), record: ada[record]}},
+        "Hana Copy": {start: easy, net: ada},
+    }
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return what ``course submit`` would take from an executed lesson."""
+    lesson = folder.name
+    names = [f"{lesson}.ipynb", *(str(p.relative_to(folder)) for p in folder.glob("models/*.onnx"))]
+    names += [str(path.relative_to(folder)) for path in folder.glob("models/*.json")]
+    return {Path(name).as_posix(): (folder / name).read_bytes() for name in names}
+
+
+def _half_done(solved: bytes, released: bytes) -> bytes:
+    """Put every second exercise back to its stub, the training excepted."""
+    notebook, stubs = json.loads(solved), json.loads(released)
+    originals = {cell["id"]: cell for cell in stubs["cells"]}
+    exercises = [
+        cell
+        for cell in notebook["cells"]
+        if cell["metadata"].get("nbgrader", {}).get("solution") and cell["cell_type"] == "code"
+    ]
+    for cell in exercises[1::2]:
+        cell["source"] = originals[cell["id"]]["source"]
+    return json.dumps(notebook).encode()
+
+
+def _tampered(released: bytes) -> bytes:
+    """Solve nothing: patch the checks, the metric and the test cells, and claim an IoU of 1."""
+    notebook = json.loads(released)
+    for cell in notebook["cells"]:
+        meta = cell["metadata"].get("nbgrader", {})
+        if meta.get("grade"):
+            cell["source"] = "print('all tests passed, IoU 1.000')\n10.0"
+            cell["metadata"]["tags"] = ["skip-execution"]
+    claim = (
+        "from course_utils import metrics\n"
+        "from course_utils.checks import lesson_06 as checks\n\n"
+        "for name in [name for name in dir(checks) if not name.startswith('_')]:\n"
+        "    setattr(checks, name, lambda *args, **kwargs: None)\n"
+        "metrics.ConfusionMatrix.mean_iou = lambda self: 1.0\n"
+        "print('mean IoU 1.000 on the hidden images, 10 of 10 points')"
+    )
+    cell = {"cell_type": "code", "id": "claim", "metadata": {}, "source": claim}
+    notebook["cells"].insert(1, cell | {"outputs": [], "execution_count": None})
+    return json.dumps(notebook).encode()
+
+
+def _worse(model: bytes) -> bytes:
+    """Return a model file with noise of a tenth on its convolutions' weights."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    def blur(name: str, weight: np.ndarray) -> np.ndarray:
+        if weight.ndim != 4:
+            return weight
+        noise = np.random.default_rng(len(name)).standard_normal(weight.shape)
+        return (weight * (1 + 0.1 * noise)).astype(weight.dtype)
+
+    def change(tensor):
+        return numpy_helper.from_array(
+            blur(tensor.name, numpy_helper.to_array(tensor)), tensor.name
+        )
+
+    return _rewritten(model, change)
+
+
+def _constant(model: bytes) -> bytes:
+    """Return a model file with all weights zero: it calls every pixel the same."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    def empty(tensor):
+        array = numpy_helper.to_array(tensor)
+        keep = array.dtype.kind != "f"
+        return tensor if keep else numpy_helper.from_array(np.zeros_like(array), tensor.name)
+
+    return _rewritten(model, empty)
+
+
+def _rewritten(model: bytes, change: Callable) -> bytes:
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.ParseFromString(model)
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(change(tensor))
+    return proto.SerializeToString()
+
+
+def _of_task(model: bytes, task: str) -> bytes:
+    """Return a model file that says it is of another task."""
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.ParseFromString(model)
+    for entry in proto.metadata_props:
+        if entry.key == "task":
+            entry.value = task
+    return proto.SerializeToString()
+
+
+def _pickle() -> bytes:
+    """Return what torch.save writes of a small net."""
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(torch.nn.Conv2d(3, 10, 1), buffer)
+    return buffer.getvalue()
+
+
+def _edit(path: Path, cell_id: str, change: Callable[[str], str]) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    (cell,) = [cell for cell in notebook["cells"] if cell["id"] == cell_id]
+    cell["source"] = change("".join(cell["source"]))
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def _step(number: int, what: str) -> None:
+    print(f"\n[{number}/6] {what}", flush=True)
+
+
+def _has_display() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,266 @@
+"""Hand-ins come in by any platform's names; a bad one is refused and stops no other."""
+
+import io
+import json
+import os
+import stat
+import zipfile
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.grading import collect as collect_module
+from course_utils.grading.collect import Refused, collect, safe_name, unpack
+from course_utils.grading.submit import zip_bytes
+from tests.mini_course import MINI, make_course, mini_cells, save
+
+
+@pytest.fixture(autouse=True)
+def no_gradebook(monkeypatch):
+    monkeypatch.setattr("course_utils.grading.nbgrader_setup.register", lambda *_: None)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_course(tmp_path / "course")
+
+
+def notebook(tmp_path, text="# Mini"):
+    path = tmp_path / "made.ipynb"
+    cells = mini_cells()
+    cells[0]["source"] = text
+    save(path, cells)
+    return path.read_bytes()
+
+
+def lesson_zip(tmp_path, text="# Mini"):
+    return zip_bytes(
+        {f"{MINI}/{MINI}.ipynb": notebook(tmp_path, text), f"{MINI}/models/m.json": b"{}"}
+    )
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def text_of(root, student):
+    path = root / "grading" / "submitted" / student / MINI / f"{MINI}.ipynb"
+    return "".join(json.loads(path.read_text())["cells"][0]["source"])
+
+
+def who(result):
+    return sorted(hand_in.student.student_id for hand_in in result.taken)
+
+
+def test_moodle_in_folders(root, tmp_path):
+    path = write(
+        tmp_path / "Vision-90-7.zip",
+        zip_bytes(
+            {
+                f"Jane Doe_12345_assignsubmission_file_/{MINI}.zip": lesson_zip(tmp_path, "J"),
+                f"Zoë O'Neil_777_assignsubmission_file_/{MINI}.zip": lesson_zip(tmp_path, "Z"),
+            }
+        ),
+    )
+    assert who(collect([path], root=root)) == ["Jane-Doe", "Zoe-O-Neil"]
+    assert text_of(root, "Zoe-O-Neil") == "Z"
+    assert (root / "grading/submitted/Jane-Doe" / MINI / "models/m.json").exists()
+    students = json.loads((root / "grading/students.json").read_text(encoding="utf-8"))
+    assert students["Zoe-O-Neil"] == {
+        "numbers": {MINI: "777"},
+        "platform": "moodle",
+        "name": "Zoë O'Neil",
+    }
+
+
+def test_moodle_flat_and_unpacked(root, tmp_path):
+    content = lesson_zip(tmp_path)
+    write(tmp_path / "in" / f"Jane Doe_12345_assignsubmission_file_{MINI}.zip", content)
+    write(
+        tmp_path / "in" / "Max Roe_9_assignsubmission_file_" / f"{MINI}.ipynb", notebook(tmp_path)
+    )
+    assert who(collect([tmp_path / "in"], root=root)) == ["Jane-Doe", "Max-Roe"]
+
+
+def test_moodle_namesakes_are_told_apart(root, tmp_path):
+    path = write(
+        tmp_path / "all.zip",
+        zip_bytes(
+            {
+                f"Jane Doe_{n}_assignsubmission_file_/{MINI}.zip": lesson_zip(tmp_path, n)
+                for n in ("1", "2")
+            }
+        ),
+    )
+    assert who(collect([path], root=root)) == ["Jane-Doe_1", "Jane-Doe_2"]
+    assert text_of(root, "Jane-Doe_2") == "2"
+    assert who(collect([path], root=root)) == ["Jane-Doe_1", "Jane-Doe_2"]
+
+
+def test_canvas_with_late_and_second_uploads(root, tmp_path):
+    path = write(
+        tmp_path / "submissions.zip",
+        zip_bytes(
+            {
+                f"doejane_12345_67890_{MINI}.zip": lesson_zip(tmp_path, "first"),
+                f"doejane_12345_67999_{MINI}-1.zip": lesson_zip(tmp_path, "second"),
+                f"roemax_LATE_222_333_{MINI}.zip": lesson_zip(tmp_path),
+                "vandyk_anna_5_6_90_mini.ipynb": notebook(tmp_path),
+                "vandyk_anna_5_7_unet.onnx": b"model",
+            }
+        ),
+    )
+    result = collect([path], root=root)
+    assert who(result) == ["doejane_12345", "roemax_222", "vandyk_anna_5"]
+    assert text_of(root, "doejane_12345") == "second"
+    assert any("replaced by a later one" in why for _, why in result.refused)
+    model = root / "grading/submitted/vandyk_anna_5" / MINI / "models/unet.onnx"
+    assert model.read_bytes() == b"model"
+
+
+def test_folders_and_zips_named_after_students(root, tmp_path):
+    write(tmp_path / "in" / "ada" / MINI / f"{MINI}.ipynb", notebook(tmp_path))
+    write(tmp_path / "in" / "bob" / f"{MINI}.zip", lesson_zip(tmp_path))
+    write(tmp_path / "in" / "cleo.zip", lesson_zip(tmp_path))
+    assert who(collect([tmp_path / "in"], root=root)) == ["ada", "bob", "cleo"]
+    assert who(collect([tmp_path / "in" / "cleo.zip"], root=root)) == ["cleo"]
+    assert who(collect([tmp_path / "in" / "ada"], root=root)) == ["ada"]
+
+
+def test_a_zip_of_nobody_is_refused_with_the_way_out(root, tmp_path):
+    path = write(tmp_path / f"{MINI}.zip", lesson_zip(tmp_path))
+    with pytest.raises(CourseError, match="folder named after the student"):
+        collect([path], root=root)
+
+
+def test_the_latest_wins_also_over_what_is_there(root, tmp_path):
+    def bulk(name, day, text):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            info = zipfile.ZipInfo(
+                f"A B_1_assignsubmission_file_/{MINI}.zip", (2026, 3, day, 12, 0, 0)
+            )
+            archive.writestr(info, lesson_zip(tmp_path, text))
+        return write(tmp_path / name, buffer.getvalue())
+
+    collect([bulk("a.zip", 2, "new")], root=root)
+    assert text_of(root, "A-B") == "new"
+    stamp = (root / "grading/submitted/A-B" / MINI / "timestamp.txt").read_text()
+    assert stamp.startswith("2026-03-0")
+    with pytest.raises(CourseError, match="a later one"):
+        collect([bulk("b.zip", 1, "old")], root=root)
+    assert text_of(root, "A-B") == "new"
+    collect([bulk("c.zip", 3, "newest")], root=root)
+    assert text_of(root, "A-B") == "newest"
+
+
+def test_a_lesson_can_be_named(root, tmp_path):
+    write(tmp_path / "in" / "ada" / "my homework.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], lesson="90", root=root)) == ["ada"]
+    with pytest.raises(CourseError, match="no lesson has this name"):
+        collect([tmp_path / "in"], root=root)
+
+
+def hostile(names=(), **options):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in names:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = options.get("mode", 0o100644) << 16
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+HOSTILE = {
+    "slip": (hostile([("../../evil.txt", b"x")]), "leaves the folder"),
+    "windows slip": (hostile([("..\\evil.txt", b"x")]), "leaves the folder"),
+    "absolute": (hostile([("/etc/cron.d/evil", b"x")]), "leaves the folder"),
+    "drive": (hostile([("C:\\evil.txt", b"x")]), "leaves the folder"),
+    "link": (hostile([("a", b"/etc/passwd")], mode=stat.S_IFLNK | 0o777), "is a link"),
+    "device": (hostile([("a", b"")], mode=stat.S_IFCHR | 0o666), "device"),
+    "bomb": (hostile([("a", bytes(30_000_000))]), "zip bomb"),
+    "many": (hostile([(f"f{i}", b"") for i in range(600)]), "600 files"),
+    "case": (hostile([("models/a", b"1"), ("Models/a", b"2")]), "differ in case only"),
+    "twice": (hostile([("a", b"1"), ("a", b"2")]), "occurs twice"),
+    "file as folder": (hostile([("a", b"1"), ("a/b", b"2")]), "cannot be unpacked"),
+    "deep": (hostile([("/".join("abcdefghijklmnop"), b"1")]), "too deep"),
+    "no zip": (b"not a zip", "not a whole zip"),
+    "cut": (hostile([("a", os.urandom(5000))])[:3000], "not a whole zip"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_zip_is_refused_and_the_others_come_in(root, tmp_path, name):
+    content, words = HOSTILE[name]
+    write(tmp_path / "in" / "mallory" / f"{MINI}.zip", b"")
+    write(tmp_path / "in" / "ada" / f"{MINI}.zip", lesson_zip(tmp_path))
+    bulk = zip_bytes({f"mallory/{MINI}.zip": content, f"ada/{MINI}.zip": lesson_zip(tmp_path)})
+    path = write(tmp_path / "all.zip", bulk)
+    before = {p for p in tmp_path.rglob("*") if "grading" not in p.parts}
+    result = collect([path], root=root)
+    assert who(result) == ["ada"]
+    assert any(words in why for _, why in result.refused), result.refused
+    assert {p for p in tmp_path.rglob("*") if "grading" not in p.parts} == before
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect_module, "MAX_BYTES", 1000)
+    path = write(tmp_path / "a.zip", hostile([("a", os.urandom(900)), ("b", os.urandom(900))]))
+    with pytest.raises(Refused, match="at most 0 are taken"):
+        unpack(path, tmp_path / "out")
+    unpack(path, tmp_path / "out", bulk=True)
+
+
+def test_zips_in_zips_in_zips_end(root, tmp_path):
+    content = lesson_zip(tmp_path)
+    for _ in range(6):
+        content = zip_bytes({"ada.zip": content})
+    with pytest.raises(CourseError, match="more than 3 deep"):
+        collect([write(tmp_path / "x.zip", content)], root=root)
+
+
+def test_links_in_a_folder_are_refused(root, tmp_path):
+    secret = write(tmp_path / "secret.txt", b"secret")
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
+    (tmp_path / "in" / "ada" / "link.txt").symlink_to(secret)
+    result = collect([tmp_path / "in"], root=root)
+    assert any("symbolic link" in why for _, why in result.refused)
+    assert not (root / "grading/submitted/ada" / MINI / "link.txt").exists()
+
+
+def test_junk_of_platforms_is_left_out(root, tmp_path):
+    files = {f"{MINI}/{MINI}.ipynb": notebook(tmp_path), f"__MACOSX/{MINI}/._{MINI}.ipynb": b"x"}
+    files |= {f"{MINI}/.ipynb_checkpoints/{MINI}-checkpoint.ipynb": b"x", ".DS_Store": b"x"}
+    write(tmp_path / "in" / "ada.zip", zip_bytes(files))
+    collect([tmp_path / "in"], root=root)
+    folder = root / "grading/submitted/ada" / MINI
+    assert [p.name for p in folder.iterdir()] == [f"{MINI}.ipynb"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "a/b", "ä ö", "名", "-rf", "a" * 300, "con+cat", ".hidden", "..."]
+)
+def test_student_ids_are_safe(name):
+    assert set(safe_name(name)) <= set(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+    )
+    assert safe_name(name)[:1].isalnum()
+    assert len(safe_name(name)) <= 60
+
+
+def test_nothing_found_is_one_helpful_line(root, tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(CourseError, match="no hand-in was taken") as caught:
+        collect([tmp_path / "in"], root=root)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CourseError, match="does not exist"):
+        collect([tmp_path / "nowhere"], root=root)
+
+
+def test_a_student_s_copy_of_the_course_cannot_collect(tmp_path):
+    with pytest.raises(CourseError, match="instructor's copy"):
+        collect([tmp_path], root=tmp_path)

@@ -1,0 +1,109 @@
+"""The CSVs have the columns that Canvas's and Moodle's importers look for."""
+
+import csv
+import json
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.grading import grade as grade_module
+from course_utils.grading.export_marks import export_marks
+from course_utils.grading.workplace import write_atomic
+from tests.mini_course import MINI, NET, make_course, merge_result, task_record
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = make_course(tmp_path_factory.mktemp("course"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grade_module, "_render_feedback", lambda *_: None)
+        for student in ("Jane-Doe", "doejohn_12345", "local"):
+            merge_result(root, student, MINI, why=0)
+        merge_result(root, "Jane-Doe", NET, tasks={"task_unet": task_record(0.9)})
+    students = {
+        "Jane-Doe": {"platform": "moodle", "name": "Jane Doe", "numbers": {MINI: "7", NET: "8"}},
+        "doejohn_12345": {"platform": "canvas", "name": "doejohn", "numbers": {MINI: "12345"}},
+        "local": {"platform": "folder", "name": "=HYPERLINK(1)", "numbers": {MINI: ""}},
+    }
+    write_atomic(root / "grading" / "students.json", json.dumps(students))
+    return root
+
+
+def rows(path):
+    return list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_canvas_knows_people_by_id_and_gets_the_possible_points(root, tmp_path):
+    (path,) = export_marks("canvas", tmp_path / "marks.csv", root=root)
+    heading, points, *people = rows(path)
+    assert heading == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", NET, MINI]
+    assert points == ["    Points Possible", "", "", "", "", "10.0", "6.0"]
+    assert ["doejohn", "12345", "", "", "", "", "5.0"] in people
+    assert ["Jane Doe", "", "", "", "", "10.0", "5.0"] in people
+
+
+def test_canvas_columns_can_be_filled_from_its_own_export(root, tmp_path):
+    roster = tmp_path / "roster.csv"
+    roster.write_text(
+        "Student,ID,SIS User ID,SIS Login ID,Section\n    Points Possible,,,,\n"
+        '"Doe, John",12345,s1,john@x.org,A\n"Doe, Jane",99,s2,jane@x.org,A\n"New, Nina",5,s3,n,A\n'
+    )
+    (path,) = export_marks("canvas", tmp_path / "marks.csv", roster, root=root)
+    people = rows(path)[2:]
+    assert ["Doe, John", "12345", "s1", "john@x.org", "A", "", "5.0"] in people
+    assert ["Doe, Jane", "99", "s2", "jane@x.org", "A", "10.0", "5.0"] in people
+    assert ["New, Nina", "5", "s3", "n", "A", "", ""] in people
+
+
+def test_moodle_gets_a_gradebook_and_a_worksheet_for_each_assignment(root, tmp_path):
+    paths = export_marks("moodle", tmp_path / "marks.csv", root=root)
+    assert [path.name for path in paths] == [
+        "marks.csv",
+        f"marks-{NET}.csv",
+        f"marks-{MINI}.csv",
+    ]
+    heading, *people = rows(paths[0])
+    assert heading == [
+        "First name", "Last name", "ID number", "Username", "Email address", NET, MINI,
+    ]  # fmt: skip
+    assert ["Jane", "Doe", "", "", "", "10.0", "5.0"] in people
+    assert rows(paths[1]) == [
+        ["Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (grade)"],
+        ["Participant 8", "Jane Doe", "10.0", "10.0", "-"],
+    ]
+
+
+def test_moodle_columns_can_be_filled_from_its_own_export(root, tmp_path, capsys):
+    roster = tmp_path / "roster.csv"
+    roster.write_text(
+        "\ufeffFirst name,Surname,ID number,Email address\nJANE,Doe,0042,jane@x.org\n", "utf-8"
+    )
+    (path,) = export_marks("moodle", tmp_path / "marks.csv", roster, root=root)
+    assert ["JANE", "Doe", "0042", "", "jane@x.org", "10.0", "5.0"] in rows(path)
+    assert "doejohn (doejohn_12345) is not in roster.csv" in capsys.readouterr().out
+
+
+def test_a_name_is_never_a_formula(root, tmp_path):
+    (path,) = export_marks("canvas", tmp_path / "marks.csv", root=root)
+    assert ["'=HYPERLINK(1)", "", "", "", "", "", "5.0"] in rows(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda root, tmp: export_marks("ilias", root=root), "no known platform"),
+        (
+            lambda root, tmp: export_marks("canvas", roster=tmp / "none.csv", root=root),
+            "cannot be read",
+        ),
+    ],
+)
+def test_mistakes_are_told(root, tmp_path, call, words):
+    with pytest.raises(CourseError, match=words):
+        call(root, tmp_path)
+
+
+def test_a_roster_of_nobody_is_told(root, tmp_path):
+    (tmp_path / "r.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(CourseError, match="names nobody"):
+        export_marks("canvas", roster=tmp_path / "r.csv", root=root)

@@ -1,0 +1,430 @@
+"""Every hand-in gets the mark that it deserves and a reason, and none stops the others."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.grading import grade as grade_module
+from course_utils.grading import nbgrader_setup, sandbox, tasks
+from course_utils.grading.grade import default_jobs, grade, result_folder
+from course_utils.grading.gradebook import class_marks
+from course_utils.grading.workplace import secret_seed
+from tests.mini_course import (
+    HIDDEN,
+    MINI,
+    NET,
+    add_model,
+    code,
+    hand_in,
+    make_course,
+    mini_cells,
+    net_cells,
+    save,
+    tiny_model,
+)
+
+pytestmark = pytest.mark.slow
+
+RIGHT = "def double(x):\n    return 2 * x"
+WRONG = "def double(x):\n    return 0"
+SPY = """
+import glob, os, socket, sys
+def share():
+    for place in ("/", "/tmp", "/root", "/home", {root!r}, {root!r} + "/grading", "..", "../..",
+                  "../../.."):
+        try:
+            names = os.listdir(place)
+        except OSError:
+            continue
+        for name in ("secret_seed", "gradebook.db", "solutions", "submitted"):
+            if name in names:
+                raise RuntimeError("sees " + place + "/" + name)
+    for path in ({root!r} + "/grading/secret_seed", {root!r} + "/grading/gradebook.db",
+                 "../../../gradebook.db", {root!r} + "/solutions/90_mini/90_mini.ipynb",
+                 "/proc/%d/environ" % os.getppid()):
+        try:
+            open(path, "rb").read(1)
+        except OSError:
+            continue
+        raise RuntimeError("reads " + path)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.socket(family).connect(("127.0.0.1" if family == socket.AF_INET else "::1", 9))
+        except PermissionError:
+            continue
+        except OSError as error:
+            raise RuntimeError("has a network: " + str(error))
+    return 3.0
+"""
+
+
+def bounds(monkeypatch, folder: Path, low: float, high: float) -> None:
+    """Put other bounds into this process's tasks.toml."""
+    text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
+    head, _, tail = text.partition("[unet.quick]")
+    first, _, rest = tail.partition("[unet.full]")
+    lines = [line for line in first.splitlines() if not line.startswith(("floor", "low", "high"))]
+    middle = "\n".join(lines) + f"\nfloor = 0.001\nlow = {low}\nhigh = {high}\n"
+    path = folder / f"tasks-{low}.toml"
+    path.write_text(f"{head}[unet.quick]{middle}\n[unet.full]{rest}")
+    monkeypatch.setattr(tasks, "_FILE", path)
+    tasks._entries.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def monkeymodule():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+    tasks._entries.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory, monkeymodule):
+    """Return a course whose class of good, hurried and hostile students has been graded."""
+    root = make_course(tmp_path_factory.mktemp("course"))
+    monkeymodule.setattr(nbgrader_setup, "CELL_SECONDS", 4)
+    monkeymodule.setattr(nbgrader_setup, "NOTEBOOK_SECONDS", 60)
+    hand_in(root, "good", double=RIGHT)
+    hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")
+    hand_in(root, "exit", share="import os; os._exit(0)")
+    hand_in(root, "sysexit", share="import sys; sys.exit(0)")
+    hand_in(root, "loop", share="while True: pass")
+    hand_in(
+        root,
+        "stubborn",
+        share="while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+    )
+    for name, value in {
+        "true": "True",
+        "nan": "float('nan')",
+        "text": "'3.0'",
+        "tuple": "(3.0,)",
+        "scalar": "__import__('numpy').float64(3)",
+        "huge": "1e9",
+        "negative": "-1.0",
+        "part": "1.5",
+    }.items():
+        hand_in(root, f"odd-{name}", share=f"def share(): return {value}")
+    hand_in(
+        root, "noisy", share="import sys\ndef share():\n    sys.stderr.write('hm')\n    return 3.0"
+    )
+    hand_in(root, "spy", share=SPY.format(root=str(root)))
+    hand_in(
+        root,
+        "empties",
+        double=WRONG + "\nget_ipython().input_transformers_post.append(lambda lines: [])",
+    )
+    hand_in(
+        root,
+        "patches",
+        double=RIGHT
+        + "\nfrom course_utils.metrics import ConfusionMatrix\n"
+        + "ConfusionMatrix.mean_iou = lambda self: 1.0",
+    )
+    damaged = mini_cells()
+    damaged[1]["source"] = WRONG
+    damaged[2]["metadata"]["tags"] = ["skip-execution"]
+    damaged[2]["metadata"]["nbgrader"]["points"] = 100
+    damaged[2]["source"] = "pass"
+    save(root / "grading/submitted/skips" / MINI / f"{MINI}.ipynb", damaged)
+    copied = mini_cells()
+    copied.insert(3, code("copy", "pass", grade_id="test_double", points=2))
+    copied[3]["metadata"]["nbgrader"]["schema_version"] = 1
+    save(root / "grading/submitted/copies" / MINI / f"{MINI}.ipynb", copied)
+    deleted = [cell for cell in mini_cells() if cell["id"] != "test-double"]
+    deleted[1]["source"] = WRONG
+    save(root / "grading/submitted/deletes" / MINI / f"{MINI}.ipynb", deleted)
+    hand_in(root, "broken")
+    (root / "grading/submitted/broken" / MINI / f"{MINI}.ipynb").write_text('{"cells": [')
+    folder = hand_in(root, "shadow", share="import random\ndef share():\n    return random.three()")
+    (folder / "random.py").write_text("def three(): return 3.0\n")
+    folder = hand_in(root, "links")
+    secret_seed(root)
+    (folder / "seed.txt").symlink_to(root / "grading" / "secret_seed")
+
+    add_model(hand_in(root, "good", NET), tiny_model(3))
+    add_model(hand_in(root, "claims", NET, train="print('IoU 1.0')\nscore = 1"), tiny_model(0))
+    hand_in(root, "nomodel", NET)
+    folder = hand_in(root, "pickle", NET)
+    (folder / "models").mkdir()
+    (folder / "models" / "unet.onnx").write_bytes(b"\x80\x04K\x01.")
+    folder = hand_in(root, "renamed", NET)
+    (folder / "models").mkdir()
+    (folder / "models" / "unet.pth").write_bytes(b"\x80\x04K\x01.")
+    add_model(hand_in(root, "classes", NET), tiny_model(classes=11))
+    folder = hand_in(root, "onlymodel", NET)
+    add_model(folder, tiny_model(3))
+    (folder / f"{NET}.ipynb").unlink()
+    bounds(monkeymodule, root, 0.01, 0.06)
+    marked = grade(root=root)
+    return root, {(one.student, one.lesson): one for one in marked}
+
+
+def score(course, student, cell, lesson=MINI):
+    return course[1][student, lesson].marks[cell].score
+
+
+def test_each_exercise_counts_for_itself(course):
+    assert score(course, "good", "test_double") == 2
+    assert score(course, "good", "test_share") == 3
+    assert score(course, "stub", "test_double") == 0
+    assert score(course, "stub", "test_share") == 3
+    assert "stub is still there" in "; ".join(course[1]["stub", MINI].remarks)
+
+
+def test_an_answer_in_words_waits_for_a_person(course):
+    assert course[1]["good", MINI].needs_hand
+    assert score(course, "good", "why") is None
+
+
+@pytest.mark.parametrize("student", ["exit", "loop", "stubborn"])
+def test_what_ends_the_kernel_costs_only_what_came_after(course, student):
+    assert score(course, student, "test_double") == 2
+    assert score(course, student, "test_share") == 0
+    assert course[1][student, MINI].remarks
+
+
+def test_sys_exit_costs_its_own_exercise(course):
+    assert score(course, "sysexit", "test_double") == 2
+    assert score(course, "sysexit", "test_share") == 0
+
+
+@pytest.mark.parametrize("value", ["true", "nan", "text", "tuple", "scalar", "huge", "negative"])
+def test_odd_values_of_a_test_cell_give_nothing(course, value):
+    assert score(course, f"odd-{value}", "test_share") == 0
+    assert "the test gave" in "; ".join(course[1][f"odd-{value}", MINI].remarks)
+
+
+def test_a_plain_number_gives_part_of_the_points(course):
+    assert score(course, "odd-part", "test_share") == 1.5
+
+
+def test_warnings_cost_nothing(course):
+    assert score(course, "noisy", "test_share") == 3
+
+
+def test_a_notebook_sees_neither_secret_nor_gradebook_nor_network(course):
+    if sandbox.isolation_level() == sandbox.LIMITS:
+        pytest.skip("no sandbox on this machine")
+    assert score(course, "spy", "test_share") == 3, course[1]["spy", MINI].remarks
+
+
+def test_emptied_test_cells_give_nothing(course):
+    assert score(course, "empties", "test_double") == 0
+    assert "did not run as written" in "; ".join(course[1]["empties", MINI].remarks)
+
+
+def test_a_patched_metric_is_named(course):
+    assert course[1]["patches", MINI].tampered == ["course_utils.metrics.ConfusionMatrix.mean_iou"]
+    assert score(course, "patches", "test_double") == 2
+
+
+def test_tags_points_and_sources_are_restored(course):
+    assert score(course, "skips", "test_double") == 0
+    assert course[1]["skips", MINI].points == 6
+
+
+def test_copied_and_deleted_cells_are_put_right(course):
+    assert score(course, "copies", "test_double") == 2
+    assert score(course, "deletes", "test_double") == 0
+
+
+def test_a_broken_notebook_is_told_and_scores_nothing(course):
+    assert "not a whole notebook" in course[1]["broken", MINI].problem
+    assert course[1]["broken", MINI].total == 0
+
+
+def test_a_module_beside_the_notebook_shadows_nothing(course):
+    assert score(course, "shadow", "test_share") == 0
+
+
+def test_a_link_brings_no_file_of_the_instructor(course):
+    root, marked = course
+    assert ("links", MINI) in marked
+    seed = str(secret_seed(root)).encode()
+    for name in ("results", "autograded", "feedback"):
+        for path in (root / "grading" / name).rglob("*"):
+            assert path.is_dir() or seed not in path.read_bytes(), path
+
+
+def test_a_task_is_marked_by_its_model_file_whatever_the_notebook_prints(course):
+    good, claims = course[1]["good", NET], course[1]["claims", NET]
+    (record,) = good.tasks
+    assert 0.01 < record["iou"] < 0.06
+    assert good.marks["task_unet"].score == pytest.approx(10 * (record["iou"] - 0.01) / 0.05)
+    assert 0 < good.marks["task_unet"].score < 10
+    assert claims.tasks[0]["iou"] != record["iou"]
+    assert record["interval"][0] <= record["iou"] <= record["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("student", "reason"),
+    [
+        ("nomodel", "no file models/unet.onnx"),
+        ("pickle", "a pickle"),
+        ("renamed", "only unet.pth"),
+        ("classes", "11 outputs, the task 'unet' has 10 classes"),
+    ],
+)
+def test_a_refused_model_file_gets_its_reason(course, student, reason):
+    assert score(course, student, "task_unet", NET) == 0
+    assert reason in "; ".join(course[1][student, NET].remarks)
+
+
+def test_a_model_without_its_notebook_still_counts(course):
+    one = course[1]["onlymodel", NET]
+    assert one.problem.startswith("there is no 06_unet_from_scratch.ipynb")
+    assert one.marks["task_unet"].score == score(course, "good", "task_unet", NET)
+
+
+def test_equal_model_files_are_told(course):
+    assert course[1]["good", NET].same_model_as == ["onlymodel"]
+
+
+def test_feedback_shows_reasons_but_no_hidden_test(course):
+    root, _ = course
+    for student, lesson in [("stub", MINI), ("good", MINI), ("skips", MINI)]:
+        page = (root / "grading/feedback" / student / lesson / f"{lesson}.html").read_text()
+        assert "secret of the universe" not in page
+        assert HIDDEN not in page
+        assert "double(21)" not in page
+    page = (root / "grading/feedback/good" / NET / f"{NET}.html").read_text()
+    assert "mean IoU 0.0" in page
+
+
+def test_a_second_run_grades_nothing_again(course, monkeypatch):
+    root, marked = course
+
+    def never(*_):
+        raise AssertionError("a job was started")
+
+    monkeypatch.setattr(grade_module, "_run_job", never)
+    again = {(one.student, one.lesson): one for one in grade(root=root)}
+    assert {key: one.total for key, one in again.items()} == {
+        key: one.total for key, one in marked.items()
+    }
+
+
+def test_another_bound_changes_marks_without_running_a_model(course, monkeypatch, tmp_path):
+    root, marked = course
+    monkeypatch.setattr(grade_module, "_run_job", None)
+    try:
+        bounds(monkeypatch, tmp_path, 0.002, 0.003)
+        again = {(one.student, one.lesson): one for one in grade([NET], root=root)}
+        assert again["good", NET].total == 10 > marked["good", NET].total
+        page = (root / "grading/feedback/good" / NET / f"{NET}.html").read_text()
+        assert "10 of 10 points" in page
+    finally:
+        monkeypatch.undo()
+        tasks._entries.cache_clear()
+        grade([NET], root=root)
+
+
+def test_a_mark_by_hand_survives(course):
+    from nbgrader.api import Gradebook
+
+    root, _ = course
+    with Gradebook(nbgrader_setup.gradebook_url(root)) as gradebook:
+        gradebook.find_grade("why", MINI, MINI, "good").manual_score = 0.5
+        gradebook.find_grade("test_double", MINI, MINI, "stub").manual_score = 1
+        gradebook.db.commit()
+    grade([MINI], root=root)
+    again = {one.student: one for one in class_marks(root) if one.lesson == MINI}
+    assert again["good"].marks["why"].score == 0.5
+    assert again["stub"].marks["test_double"].score == 1
+
+
+@pytest.mark.parametrize("student", ["good", "claims", "pickle", "nomodel"])
+def test_plain_nbgrader_gives_the_same_marks(course, student, monkeypatch):
+    from nbgrader.api import Gradebook
+    from nbgrader.apps import NbGraderApp
+
+    root, marked = course
+    shutil.copy(Path(__file__).parents[1] / "nbgrader_config.py", root)
+    url = nbgrader_setup.gradebook_url(root)
+    with Gradebook(url) as gradebook:
+        gradebook.find_grade("task_unet", NET, NET, student).auto_score = None
+        gradebook.db.commit()
+    monkeypatch.chdir(root)
+    app = NbGraderApp()
+    app.initialize(["autograde", NET, "--student", student, "--force"])
+    app.start()
+    with Gradebook(url) as gradebook:
+        found = gradebook.find_grade("task_unet", NET, NET, student).auto_score
+    assert found == pytest.approx(marked[student, NET].marks["task_unet"].score)
+    NbGraderApp.clear_instance()
+
+
+def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    hand_in(root, "unlucky")
+    real = grade_module._run_job
+
+    def sometimes(job, target, threads):
+        if job.student == "unlucky":
+            raise RuntimeError("out of memory")
+        real(job, target, threads)
+
+    monkeypatch.setattr(grade_module, "_run_job", sometimes)
+    with pytest.raises(CourseError, match="1 of 2 hand-ins could not be graded: unlucky"):
+        grade(root=root)
+    assert "out of memory" in (root / "grading" / "failures.log").read_text()
+    assert [one.student for one in class_marks(root)] == ["good"]
+
+
+def test_a_changed_hand_in_has_another_result(tmp_path):
+    root = make_course(tmp_path / "course")
+    folder = hand_in(root, "good")
+    before = result_folder(root, "good", MINI)
+    (folder / "timestamp.txt").write_text("2026-01-01 00:00:00 UTC\n")
+    assert result_folder(root, "good", MINI) == before
+    (folder / "more.txt").write_text("more")
+    assert result_folder(root, "good", MINI) != before
+
+
+def test_nothing_handed_in_is_told(tmp_path):
+    root = make_course(tmp_path / "course")
+    with pytest.raises(CourseError, match="course collect"):
+        grade(root=root)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_the_secret_seed_is_the_owners_only_and_stays(tmp_path):
+    root = make_course(tmp_path / "course")
+    seed = secret_seed(root)
+    path = root / "grading" / "secret_seed"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert seed == secret_seed(root) == int(path.read_text())
+    assert seed.bit_length() > 100
+    assert [p.name for p in path.parent.iterdir()] == ["secret_seed"]
+
+
+def test_two_graders_at_once_draw_one_seed(tmp_path):
+    root = make_course(tmp_path / "course")
+    line = (
+        "from pathlib import Path; from course_utils.grading.workplace import secret_seed;"
+        f"print(secret_seed(Path({str(root)!r})))"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE) for _ in range(6)
+    ]
+    assert len({child.communicate()[0] for child in children}) == 1
+
+
+def test_jobs_fit_the_machine():
+    assert 1 <= default_jobs() <= (os.cpu_count() or 1)
+
+
+def test_results_are_plain_json(course):
+    root, _ = course
+    path = result_folder(root, "good", NET) / "result.json"
+    result = json.loads(path.read_text())
+    assert result["tasks"]["task_unet"]["isolation"] == sandbox.isolation_level()
+    assert len(net_cells()) == 3

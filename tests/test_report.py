@@ -1,0 +1,147 @@
+"""The class report says every mark, its reason and how it was made, in terminal and page."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.grading import grade as grade_module
+from course_utils.grading.gradebook import class_marks
+from course_utils.grading.report import bar, html_report, report, sign, text_report
+from course_utils.grading.table import text_table
+from course_utils.grading.workplace import write_atomic
+from tests.mini_course import MINI, NET, make_course, merge_result, task_record
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = make_course(tmp_path_factory.mktemp("course"))
+    with pytest.MonkeyPatch.context() as patch:
+        # Feedback pages whose marks have changed are another test's matter.
+        patch.setattr(grade_module, "_render_feedback", lambda *_: None)
+        merge_result(root, "ada", MINI, why=1)
+        merge_result(root, "ada", NET, tasks={"task_unet": task_record(0.75, sha256="aa")})
+        merge_result(root, "bob", MINI, double=0, tampered=["course_utils.metrics.iou"])
+        merge_result(root, "bob", NET, tasks={"task_unet": task_record(None, "it is a pickle")})
+        merge_result(root, "cleo", NET, tasks={"task_unet": task_record(0.4)})
+        merge_result(root, "<b>dan</b>", NET, tasks={"task_unet": task_record(0.75, sha256="aa")})
+    write_atomic(root / "grading/submitted/eve" / MINI / f"{MINI}.ipynb", "{}")
+    return root
+
+
+class Page(HTMLParser):
+    """Collects tags, and checks that each is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.links, self.words = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "line", "path", "circle"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(root):
+    marked = class_marks(root)
+    return Page(html_report(marked, waiting=["eve/90_mini"]))
+
+
+def test_the_terminal_shows_marks_intervals_and_reasons(root):
+    text = text_report(class_marks(root))
+    assert "0.750 (0.73-0.77)" in text
+    assert "bob: it is a pickle" in text
+    assert "bob: tampered with course_utils.metrics.iou" in text
+    assert "bob: test_double: wrong" in text
+    assert "cleo: task unet: IoU 0.400, marks begin at" in text
+    assert "ada: same model file as <b>dan</b>" in text
+
+
+def test_the_page_is_written_and_named(root, capsys):
+    path = report(root=root)
+    assert path == root / "grading" / "report.html"
+    assert str(path) in capsys.readouterr().out
+    assert "eve/90_mini" in path.read_text()
+
+
+def test_the_page_stands_alone_and_is_sound(page):
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "img", "iframe")
+        assert "://" not in "".join(v or "" for v in attributes.values())
+        if tag == "a":
+            assert attributes["href"].startswith("#")
+
+
+def test_tables_are_accessible(page):
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert tables == sum(tag == "caption" for tag, _ in page.tags) == 3
+    scopes = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
+    assert set(scopes) == {"col", "row"}
+    bars = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(bars) == 3
+    assert all(attributes["role"] == "img" for attributes in bars)
+
+
+def test_names_cannot_inject_markup(page):
+    assert not any(tag == "b" and not page.words for tag, _ in page.tags)
+    assert any("<b>dan</b>" in words for words in page.words)
+
+
+def test_isolation_and_test_set_are_stated(page):
+    text = " ".join(page.words)
+    assert "L3 Landlock + seccomp" in text
+    assert "200 hidden images of 'scenes'" in text
+    assert "0123456789abcdef" in text
+    assert "Public test set" not in text
+    assert "Weak isolation" not in text
+
+
+def test_a_public_test_set_and_weak_isolation_are_flagged(tmp_path, monkeypatch):
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
+    root = make_course(tmp_path / "course")
+    record = task_record(
+        0.6, profile="full", source="233 images of the test split of 'camvid', which is public"
+    )
+    merge_result(root, "ada", NET, tasks={"task_unet": record}, isolation="L1 limits only")
+    text = html_report(class_marks(root), [])
+    assert "Public test set" in text
+    assert "Weak isolation" in text
+
+
+@pytest.mark.parametrize(
+    ("score", "points", "expected"), [(2, 2, "✓"), (1, 2, "◐"), (0, 2, "✗"), (None, 2, "…")]
+)
+def test_marks_have_signs_beside_colours(score, points, expected):
+    assert sign(score, points) == expected
+
+
+def test_a_bar_says_its_numbers_in_words():
+    text = bar(task_record(0.6))
+    assert "mean IoU 0.600, 95 percent interval 0.580 to 0.620; floor 0.3" in text
+
+
+def test_nothing_graded_is_told(tmp_path):
+    with pytest.raises(CourseError, match="course grade"):
+        report(root=make_course(tmp_path / "course"))
+
+
+def test_a_browser_that_does_not_start_is_told(root, monkeypatch):
+    monkeypatch.setattr("webbrowser.open", lambda _: False)
+    with pytest.raises(CourseError, match=r"open .*report.html by hand"):
+        report(open_page=True, root=root)
+
+
+def test_text_tables_align_numbers_right():
+    assert text_table(["a", "n"], [["x", 1], ["yy", 22]]).splitlines()[2:] == ["x    1", "yy  22"]

@@ -1,0 +1,114 @@
+"""What the grader would refuse, a student hears before handing in, in one line."""
+
+import json
+import os
+import shutil
+import zipfile
+
+import pytest
+
+from course_utils.errors import CourseError
+from course_utils.grading.release import make_release
+from course_utils.grading.submit import submit
+from tests.mini_course import MINI, NET, add_model, make_course, tiny_model
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    root = make_course(tmp_path_factory.mktemp("released"))
+    make_release(root)
+    shutil.rmtree(root / "solutions")
+    return root
+
+
+@pytest.fixture
+def root(released, tmp_path):
+    """Return a student's copy of the course: no solutions."""
+    return shutil.copytree(released, tmp_path / "course")
+
+
+def test_a_hand_in_holds_notebook_model_and_record_only(root, capsys):
+    folder = root / "lessons" / NET
+    add_model(folder)
+    (folder / "models" / "checkpoint.pt").write_bytes(b"large")
+    path = submit("6", root)
+    assert path == root / "lessons" / f"{NET}.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == [
+            f"{NET}/{NET}.ipynb",
+            f"{NET}/models/unet.json",
+            f"{NET}/models/unet.onnx",
+        ]
+    out = capsys.readouterr().out
+    assert "task_unet" in out
+    assert "hidden images" in out
+
+
+def test_equal_files_give_equal_bytes(root):
+    add_model(root / "lessons" / NET)
+    first = submit(NET, root).read_bytes()
+    for path in (root / "lessons" / NET).rglob("*"):
+        path.touch()
+    assert submit(NET, root).read_bytes() == first
+
+
+def test_stubs_and_missing_tests_are_warned_about(root, capsys):
+    path = root / "lessons" / MINI / f"{MINI}.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["cells"] = [cell for cell in notebook["cells"] if cell["id"] != "test-share"]
+    path.write_text(json.dumps(notebook))
+    submit("90", root)
+    out = capsys.readouterr().out
+    assert "2 exercises are not solved yet: double, share" in out
+    assert "test cell test_share is gone" in out
+
+
+def spoil_record(folder):
+    (folder / "models" / "unet.json").write_text('{"sha256": "0"}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "models/unet.onnx").unlink(), "there is no .*unet.onnx.*export"),
+        (
+            lambda f: (f / "models/unet.onnx").rename(f / "models/unet.pth"),
+            "found unet.pth.*Only ONNX",
+        ),
+        (lambda f: (f / "models/unet.onnx").write_bytes(b"\x80\x04K\x01."), "pickle"),
+        (lambda f: (f / "models/unet.onnx").write_bytes(b""), "empty"),
+        (lambda f: add_model(f, tiny_model(task="other")), "task 'other', not of 'unet'"),
+        (lambda f: add_model(f, tiny_model(classes=11)), "11 outputs.*10 classes"),
+        (lambda f: os.truncate(f / "models/unet.onnx", 130_000_000), "too large"),
+        (spoil_record, "belongs to another model"),
+        (lambda f: (f / "models/unet.json").unlink(), "no .*unet.json, the training record"),
+        (lambda f: (f / "models/unet.json").write_text("{"), "not a whole training record"),
+        (lambda f: (f / f"{NET}.ipynb").write_text("{"), "not a whole notebook"),
+        (lambda f: (f / f"{NET}.ipynb").write_text('{"nbformat": 4}'), "not a whole notebook"),
+    ],
+)
+def test_each_mistake_gets_one_helpful_line(root, spoil, words):
+    folder = root / "lessons" / NET
+    add_model(folder)
+    spoil(folder)
+    with pytest.raises(CourseError, match=words) as caught:
+        submit(NET, root)
+    assert "\n" not in str(caught.value)
+    assert not (root / "lessons" / f"{NET}.zip").exists()
+
+
+def test_a_renamed_notebook_is_found(root):
+    folder = root / "lessons" / MINI
+    (folder / f"{MINI}.ipynb").rename(folder / "90_mini-Copy1.ipynb")
+    with pytest.raises(CourseError, match=r"lesson|rename"):
+        submit(MINI, root)
+
+
+def test_an_unknown_lesson_names_the_lessons(root):
+    with pytest.raises(CourseError, match=f"{NET}, {MINI}"):
+        submit("55", root)
+
+
+def test_it_works_from_any_folder_of_the_course(root, monkeypatch):
+    monkeypatch.chdir(root / "lessons" / MINI)
+    assert submit("90").parent == root / "lessons"
