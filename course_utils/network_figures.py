@@ -33,7 +33,9 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
         if k == depth:
             axes.text(x, y - box - 0.12, f"{channels} × {height} × {width}", ha="center", va="top")
         else:
-            axes.text(x + side[1], y, f"{channels} × {height} × {width}", ha=side[0], va="center")
+            axes.text(
+                x + side[1], y - 0.3, f"{channels} × {height} × {width}", ha=side[0], va="center"
+            )
         places.append((x, y, box))
     arrow = {"arrowstyle": "->", "lw": 1.4, "shrinkA": 2, "shrinkB": 2}
     for k in range(2 * depth):

@@ -1,0 +1,186 @@
+"""Lesson 06 says what its solution computes, and keeps its promises of time, memory and IoU.
+
+The first half runs the solution's own blocks in this process. The second half reads
+the notebook that ``course solve 06`` has run, training included (slow).
+"""
+
+import math
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from course_utils.data import VOID, load
+from course_utils.metrics import ConfusionMatrix
+
+NAME = "06_unet_from_scratch"
+NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
+CELLS = {cell["id"]: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+PARTS = [
+    *("imports", "settings", "conv-layer", "conv-layer-figure", "conv-block", "conv-block-figure"),
+    *("up-conv-block", "unet-shapes", "unet", "untrained-loss", "train-one-epoch"),
+    *("predict-labels", "mean-map"),
+]
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """The solution's classes and functions."""
+    namespace = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_STATIC", "1")
+        for name in PARTS:
+            exec(compile(CELLS[name].source, name, "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
+def test_one_pixel_reaches_3x3_and_then_5x5(lesson):
+    for reached, side in ((lesson.one, 3), (lesson.two, 5)):
+        rows, columns = np.nonzero(reached)
+        assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == side
+
+
+def test_the_shapes_are_those_of_the_network(lesson):
+    net = lesson.UNet(3, 10, 16).eval()
+    seen = []
+    for block in [*net.encoders, net.bottleneck, *net.decoders]:
+        block.register_forward_hook(lambda b, i, out: seen.append(tuple(out.shape[1:])))
+    with torch.no_grad():
+        net(torch.rand(1, 3, 64, 96))
+    assert seen == lesson.unet_shapes(64, 96)
+
+
+def test_most_parameters_sit_at_the_bottom(lesson):
+    net = lesson.UNet(3, 10, 16)
+    count = [sum(p.numel() for p in m.parameters()) for m in (net, net.bottleneck, net.decoders[0])]
+    assert count[0] == 1_942_730
+    assert count[1] + count[2] > 0.7 * count[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_untrained_loss_is_about_ln_c(lesson, seed):
+    data = load("scenes", "train", count=2)
+    images, labels = lesson.to_batch(data.images, data.masks)
+    torch.manual_seed(seed)
+    net = lesson.UNet(3, 10, 16).to(lesson.device)
+    with torch.no_grad():
+        loss = F.cross_entropy(net(images), labels, ignore_index=VOID).item()
+    assert abs(loss - lesson.untrained_loss(10)) < 0.35
+
+
+def test_odd_sizes_stop_at_the_concatenation_as_the_text_says(lesson):
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        lesson.UNet(3, 10, 4)(torch.rand(1, 3, 95, 128))
+
+
+def test_erasing_four_classes_costs_little_accuracy_and_four_tenths_of_the_mean_iou(lesson):
+    valid = lesson.valid
+    small = [valid.classes.index(name) for name in ("pole", "sign", "fence", "pedestrian")]
+    blind = np.where(np.isin(valid.masks, small), valid.classes.index("building"), valid.masks)
+    confusion = ConfusionMatrix(10).update(np.where(blind == VOID, 0, blind), valid.masks)
+    assert confusion.pixel_accuracy() > 0.9
+    assert 0.5 < confusion.mean_iou() <= 0.6
+
+
+# --- the notebook as it was run
+
+
+@pytest.fixture(scope="module")
+def run(solved_06):
+    """Each cell's printed text and the texts that stand for its figures, by cell id."""
+    result, folder = solved_06
+    texts = {}
+    for cell in nbformat.read(folder / f"{NAME}.ipynb", as_version=4).cells:
+        parts = []
+        for out in cell.get("outputs", []):
+            alt = out.get("metadata", {}).get("image/png", {}).get("alt", "")
+            parts.append(out.get("text", "") + alt)
+        texts[cell["id"]] = "\n".join(parts)
+    return SimpleNamespace(result=result, folder=folder, texts=texts)
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+def skip_losses(text):
+    """Read the table of skips: mean IoU without each, and each class's change."""
+    means = [float(n) for n in re.findall(r"size\): (\d\.\d+)", text)]
+    rows = [
+        dict(re.findall(r"(\w+) ([+-]\d\.\d+)", row)) for row in re.split(r"skip \d \(", text)[1:]
+    ]
+    return means, [{name: float(change) for name, change in row.items()} for row in rows]
+
+
+@pytest.mark.slow
+def test_solve_06_has_all_marks_in_time_and_memory(run):
+    assert not run.result.failures
+    assert run.result.marks == run.result.points == 22
+    assert run.result.peak_bytes < 4e9
+
+
+@pytest.mark.slow
+def test_the_unet_reaches_three_quarters_on_scenes_of_an_unseen_seed(run):
+    (task,) = run.result.tasks.values()
+    assert task["iou"] >= 0.75
+
+
+@pytest.mark.slow
+def test_two_pictures_are_learned_by_heart_and_not_understood(run):
+    start, end = numbers(run.texts["overfit"])[:2]
+    assert math.isclose(start, math.log(10), abs_tol=0.35)
+    assert end < 0.35
+    known, unseen = [
+        float(n) for n in re.findall(r"mean IoU (\d\.\d+)", run.texts["predict-figure"])
+    ]
+    assert known > unseen + 0.15
+
+
+@pytest.mark.slow
+def test_no_network_that_answers_at_stride_16_can_draw_poles(run):
+    coarse = run.texts["why-figure"].split("stride 16:")[-1]
+    scores = dict(re.findall(r"(\w+) (\d\.\d+)", coarse))
+    assert min(scores, key=lambda name: float(scores[name])) == "pole"
+    assert float(scores["pole"]) < 0.35
+
+
+@pytest.mark.slow
+def test_accuracy_prefers_the_blind_and_mean_iou_the_network(run):
+    accuracy, iou, network_accuracy, network_iou = numbers(run.texts["flatters-figure"])
+    assert accuracy > network_accuracy - 0.03
+    assert network_iou > iou + 0.1
+
+
+@pytest.mark.slow
+def test_no_skip_can_go_without_loss(run):
+    means, rows = skip_losses(run.texts["skips"])
+    assert len(means) == len(rows) == 4
+    full = float(re.search(r"mean with all: (\d\.\d+)", run.texts["skips"])[1])
+    assert max(means) < full
+
+
+@pytest.mark.slow
+def test_under_the_grader_nothing_is_trained_and_it_takes_seconds(run, monkeypatch):
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    before = (run.folder / "models" / "unet.onnx").read_bytes()
+    notebook = nbformat.read(run.folder / f"{NAME}.ipynb", as_version=4)
+    started = time.monotonic()
+    NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(run.folder)}},
+    ).execute()
+    assert time.monotonic() - started < 90  # 20 s on two quiet cores
+    assert (run.folder / "models" / "unet.onnx").read_bytes() == before
+    again = {c["id"]: c for c in notebook.cells}
+    text = "".join(out.get("text", "") for out in again["scores"].outputs)
+    assert numbers(text)[-1] == numbers(run.texts["scores"])[-1] or text in run.texts["scores"]

@@ -1,0 +1,138 @@
+"""What every lesson keeps, whatever it is about: its source, and its release run as it is."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from course_utils.grading.release import generate
+from course_utils.paths import list_lessons
+from tests.test_wrong_answers import BANKS
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = list_lessons(ROOT / "solutions")
+each_lesson = pytest.mark.parametrize("lesson", LESSONS)
+
+
+def notebook(lesson):
+    path = ROOT / "solutions" / lesson / f"{lesson}.ipynb"
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(lesson):
+    return [cell for cell in notebook(lesson).cells if cell.cell_type == "code"]
+
+
+def test_there_are_lessons():
+    assert "00_start_here" in LESSONS
+    assert "06_unet_from_scratch" in LESSONS
+
+
+@each_lesson
+def test_cells_have_ids_of_their_own_and_no_outputs(lesson):
+    cells = notebook(lesson).cells
+    ids = [cell["id"] for cell in cells]
+    assert len(set(ids)) == len(ids)
+    # an id that says what the cell is about: a random one is a cell that was made by hand
+    assert not [name for name in ids if re.fullmatch(r"[0-9a-f]{8}", name)]
+    for cell in code_cells(lesson):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@each_lesson
+def test_cells_are_short_enough_to_be_read_at_a_glance(lesson):
+    for cell in notebook(lesson).cells:
+        if cell.cell_type == "code":
+            source = re.sub(r'"""(.|\n)*?"""', "", cell.source)
+            lines = [s for s in source.splitlines() if s.strip() and not s.strip().startswith("#")]
+            assert len(lines) <= 25, f"{cell['id']}: {len(lines)} lines of code"
+        else:
+            prose = [s for s in cell.source.splitlines() if not s.lstrip().startswith("|")]
+            words = len(re.findall(r"\w[\w'-]*", "\n".join(prose)))
+            assert words <= 125, f"{cell['id']}: {words} words"
+
+
+@each_lesson
+def test_the_first_cell_says_how_long_it_takes(lesson):
+    top = notebook(lesson).cells[0].source
+    assert re.search(r"(?i)\*\*reading[^:]*: [\d.]+ (minutes|hours?)", top)
+    assert re.search(r"CPU[^.]*: [\d.]+ (seconds|minutes?)", top)
+    assert "GPU" in top
+
+
+@each_lesson
+def test_every_exercise_has_a_check_with_a_bank_and_a_hidden_test(lesson):
+    number = lesson.split("_")[0]
+    bank = BANKS[f"lesson_{number}"]
+    checked = set()
+    for cell in code_cells(lesson):
+        meta = cell.metadata.get("nbgrader", {})
+        if not meta.get("grade"):
+            continue
+        assert meta["points"] > 0
+        assert meta["locked"]
+        names = set(re.findall(r"checks\.(\w+)\(", cell.source))
+        if meta["grade_id"].startswith("task_"):
+            continue
+        assert names, f"{cell['id']} checks nothing"
+        tested = set(re.findall(r"hidden\.(\w+)\(", cell.source))
+        assert tested == {name for name in names if bank[name].hidden}, cell["id"]
+        checked |= names
+    assert checked == set(bank)
+
+
+def test_notebooks_are_linted_and_formatted():
+    solutions = str(ROOT / "solutions")
+    for command in (["check", "-q"], ["format", "--check", "-q"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, solutions],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@each_lesson
+def test_a_release_raises_nothing_but_not_implemented(lesson, tmp_path, monkeypatch):
+    """As a student does on the first day: run all cells, before anything is solved."""
+    monkeypatch.setenv("COURSE_STATIC", "1")
+    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    release = generate(ROOT, [lesson], tmp_path)
+    path = release / lesson / f"{lesson}.ipynb"
+    text = path.read_text(encoding="utf-8")
+    assert "BEGIN SOLUTION" not in text
+    assert "hidden" not in re.findall(r"import lesson_\d\d as (\w+)", text)
+    executed = nbformat.reads(text, as_version=4)
+    NotebookClient(
+        executed,
+        timeout=300,
+        kernel_name="python3",
+        allow_errors=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
+    raised = {}
+    for cell in executed.cells:
+        for out in cell.get("outputs", []):
+            if out.output_type == "error":
+                raised[cell["id"]] = out.ename
+            elif "image/png" in out.get("data", {}):
+                assert out.metadata["image/png"]["alt"], f"{cell['id']}: a figure without a text"
+    assert set(raised.values()) == {"NotImplementedError"}, raised
+    # no test may pass before its exercise is done
+    tests = {
+        cell["id"] for cell in executed.cells if cell.metadata.get("nbgrader", {}).get("grade")
+    }
+    tasks = {
+        cell["id"]
+        for cell in executed.cells
+        if cell.metadata.get("nbgrader", {}).get("grade_id", "").startswith("task_")
+    }
+    assert tests - tasks <= set(raised), json.dumps(sorted(tests - tasks - set(raised)))
