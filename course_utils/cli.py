@@ -100,14 +100,19 @@ def release(
 
 
 @app.command()
-def solve(lessons: Lessons = None) -> None:
+def solve(
+    lessons: Lessons = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder to leave the executed lessons and models in.")
+    ] = None,
+) -> None:
     """Run the solution notebooks on fresh kernels; print time, memory, marks and task IoU.
 
     Example: course solve 06
     """
     from course_utils.grading.solve import solve
 
-    solve(lessons)
+    solve(lessons, keep)
 
 
 @app.command()
@@ -172,6 +177,9 @@ def report(
 def export(
     output: Annotated[Path | None, typer.Argument(help="Default: grading/marks-<for>.csv.")] = None,
     platform: Annotated[str, typer.Option("--for", help="canvas or moodle.")] = "moodle",
+    roster: Annotated[
+        Path | None, typer.Option(help="The platform's own CSV of its people, to add their ids.")
+    ] = None,
 ) -> None:
     """Write the marks as a CSV that a learning platform's gradebook imports.
 
@@ -179,7 +187,7 @@ def export(
     """
     from course_utils.grading.export_marks import export_marks
 
-    export_marks(platform, output)
+    export_marks(platform, output, roster)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import read_students
 from course_utils.grading.table import text_table
-from course_utils.grading.workplace import grading_folder, write_atomic
+from course_utils.grading.workplace import grading_folder, read_timestamp, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
 MAX_BYTES = 400 * 10**6
@@ -413,10 +413,9 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> None:
         raise Refused(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
     target = submitted / hand_in.student.student_id / hand_in.lesson
     stamp = target / "timestamp.txt"
-    if hand_in.when and stamp.exists():
-        present = datetime.strptime(stamp.read_text().strip(), "%Y-%m-%d %H:%M:%S UTC")
-        if present.replace(tzinfo=UTC).timestamp() > hand_in.when:
-            raise Refused(f"a later one of {present} UTC is here already")
+    present = read_timestamp(stamp)
+    if hand_in.when and present and present.replace(tzinfo=UTC).timestamp() > hand_in.when:
+        raise Refused(f"a later one of {present} UTC is here already")
     draft = Path(tempfile.mkdtemp(dir=scratch))
     for name, path in hand_in.files.items():
         if name == "timestamp.txt":

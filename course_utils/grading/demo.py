@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def demo(root: Path | None = None) -> list[Marked]:
     marked = grade(root=place)
     _step(6, "course export and course report")
     export_marks("moodle", root=place)
-    report(root=place, open_page=_has_display())
+    page = report(root=place)
+    if _has_display():
+        webbrowser.open(page.resolve().as_uri())
     return marked
 
 

@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from course_utils.grading.tasks import PROFILES, get_task, task_names
 from course_utils.grading.workplace import (
     data_setting,
     grading_folder,
+    read_timestamp,
     secret_seed,
     write_atomic,
 )
@@ -213,9 +213,7 @@ def merge(root: Path, folder: Path) -> None:
     student, lesson = result["student"], result["lesson"]
     stale = marking.update_marks(result["tasks"])
     stamp = root / "grading" / "submitted" / student / lesson / "timestamp.txt"
-    when = None
-    if stamp.exists():
-        when = datetime.strptime(stamp.read_text().strip(), "%Y-%m-%d %H:%M:%S UTC")
+    when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task["marks"] for name, task in result["tasks"].items()}
     with Gradebook(gradebook_url(root)) as gradebook:

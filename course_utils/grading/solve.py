@@ -7,6 +7,7 @@ scorer on hidden images.
 
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -145,7 +146,8 @@ def run_lesson(folder: Path, root: Path, until: str | None = None) -> Solved:
     started = time.monotonic()
     try:
         with _PeakMemory() as memory:
-            client.execute(env=environment)
+            # The kernel's own log is no concern of the reader; a cell's output is in the notebook.
+            client.execute(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except CellExecutionError as error:
         result.failures.append(f"a cell fails: {error.ename}: {error.evalue}"[:500])
     except DeadKernelError:

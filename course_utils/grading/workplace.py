@@ -3,6 +3,7 @@
 import os
 import secrets
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from course_utils.errors import CourseError
@@ -67,6 +68,16 @@ def secret_seed(root: Path) -> int:
 def data_setting(root: Path) -> str:
     """Return the value of COURSE_DATA for a process that works outside of the course's folder."""
     return os.environ.get("COURSE_DATA") or str(root / "data" / "cache")
+
+
+def read_timestamp(path: Path) -> datetime | None:
+    """Return when a hand-in came, in UTC, from nbgrader's ``timestamp.txt``; None if unknown."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        return parse_utc(path.read_text().strip()) if path.exists() else None
+    except ValueError:
+        return None
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
