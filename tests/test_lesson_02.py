@@ -19,6 +19,7 @@ from scipy.spatial.distance import directed_hausdorff
 from skimage.metrics import hausdorff_distance as skimage_hausdorff
 
 from course_utils import metrics
+from course_utils.checks import CheckFailed
 from course_utils.checks import lesson_02 as checks
 from course_utils.data import VOID
 from tests.wrong_answers.lesson_02 import BANK, _unpaired
@@ -312,3 +313,35 @@ def test_the_lesson_runs_with_other_right_answers(monkeypatch):
     others = {name: exercise.right[1] for name, exercise in BANK.items()}
     others.pop("match_definitions")  # its letters are the same for any right answer
     run(replace=others)
+
+
+@pytest.mark.parametrize("exercise", [pytest.param(e, id=name) for name, e in BANK.items()])
+@pytest.mark.parametrize(
+    "junk",
+    [None, "0.5", [], {}, {"A": 1}, object(), 0.5, -1, np.nan, [[1, 2], [3]], np.eye(2), ("a", 1)],
+    ids=lambda junk: type(junk).__name__,
+)
+def test_a_check_refuses_whatever_else_is_returned_in_one_line(exercise, junk):
+    with pytest.raises(CheckFailed) as refusal:
+        exercise.check(lambda *args, **kwargs: junk)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("thing", ["car", "pole", "pedestrian", "tree"])
+def test_the_damage_figure_draws_at_its_extremes(lesson, thing):
+    for shift, grow, specks in ((-8, -3, 0), (8, 3, 20), (0, 0, 0)):
+        figure = lesson.draw_damage(thing, shift, grow, specks)
+        lengths = [bar.get_width() for bar in figure.axes[1].patches]
+        assert len(lengths) == 4
+        assert all(0 <= length <= 1 for length in lengths)
+    assert lengths == [1, 1, 1, 1]  # undamaged
+
+
+def test_the_swap_figure_names_who_leads(lesson):
+    figure = lesson.draw_swap(0.95, 0.6, 0.1, 0.5, 0.5, 0.5)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "mean IoU: A leads by 0.050",
+        "mean Dice: B leads by 0.031",
+    ]
+    equal = lesson.draw_swap(0, 0, 0, 0, 0, 0)
+    assert "nobody leads" in equal.axes[0].get_title()

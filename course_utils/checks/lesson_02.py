@@ -29,6 +29,29 @@ def _ask(name: str, function: Callable, *args, hint: str = "", **kwargs):
     return result
 
 
+def _array(name: str, value, form: str) -> np.ndarray:
+    """Return an answer as an array; one that is no array of numbers is refused in words."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # such as rows of different lengths
+        array = np.empty(0, object)
+    require(
+        array.dtype.kind in "biuf",
+        f"{name} returned a {type(value).__name__} that is no array of numbers: return {form}.",
+    )
+    return array
+
+
+def _ask_array(name: str, function: Callable, *args, form: str, hint: str = "") -> np.ndarray:
+    return _array(name, _ask(name, function, *args, hint=hint), form)
+
+
+def _ask_number(name: str, function: Callable, *args, hint: str = "") -> float:
+    array = _array(name, _ask(name, function, *args, hint=hint), "one number")
+    require(array.size == 1, f"{name} returned shape {array.shape}: return one number.")
+    return float(array.reshape(()))
+
+
 def _same(got, expected, atol: float = 1e-6) -> bool:
     try:
         got = np.asarray(got, dtype=float)
@@ -62,7 +85,8 @@ def confusion_matrix(answer: Callable) -> None:
     truth = np.array([[0, 0, 1], [2, 1, 0]], np.uint8)
     prediction = np.array([[0, 1, 1], [2, 2, 0]], np.uint8)
     by_hand = np.array([[2, 1, 0], [0, 1, 1], [0, 0, 1]])
-    got = np.asarray(_ask(name, answer, truth.copy(), prediction.copy(), 3))
+    form = "counts (num_classes, num_classes)"
+    got = _ask_array(name, answer, truth.copy(), prediction.copy(), 3, form=form)
     require(
         got.shape == (3, 3),
         f"{name} has shape {got.shape} for 3 classes, expected (3, 3): one row for each class of "
@@ -89,7 +113,7 @@ def confusion_matrix(answer: Callable) -> None:
     void_truth = np.array([0, VOID, 1, VOID], np.uint8)
     void_prediction = np.array([0, 1, 1, 0], np.uint8)
     hint = f"Here 2 of 4 pixels are void ({VOID}): leave them out before you count."
-    got = _ask(name, answer, void_truth.copy(), void_prediction, 2, hint=hint)
+    got = _ask_array(name, answer, void_truth.copy(), void_prediction, 2, form=form, hint=hint)
     _expect(
         got,
         [[1, 0], [0, 1]],
@@ -101,18 +125,19 @@ def confusion_matrix(answer: Callable) -> None:
     )
     absent = np.zeros((2, 2), np.uint8)
     hint = "Here classes 1 to 3 do not occur: np.bincount needs minlength=num_classes**2."
-    got = np.asarray(_ask(name, answer, absent, absent, 4, hint=hint))
+    got = _ask_array(name, answer, absent, absent, 4, form=form, hint=hint)
     require(got.shape == (4, 4), f"{name} has shape {got.shape} for 4 classes. " + hint)
     # 19 * 20 + 19 = 399 does not fit into the masks' uint8
     high = np.full((2, 3), 19, np.uint8)
     hint = "uint8 stops at 255 and 19 * 20 does not fit: use truth.astype(np.int64)."
-    got = np.asarray(_ask(name, answer, high, high, 20, hint=hint))
+    got = _ask_array(name, answer, high, high, 20, form=form, hint=hint)
     require(
         got.shape == (20, 20) and got[19, 19] == 6,
         f"{name} puts 6 pixels of class 19 of 20 into another entry. " + hint,
     )
     batch = np.stack([truth, truth])
-    got = _ask(name, answer, batch, np.stack([prediction] * 2), 3, hint="Masks may be (N, H, W).")
+    hint = "Masks may be (N, H, W)."
+    got = _ask_array(name, answer, batch, np.stack([prediction] * 2), 3, form=form, hint=hint)
     require(_same(got, 2 * by_hand), f"{name} of a batch (N, H, W) must count all its images.")
     passed(name, "rows are truth, columns prediction, void is left out, absent classes keep a row")
 
@@ -126,7 +151,7 @@ _ABSENT = np.array([[4, 0, 2, 0], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 def _per_class(name: str, answer: Callable, formula: str, good, absent_good, suspects) -> None:
     hint = "It takes a (C, C) confusion matrix; its diagonal is np.diag(confusion)."
-    got = _ask(name, answer, _COUNTS.copy(), hint=hint)
+    got = _ask_array(name, answer, _COUNTS.copy(), form="one value a class", hint=hint)
     require(
         np.shape(got) == (3,),
         f"{name} has shape {np.shape(got)} for 3 classes: return one value a class, shape (3,); "
@@ -138,7 +163,7 @@ def _per_class(name: str, answer: Callable, formula: str, good, absent_good, sus
         suspects,
         f"{name} of {_text(_COUNTS)} is {_text(got)}, expected {_text(good)} = {formula}.",
     )
-    got = _ask(name, answer, _ABSENT.copy(), hint=hint)
+    got = _ask_array(name, answer, _ABSENT.copy(), form="one value a class", hint=hint)
     require(np.shape(got) == (4,), f"{name} drops absent classes: keep all 4, NaN where absent.")
     tail = "Class 3 is neither in truth nor in prediction: 0 / 0, so NaN."
     require(got[3] != 0, f"{name} gives 0 to a class that is absent from both. {tail}")
@@ -224,7 +249,7 @@ def swapping_models(answer: Callable) -> None:
         isinstance(pair, tuple | list) and len(pair) == 2,
         f"{name} must return two arrays, the IoUs of A and of B: `return model_a, model_b`.",
     )
-    a, b = (np.asarray(iou, dtype=float) for iou in pair)
+    a, b = (_array(name, iou, "two arrays of IoUs").astype(float) for iou in pair)
     require(
         a.ndim == 1 and a.shape == b.shape,
         f"{name} gives IoUs of shapes {a.shape} and {b.shape}: both models see the same images, "
@@ -287,10 +312,9 @@ def mean_iou_per_image(answer: Callable) -> None:
     in_truth = np.where(_IMAGES.sum(2) > 0, _IMAGE_IOU, np.nan)
     for rule in filled:
         hint = f"It was called with 3 images of 3 classes and absent={rule!r}."
-        got = _ask(name, answer, _IMAGES.copy(), rule, hint=hint)
-        require(np.size(got) == 1, f"{name} has shape {np.shape(got)}: return one number.")
+        got = _ask_number(name, answer, _IMAGES.copy(), rule, hint=hint)
         _expect(
-            np.reshape(got, ()),
+            got,
             good[rule],
             [
                 (
@@ -324,7 +348,7 @@ def mean_iou_per_image(answer: Callable) -> None:
                     if other != rule
                 ),
             ],
-            f"{name} with absent={rule!r} is {float(np.reshape(got, ())):.4f}, expected "
+            f"{name} with absent={rule!r} is {got:.4f}, expected "
             f"{good[rule]:.4f}; each image by itself: {_text(np.nanmean(filled[rule], axis=1))}.",
         )
     passed(name, "each image by itself, with three rules for absent classes")
@@ -336,10 +360,11 @@ def pixel_averages(answer: Callable) -> None:
     counts = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
     iou, share = np.array([6 / 9, 3 / 6]), np.array([8 / 12, 4 / 12])
     micro, weighted = 9 / 15, float((iou * share).sum())
-    got = _ask(name, answer, counts.copy())
+    form = "two numbers, `return micro, frequency_weighted`"
+    got = _ask_array(name, answer, counts.copy(), form=form)
     require(
-        np.shape(got) == (2,),
-        f"{name} has shape {np.shape(got)}: return two numbers, `return micro, frequency_weighted`",
+        got.shape == (2,),
+        f"{name} has shape {got.shape}: return {form}.",
     )
     require(
         not _same(got, [weighted, micro]), f"{name} returns its two numbers in the wrong order."
@@ -459,7 +484,7 @@ def match_definitions(answer: Callable, numbers: dict[str, float]) -> None:
     require(not missing, f"{name} says nothing about {', '.join(missing)}.")
     for letter in numbers:
         require(
-            given[letter] in DEFINITIONS,
+            given[letter] in list(DEFINITIONS),
             f"{name}: {given[letter]!r} is no definition. They are: {', '.join(DEFINITIONS)}.",
         )
     used = [given[letter] for letter in numbers]
@@ -489,9 +514,10 @@ def inner_boundary(answer: Callable) -> None:
     name = "inner_boundary"
     mask = _square(17, 3, 14)
     hint = "mask is bool (H, W), width a whole number of pixels."
+    form = "a bool mask (H, W)"
     for width in (2, 1):
         core, grown = _square(17, 3 + width, 14 - width), _square(17, 3 - width, 14 + width)
-        got = np.asarray(_ask(name, answer, mask.copy(), width, hint=hint))
+        got = _ask_array(name, answer, mask.copy(), width, form=form, hint=hint)
         require(got.shape == mask.shape, f"{name} has shape {got.shape}, expected {mask.shape}.")
         _expect(
             got,
@@ -527,13 +553,13 @@ def inner_boundary(answer: Callable) -> None:
     )
     corner = _square(9, 1, 8)
     corner[:4, :4] = False  # an L: at its inner corner a square reaches further than a cross
-    got = np.asarray(_ask(name, answer, corner.copy(), 1, hint=hint))
+    got = _ask_array(name, answer, corner.copy(), 1, form=form, hint=hint)
     require(
         bool(got[4, 4]),
         f"{name} forgets the pixel that touches the outside by a corner: erode with a 3 x 3 square "
         "(np.ones((3, 3))), not with the default cross.",
     )
-    got = np.asarray(_ask(name, answer, np.ones((5, 5), bool), 1, hint=hint))
+    got = _ask_array(name, answer, np.ones((5, 5), bool), 1, form=form, hint=hint)
     require(
         _same(got, np.ones((5, 5), bool) & ~_square(5, 1, 4)),
         f"{name} treats the outside of the picture as object: count it as background "
@@ -549,7 +575,7 @@ def boundary_f1(answer: Callable) -> None:
     prediction = truth.copy()
     prediction[0:2, 0:2] = True  # a speck of 4 pixels, far from everything
     hint = "Both masks are bool (H, W), neither is empty here."
-    got = float(_ask(name, answer, truth, prediction, 1, hint=hint))
+    got = _ask_number(name, answer, truth, prediction, 1, hint=hint)
     precision, recall = 36 / 40, 1.0
     region = (truth & prediction).sum() * 2 / (truth.sum() + prediction.sum())
     f1 = 2 * precision * recall / (precision + recall)
@@ -570,7 +596,7 @@ def boundary_f1(answer: Callable) -> None:
     moved = _square(20, 5, 15)
     moved = np.roll(moved, 2, axis=1)
     for tolerance in (2, 1):
-        got = float(_ask(name, answer, truth, moved, tolerance, hint=hint))
+        got = _ask_number(name, answer, truth, moved, tolerance, hint=hint)
         # at 2 px everything is matched; at 1 px a contour column finds only the parallel rows
         good = {2: 1.0, 1: _moved_f1(truth, moved)}[tolerance]
         if tolerance == 2:
@@ -588,7 +614,7 @@ def boundary_f1(answer: Callable) -> None:
             )
     diagonal_truth, diagonal = np.zeros((2, 9, 9), bool)
     diagonal_truth[2, 2] = diagonal[3, 3] = True
-    got = float(_ask(name, answer, diagonal_truth, diagonal, 1, hint=hint))
+    got = _ask_number(name, answer, diagonal_truth, diagonal, 1, hint=hint)
     require(
         _same(got, 0),
         f"{name} matches two pixels that touch by a corner at tolerance 1: their Euclidean "
@@ -596,9 +622,9 @@ def boundary_f1(answer: Callable) -> None:
     )
     empty = np.zeros_like(truth)
     for first, second in ((truth, empty), (empty, truth)):
-        got = float(_ask(name, answer, first, second, 1, hint="Here one of the masks is empty."))
+        got = _ask_number(name, answer, first, second, 1, hint="Here one of the masks is empty.")
         require(got == 0, f"{name} is {got:g} where one mask is empty: nothing matches, so 0.")
-    got = float(_ask(name, answer, empty, empty, 1, hint="Here both masks are empty."))
+    got = _ask_number(name, answer, empty, empty, 1, hint="Here both masks are empty.")
     require(
         np.isnan(got), f"{name} is {got:g} where both masks are empty: absent from both, so NaN."
     )
@@ -627,7 +653,7 @@ def hausdorff_distance(answer: Callable) -> None:
     speck[4, 5] = True  # 4 rows and 3 columns from the square's corner: 5 pixels
     hint = "Both masks are bool (H, W), neither is empty here."
     for first, second, extra in ((truth, speck, "prediction"), (speck, truth, "truth")):
-        got = float(_ask(name, answer, first, second, hint=hint))
+        got = _ask_number(name, answer, first, second, hint=hint)
         _expect(
             got,
             5.0,
@@ -648,7 +674,7 @@ def hausdorff_distance(answer: Callable) -> None:
         )
     ring = _square(21, 3, 18)
     ring[8:13, 8:13] = False
-    got = float(_ask(name, answer, _square(21, 3, 18), ring, hint=hint))
+    got = _ask_number(name, answer, _square(21, 3, 18), ring, hint=hint)
     # the hole's edge (row 7) lies 4 from the outer contour (row 3); with all pixels it is 3
     require(
         _same(got, 4),
@@ -657,11 +683,11 @@ def hausdorff_distance(answer: Callable) -> None:
     )
     empty = np.zeros_like(truth)
     for first, second in ((truth, empty), (empty, truth)):
-        got = float(_ask(name, answer, first, second, hint="Here one of the masks is empty."))
+        got = _ask_number(name, answer, first, second, hint="Here one of the masks is empty.")
         require(
             got == np.inf, f"{name} is {got:g} where one mask is empty: nothing is near, so inf."
         )
-    got = float(_ask(name, answer, empty, empty, hint="Here both masks are empty."))
+    got = _ask_number(name, answer, empty, empty, hint="Here both masks are empty.")
     require(
         np.isnan(got), f"{name} is {got:g} where both masks are empty: absent from both, so NaN."
     )
@@ -702,18 +728,19 @@ def bootstrap_differences(answer: Callable) -> None:
     a, b = _two_models()
     draws = 2000
     hint = f"It was called with two (24, 3, 3) arrays, draws={draws} and a seed."
-    got = np.asarray(_ask(name, answer, a.copy(), b.copy(), draws, 0, hint=hint))
+    form = "one difference a draw"
+    got = _ask_array(name, answer, a.copy(), b.copy(), draws, 0, form=form, hint=hint)
     require(
         got.shape == (draws,),
         f"{name} has shape {got.shape}, expected ({draws},): return every draw's difference; the "
         "interval is read off afterwards.",
     )
-    again = np.asarray(_ask(name, answer, a.copy(), b.copy(), draws, 0, hint=hint))
+    again = _ask_array(name, answer, a.copy(), b.copy(), draws, 0, form=form, hint=hint)
     require(
         np.array_equal(got, again),
         f"{name} differs from call to call: draw from np.random.default_rng(seed).",
     )
-    other = np.asarray(_ask(name, answer, a.copy(), b.copy(), draws, 1, hint=hint))
+    other = _ask_array(name, answer, a.copy(), b.copy(), draws, 1, form=form, hint=hint)
     require(np.isfinite(got).all(), f"{name} has NaN or inf among its differences.")
     width, centre = got.std() / _PAIRED_SD, got.mean()
     require(

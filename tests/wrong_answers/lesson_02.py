@@ -184,6 +184,7 @@ SWAP = Exercise(
         Wrong(_pair([95, 10], [50, 50]), "0..1", "percentages"),
         Wrong(_pair([0.9, 0.1, 0.2], [0.5, 0.5]), "same images", "different lengths"),
         Wrong(lambda: np.array([0.9, 0.1, 0.5]), "two arrays", "one array"),
+        Wrong(lambda: (["a"], ["b"]), "no array of numbers", "words"),
         Wrong(_pair([0.66, 0.40], [0.5, 0.5]), "does not swap clearly", "margin too small"),
     ],
 )
@@ -291,6 +292,9 @@ PIXEL_AVERAGES = Exercise(
             "mean of weighted values",
         ),
         Wrong(lambda m: _micro(m), "return two numbers", "one number"),
+        Wrong(
+            lambda m: (_micro(m), _iou(m) * m.sum(1)), "no array of numbers", "values not summed up"
+        ),
     ],
 )
 
@@ -332,6 +336,7 @@ MATCH = Exercise(
         Wrong(lambda: {"A": "micro"}, "says nothing about", "incomplete"),
         Wrong(lambda: _RIGHT | {"A": "accuracy"}, "is no definition", "unknown definition"),
         Wrong(lambda: list(_RIGHT.values()), "must return a dict", "a list"),
+        Wrong(lambda: {k: [v] for k, v in _RIGHT.items()}, "is no definition", "lists of names"),
     ],
 )
 
@@ -548,6 +553,7 @@ HAUSDORFF = Exercise(
             "inf for both empty",
         ),
         Wrong(lambda t, p: np.argwhere(t).max(0) @ None, "raised", "own exception"),
+        Wrong(_empties(lambda a, b: cdist(a, b).min(1)), "return one number", "all distances"),
     ],
 )
 
