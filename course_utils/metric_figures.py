@@ -256,7 +256,7 @@ def show_pull(
         axis.set(xscale="log", xlabel="p(object), predicted everywhere; surely missed on the right")
         axis.invert_xaxis()
     said = "; ".join(
-        f"{name}: pull falls or rises from {values[0]:.1e} to {values[-1]:.1e}, "
+        f"{name}: pull from {values[0]:.1e} to {values[-1]:.1e}, "
         f"part from {part[name][0]:.2f} to {part[name][-1]:.2f}"
         for name, values in pull.items()
     )
