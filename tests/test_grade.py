@@ -14,6 +14,7 @@ from course_utils.grading import grade as grade_module
 from course_utils.grading import nbgrader_setup, sandbox, tasks
 from course_utils.grading.grade import default_jobs, grade, result_folder
 from course_utils.grading.gradebook import class_marks
+from course_utils.grading.preprocessors import RemoveLinks
 from course_utils.grading.workplace import secret_seed
 from tests.mini_course import (
     HIDDEN,
@@ -377,6 +378,28 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
         grade(root=root)
     assert "out of memory" in (root / "grading" / "failures.log").read_text()
     assert [one.student for one in class_marks(root)] == ["good"]
+
+
+def test_links_are_removed_before_plain_nbgrader_follows_them(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    folder = tmp_path / "submitted" / "ada" / MINI
+    folder.mkdir(parents=True)
+    (folder / "a.txt").symlink_to(secret)
+    (folder / "b").symlink_to(tmp_path)
+    (folder / "c.txt").write_text("c")
+    RemoveLinks(tmp_path / "submitted")(assignment=MINI, student="*", notebooks=[])
+    assert [path.name for path in folder.iterdir()] == ["c.txt"]
+    assert secret.exists()
+
+
+def test_marked_cells_cannot_change_under_graded_hand_ins(tmp_path):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    grade(root=root)
+    save(root / "solutions" / MINI / f"{MINI}.ipynb", mini_cells()[:3])
+    with pytest.raises(CourseError, match="gained or lost marked cells"):
+        grade(root=root)
 
 
 def test_a_changed_hand_in_has_another_result(tmp_path):

@@ -30,9 +30,11 @@ from course_utils.grading.table import text_table
 from course_utils.grading.tasks import PROFILES, get_task, task_names
 from course_utils.grading.workplace import (
     data_setting,
+    files_hash,
     grading_folder,
     read_timestamp,
     secret_seed,
+    tree_hash,
     write_atomic,
 )
 from course_utils.paths import course_root, list_lessons, resolve_lesson
@@ -179,10 +181,10 @@ def result_folder(root: Path, student: str, lesson: str, data: Path | None = Non
     """Return where the result of this hand-in, test set and grader lies, or will lie."""
     handed_in = root / "grading" / "submitted" / student / lesson
     key = [
-        _tree_hash(handed_in),
+        tree_hash(handed_in),
         _tests_hash(root, lesson, data),
         grader_version(),
-        _tree_hash(root / "solutions" / lesson, leave_out=("models",)),
+        tree_hash(root / "solutions" / lesson, leave_out=("models",)),
     ]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
     return root / "grading" / "results" / lesson / student / digest
@@ -192,7 +194,7 @@ def result_folder(root: Path, student: str, lesson: str, data: Path | None = Non
 def grader_version() -> str:
     """Return a hash of all code that can change a result."""
     files = sorted({path for pattern in _GRADER_CODE for path in _PACKAGE.glob(pattern)})
-    return _digest((str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in files)
+    return files_hash((str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in files)
 
 
 def default_jobs() -> int:
@@ -311,24 +313,6 @@ def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
             facts = path.stat()
             parts += [str(path), str(facts.st_size), str(facts.st_mtime_ns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
-    files = (
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-        if not {*leave_out} & {*path.relative_to(folder).parts}
-        if not path.name.startswith(".") and path.name != "timestamp.txt"
-    )
-    return _digest((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files)
-
-
-def _digest(files: Iterable[tuple[str, bytes]]) -> str:
-    digest = hashlib.sha256()
-    for name, content in files:
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
 
 
 def _names(root: Path, student: str) -> dict[str, str]:

@@ -4,6 +4,7 @@
 line, the formgrader's button and the course's own grader run the same steps.
 """
 
+import json
 import os
 import sys
 import warnings
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 from traitlets.config import Config
 
 from course_utils.errors import CourseError
+from course_utils.grading.workplace import tree_hash, write_atomic
 from course_utils.paths import list_lessons
 
 CELL_SECONDS = 240
@@ -132,6 +134,8 @@ def gradebook_url(root: Path) -> str:
 def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None:
     """Enter lessons, with their marked cells, into a gradebook, or bring them up to date.
 
+    Lessons that the course's own gradebook has as they are now are passed over.
+
     Parameters
     ----------
     root
@@ -148,7 +152,15 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     """
     from course_utils.grading.release import generate
 
+    note = root / "grading" / "registered.json"
+    own = url is None
+    known = {}
+    if own and note.exists() and (root / "grading" / "gradebook.db").exists():
+        known = json.loads(note.read_text())
     for lesson in lessons:
+        version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
+        if known.get(lesson) == version and _has(gradebook_url(root), lesson):
+            continue
         with TemporaryDirectory() as draft:
             try:
                 generate(root, [lesson], Path(draft), database=url or gradebook_url(root))
@@ -160,6 +172,17 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
                     f"Undo that, or forget its marks with `nbgrader db assignment remove {lesson} "
                     "--force` and grade again."
                 ) from None
+        if own:
+            known[lesson] = version
+            write_atomic(note, json.dumps(known))
+
+
+def _has(url: str, lesson: str) -> bool:
+    """Tell whether a gradebook knows a lesson; somebody may have removed it by nbgrader."""
+    from nbgrader.api import Gradebook
+
+    with Gradebook(url) as gradebook:
+        return any(assignment.name == lesson for assignment in gradebook.assignments)
 
 
 def make_api(config: Config):

@@ -153,7 +153,7 @@ def bar(task: dict) -> str:
         f'<text x="{x(task["low"])}" y="33">{task["low"]:g}</text>'
         f'<text x="{x(task["high"])}" y="33">{task["high"]:g}</text>'
         f'<line class="interval" x1="{left}" x2="{right}" y1="14" y2="14"/>'
-        f'<circle class="iou" cx="{x(task["iou"])}" cy="14" r="4.5"/></svg>'
+        f'<circle class="iou" cx="{x(task["iou"])}" cy="14" r="3"/></svg>'
     )
 
 

@@ -1,8 +1,10 @@
 """An instructor's working folder ``grading/``: where things lie in it, and the secret seed."""
 
+import hashlib
 import os
 import secrets
 import tempfile
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -78,6 +80,26 @@ def read_timestamp(path: Path) -> datetime | None:
         return parse_utc(path.read_text().strip()) if path.exists() else None
     except ValueError:
         return None
+
+
+def tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
+    """Return a hash of the names and bytes of a folder's files, but hidden ones and time stamps."""
+    files = (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+        if not {*leave_out} & {*path.relative_to(folder).parts}
+        if not path.name.startswith(".") and path.name != "timestamp.txt"
+    )
+    return files_hash((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files)
+
+
+def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
+    """Return a hash of names and contents."""
+    digest = hashlib.sha256()
+    for name, content in files:
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
