@@ -1,0 +1,388 @@
+"""Lesson 01: every number that its text speaks of, the truth of the coins, the cells, the nuclei.
+
+The solution's cells run once, in a process of their own, and hand over the dictionary ``claims``.
+A test that fails after a change of the data means that a sentence of the notebook has to change.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage as ndi
+
+from course_utils.data import load
+from course_utils.data.cells import CLASSES, cell_image, cells
+from course_utils.data.coins import COUNT, coins, draw_labels
+from course_utils.data.nuclei import KINDS, load_nuclei
+from course_utils.errors import CourseError
+from course_utils.grading.tasks import get_task
+from course_utils.instances import instance_f1
+from course_utils.metrics import ConfusionMatrix
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "solutions" / "01_classical" / "01_classical.ipynb"
+REAL = Path(os.environ.get("COURSE_TEST_DATA", ROOT.parent / "shared" / "data"))
+RUN = """
+import json, resource, sys, time, nbformat
+started, names = time.time(), {}
+for cell in nbformat.read(sys.argv[1], 4).cells:
+    if cell.cell_type == "code":
+        exec(compile(cell.source, cell.id, "exec"), names)
+names["claims"] |= {
+    "seconds": time.time() - started,
+    "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "torch": "torch" in sys.modules,
+}
+print("CLAIMS", json.dumps(names["claims"], default=float))
+"""
+
+
+def cells_of_notebook(*ids):
+    """Return the names that some cells of the solution define."""
+    names = {}
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        if cell["id"] in ids:
+            exec(compile(cell.source, cell.id, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def claims(tmp_path_factory):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
+    environment |= {"COURSE_STATIC": "1", "COURSE_DATA": str(tmp_path_factory.mktemp("empty"))}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, NOTEBOOK],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr == "", "any text on stderr costs the points of a test cell"
+    return json.loads(done.stdout.rsplit("CLAIMS ", 1)[1])
+
+
+# --- the lesson as a whole
+
+
+def test_the_solution_needs_no_torch_little_time_and_memory(claims):
+    assert not claims["torch"]
+    assert claims["seconds"] < 180
+    assert claims["megabytes"] < 1500
+
+
+# --- what the text says: thresholds
+
+
+def test_one_pixel_costs_five_hundredths_and_two_cost_ten(claims):
+    assert claims["shift"]["1"] == pytest.approx(0.95, abs=0.01)
+    assert claims["shift"]["2"] == pytest.approx(0.90, abs=0.01)
+
+
+def test_otsu_exhaustive_search_and_scikit_image_agree(claims):
+    assert len(set(claims["otsu"])) == 1
+
+
+def test_no_single_threshold_wins_on_the_coins_and_a_local_one_does(claims):
+    assert claims["coins: otsu"] <= claims["coins: best threshold"] < 0.85
+    assert claims["coins: local"] > claims["coins: best threshold"] + 0.1
+
+
+def test_otsu_loses_rare_objects_though_a_good_threshold_exists(claims):
+    rare = {float(share): pair for share, pair in claims["rare"].items()}
+    assert rare[0.5][0] > 0.94
+    assert rare[0.05][0] < 0.3
+    assert rare[0.01][0] < 0.05
+    assert all(best > 0.7 for _, best in rare.values())
+
+
+def test_one_threshold_drowns_the_shadowed_text_and_a_local_one_reads_it(claims):
+    shadow, rest = claims["ink, shadow and rest"]["one threshold"]
+    assert shadow > 0.9 > 0.5 > rest
+    shadow, rest = claims["ink, shadow and rest"]["local"]
+    assert abs(shadow - rest) < 0.05
+
+
+def test_a_window_must_be_larger_than_a_coin_and_smaller_than_the_picture(claims):
+    by_window = claims["local, by window"]
+    assert by_window["121"] > max(by_window["15"], by_window["601"]) + 0.15
+
+
+# --- edges and regions
+
+
+def test_rims_are_much_steeper_than_the_table(claims):
+    assert claims["steepness"]["rims"] > 10 * claims["steepness"]["table"]
+
+
+def test_filled_edges_find_all_coins_until_smoothing_opens_the_outlines(claims):
+    assert claims["coins: edges filled"] > 0.94
+    found = claims["coins found, by smoothing"]
+    assert found["1.5"] == COUNT > found["2"] > found["3"]
+
+
+def test_growing_is_too_small_then_right_then_leaks_at_once(claims):
+    by_tolerance = {int(t): score for t, score in claims["grow"].items()}
+    assert by_tolerance[10] < 0.6
+    assert max(by_tolerance.values()) > 0.9
+    assert by_tolerance[60] < 0.1
+    assert claims["grow, largest jump"] > 10
+
+
+def test_the_watershed_counts_the_coins_and_has_the_best_iou_so_far(claims):
+    assert claims["flood agrees"] > 0.999
+    assert claims["coins counted"] == COUNT
+    assert claims["coins: watershed"] > 0.97
+    earlier = ("otsu", "best threshold", "local", "edges filled")
+    assert claims["coins: watershed"] > max(claims[f"coins: {name}"] for name in earlier)
+
+
+def test_wrong_markers_count_too_few_coins_for_either_reason(claims):
+    by_marker = claims["coins counted, by marker"]
+    assert by_marker["150"] == COUNT
+    assert by_marker["110"] < COUNT - 5
+    assert by_marker["210"] < COUNT - 2
+
+
+def test_markers_of_touching_cells_are_too_many_right_and_too_few(claims):
+    by_distance, true = claims["cells, by distance"], claims["cells"]["truth"]
+    assert by_distance["1"] > true + 3
+    assert abs(by_distance["5"] - true) <= 2
+    assert by_distance["20"] < true - 5
+    assert claims["cells"]["pieces"] < true / 2
+
+
+# --- wavelets, search, contours
+
+
+def test_only_the_right_wavelet_level_separates_the_grass(claims):
+    assert claims["haar agrees"]
+    assert claims["meadow: otsu"] < 0.25
+    assert claims["meadow: level 1"] > 0.85
+    levels = [claims[f"meadow: level {level}"] for level in (1, 2, 3)]
+    assert levels[0] > levels[1] > levels[2]
+    assert claims["coins: texture"] < 0.55
+
+
+def test_genetic_search_finds_the_exhaustive_optimum_with_fewer_scores(claims):
+    pairs, best, theirs = claims["pairs"]
+    assert pairs == 32_385
+    assert best == theirs
+    assert claims["one threshold"]
+    for k, tried in ((2, 32_385), (3, 2_731_135)):
+        hits, worst, scores, exhaustive = claims[f"genetic, {k}"]
+        assert hits >= 15
+        assert worst > 0.9999
+        assert scores == 2_400 < exhaustive == tried
+
+
+def test_a_short_search_misses_the_optimum_by_little(claims):
+    hits, worst = claims["genetic, short"]
+    assert hits < 10
+    assert 0.99 < worst < 1
+
+
+def test_a_perfect_optimum_of_a_wrong_score_loses_to_otsu(claims):
+    assert claims["coins: levels"] < claims["coins: otsu"]
+
+
+def test_a_contour_finds_the_coin_or_the_table_by_its_start_and_ends_as_otsu(claims):
+    assert claims["contour"]["coin"] > 0.95
+    assert claims["contour"]["table"] < 0.05
+    assert claims["contour: table's own"] > 0.8
+    assert claims["coins: contour"] == pytest.approx(claims["coins: otsu"], abs=0.02)
+    assert claims["contour and otsu"] > 0.9
+
+
+def test_a_snake_snaps_to_the_rim_from_outside_only(claims):
+    assert claims["snake a little outside"] > 0.9
+    assert claims["snake inside"] < 0.3
+    assert claims["snake beside"] < 0.05
+
+
+# --- the table, the street
+
+
+def test_each_picture_of_the_table_has_another_winner(claims):
+    table = claims["table"]
+    winners = [max(table, key=lambda name: table[name][p]) for p in ("coins", "cells", "meadow")]
+    assert len(set(winners)) == 3
+    assert winners[0] == "watershed"
+    assert winners[2] == "texture energy"
+
+
+def test_colour_and_edges_are_not_enough_for_a_street(claims):
+    assert claims["street: colour"] < 0.25
+    assert 0.35 < claims["street: edges on borders"] < 0.6
+
+
+# --- the task
+
+
+def test_the_solution_has_full_marks_and_simple_answers_have_few_or_none():
+    task = get_task("classical")
+    names = cells_of_notebook(
+        "imports", "between-class-variance", "otsu", "local-mask", "stretch", "segment"
+    )
+    hidden = task.hidden_set(secret=123_456_789).data
+
+    def marks(function):
+        masks = np.stack([function(image) for image in hidden.images]).astype(np.uint8)
+        return task.marks(ConfusionMatrix(2).update(masks, hidden.masks).mean_iou())
+
+    def plain_otsu(image):
+        grey = image.mean(axis=2).astype(np.uint8)
+        return grey > names["otsu"](grey)
+
+    def local(image):
+        grey = ndi.gaussian_filter(image.mean(axis=2), 1.5).astype(np.uint8)
+        return names["local_mask"](grey, 51, 4)
+
+    assert marks(names["segment"]) == task.points
+    assert 0 < marks(local) < 0.8 * task.points
+    assert marks(plain_otsu) == 0
+    assert marks(lambda image: np.zeros(image.shape[:2])) == 0
+
+
+# --- data
+
+
+def test_the_labels_of_the_coins_are_their_outlines_filled():
+    image, labels = coins()
+    assert np.array_equal(labels, draw_labels(image.shape))
+    assert np.array_equal(np.unique(labels), np.arange(COUNT + 1))
+    pieces, count = ndi.label(labels > 0, np.ones((3, 3)))
+    assert count == COUNT  # no two touch, each is one piece
+    assert all(len(np.unique(pieces[labels == k])) == 1 for k in range(1, COUNT + 1))
+
+
+def test_coins_are_brighter_than_what_lies_around_them():
+    image, labels = coins()
+    for label in range(1, COUNT + 1):
+        coin = labels == label
+        around = ndi.binary_dilation(coin, iterations=4) & ~ndi.binary_dilation(coin, iterations=2)
+        assert image[coin].mean() > image[around & (labels == 0)].mean() + 25
+
+
+def test_cells_depend_on_their_seed_alone():
+    image, instances = cell_image(2**100 + 5)
+    again, same = cell_image(2**100 + 5)
+    assert np.array_equal(image, again)
+    assert np.array_equal(instances, same)
+    assert not np.array_equal(image, cell_image(2**100 + 6)[0])
+    # the same pixels a cell on every machine
+    assert [int(v) for v in np.bincount(cell_image(3)[1].ravel())[:5]] == CELLS_OF_SEED_3
+
+
+CELLS_OF_SEED_3 = [13965, 318, 281, 311, 327]
+
+
+def test_cells_are_many_touch_and_are_not_too_small():
+    for seed in range(20):
+        _, instances = cell_image(seed)
+        sizes = np.bincount(instances.ravel())[1:]
+        assert len(sizes) >= 8
+        assert sizes.min() >= 60
+    mask = cells(range(20)).masks
+    pieces = sum(ndi.label(m)[1] for m in mask)
+    assert pieces < 0.7 * sum(cell_image(seed)[1].max() for seed in range(20))
+
+
+def test_splits_of_cells_do_not_overlap():
+    train, valid = load("cells", "train", count=3), load("cells", "valid", count=3)
+    assert train.classes == CLASSES
+    assert not any(np.array_equal(a, b) for a in train.images for b in valid.images)
+    with pytest.raises(CourseError, match="no split"):
+        load("cells", "night")
+    with pytest.raises(ValueError, match="at least 32"):
+        cell_image(0, 20, 100)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_nuclei_are_read_from_either_layout(tmp_path, raw):
+    image, instances = cell_image(1, 40, 50)
+    if raw:
+        case = tmp_path / "stage1_train" / "case"
+        (case / "images").mkdir(parents=True)
+        (case / "masks").mkdir()
+        Image.fromarray(image).save(case / "images" / "case.png")
+        for label in np.unique(instances)[1:]:
+            mask = np.uint8(255 * (instances == label))
+            Image.fromarray(mask).save(case / "masks" / f"{label:03d}.png")
+    else:
+        for folder, array in (("images", image), ("instances", instances)):
+            (tmp_path / folder).mkdir()
+            Image.fromarray(array.astype(np.uint8)).save(tmp_path / folder / "case.png")
+    (found,) = load_nuclei(tmp_path)
+    assert found.name == "case"
+    assert np.array_equal(found.image, image)
+    assert np.array_equal(found.instances, instances)
+
+
+def test_nuclei_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(CourseError, match="holds no nuclei"):
+        list(load_nuclei(tmp_path))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "instances").mkdir()
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(CourseError, match=r"instances.a\.png is missing"):
+        list(load_nuclei(tmp_path))
+    Image.fromarray(np.zeros((6, 6), np.uint8)).save(tmp_path / "instances" / "a.png")
+    with pytest.raises(CourseError, match=r"\(6, 6\).*\(5, 6\)"):
+        list(load_nuclei(tmp_path))
+
+
+def test_instance_f1_by_hand():
+    truth = np.array([[1, 1, 1, 1, 0, 2, 2, 2]])
+    assert instance_f1(truth, truth) == 1
+    assert instance_f1(np.where(truth == 1, 9, 0), truth) == pytest.approx(2 / 3)  # one missed
+    assert instance_f1(np.array([[1, 1, 0, 0, 0, 2, 2, 2]]), truth) == 0.5  # IoU of just 0.5
+    assert instance_f1(np.ones_like(truth), truth) == 0  # glued together
+    assert instance_f1(np.zeros_like(truth), np.zeros_like(truth)) == 1
+    with pytest.raises(ValueError, match=r"0\.5"):
+        instance_f1(truth, truth, 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (REAL / "dsb2018").is_dir(), reason="no real nuclei on this machine")
+def test_the_lesson_s_functions_score_nuclei_as_published():
+    """Gaussian, Otsu and watershed as in the lesson, on 250 real micrographs."""
+    names = cells_of_notebook(
+        "imports", "between-class-variance", "otsu", "split-touching", "nuclei-methods"
+    )
+    scores = {kind: [] for kind in KINDS}
+    for n in load_nuclei(REAL / "dsb2018"):
+        bright = n.kind == "fluorescence"
+        scores[n.kind].append(names["nuclei_scores"](n.image, n.instances, bright))
+    assert [len(scores[kind]) for kind in KINDS] == [223, 25, 2]
+    mean = {kind: np.mean(values, axis=0) for kind, values in scores.items()}
+    assert mean["fluorescence"][0] == pytest.approx(0.896, abs=0.03)
+    assert mean["stained"][0] == pytest.approx(0.817, abs=0.03)
+    assert mean["brightfield"][0] == pytest.approx(0.14, abs=0.03)
+    assert mean["fluorescence"][1] == pytest.approx(0.779, abs=0.03)
+    assert mean["fluorescence"][2] == pytest.approx(0.834, abs=0.03)
+
+
+@pytest.mark.skipif(not (REAL / "dsb2018_raw_sample").is_dir(), reason="no real nuclei here")
+def test_both_layouts_of_the_real_nuclei_hold_the_same():
+    raw = {n.name[:12]: n for n in load_nuclei(REAL / "dsb2018_raw_sample")}
+    assert len(raw) == 13
+    merged = {n.name: n for n in load_nuclei(REAL / "dsb2018")}
+    both = raw.keys() & merged.keys()
+    assert both
+    for name in both:
+        assert np.array_equal(raw[name].instances, merged[name].instances)
+        assert raw[name].kind == merged[name].kind
+
+
+def test_the_same_code_path_runs_on_generated_cells(claims):
+    dice, pieces, separated = claims["nuclei: generated cells"]
+    assert 0.5 < dice < 0.95
+    assert separated > pieces
