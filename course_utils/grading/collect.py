@@ -35,7 +35,7 @@ MAX_BYTES = 400 * 10**6
 MAX_FILES = 500
 """Most files in a hand-in."""
 MAX_RATIO = 200
-"""A file of more than a megabyte that shrank more than this is a zip bomb."""
+"""A file of more than 10 MB that shrank more than this is a zip bomb."""
 _BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
 _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
@@ -241,7 +241,7 @@ def _check_limits(infos: list[zipfile.ZipInfo], factor: int) -> None:
             f"it unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are taken"
         )
     for info in infos:
-        if info.file_size > 10**6 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
+        if info.file_size > 10**7 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
             raise Refused(f"{info.filename!r} is a zip bomb")
 
 

@@ -120,7 +120,7 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
             },
         },
         "Dan Pickle": {net: {**bare, model: _pickle(), record: ada[record]}},
-        "Eve Tamper": {net: {notebook: _tampered(released), model: _constant(ada[model])}},
+        "Eve Tamper": {net: {notebook: _tampered(released), model: _untrained(ada[model])}},
         "Finn Forgetful": {start: easy, net: bare},
         "Gus Mixup": {net: {**bare, model: _of_task(ada[model], "classical"), record: ada[record]}},
         "Hana Copy": {start: easy, net: ada},
@@ -189,17 +189,19 @@ def _worse(model: bytes) -> bytes:
     return _rewritten(model, change)
 
 
-def _constant(model: bytes) -> bytes:
-    """Return a model file with all weights zero: it calls every pixel the same."""
+def _untrained(model: bytes) -> bytes:
+    """Return a model file with each weight somewhere else: it knows nothing."""
     import numpy as np
     from onnx import numpy_helper
 
-    def empty(tensor):
+    def shuffle(tensor):
         array = numpy_helper.to_array(tensor)
-        keep = array.dtype.kind != "f"
-        return tensor if keep else numpy_helper.from_array(np.zeros_like(array), tensor.name)
+        if array.dtype.kind != "f":
+            return tensor
+        shuffled = np.random.default_rng(0).permutation(array.ravel()).reshape(array.shape)
+        return numpy_helper.from_array(shuffled, tensor.name)
 
-    return _rewritten(model, empty)
+    return _rewritten(model, shuffle)
 
 
 def _rewritten(model: bytes, change: Callable) -> bytes:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 
+from tqdm import tqdm
+
 from course_utils.errors import CourseError
 from course_utils.grading.marking import tasks_by_grade_id
 from course_utils.grading.workplace import MARKS_FILE
@@ -126,7 +128,7 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
     config = Config()
     configure(config, into)
     config.SaveCells.enabled = database is not None
-    for lesson in marks:
+    for lesson in tqdm(marks, desc="releasing", unit="lesson", disable=len(marks) < 2, leave=False):
         _generate_assignment(config, into, lesson, database)
     (into / "lessons" / MARKS_FILE).write_text(json.dumps(marks, indent=1) + "\n")
     return into / "lessons"
