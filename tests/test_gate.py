@@ -164,7 +164,7 @@ def test_other_formats_are_named_never_loaded_and_the_cure_is_told():
     assert not os.path.exists("/tmp/course-evil")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_file_is_refused_in_words_or_still_right(data):
     """Bytes flipped anywhere: never another exception than the gate's own."""
@@ -445,7 +445,7 @@ def too_many_parameters() -> onnx.ModelProto:
         (channels_last, r"gives channels last, \(batch, 96, 128, 10\)"),
         (other_input_size, r"takes input of shape \(batch, 3, 64, 128\); .*\(batch, 3, 96, 128\)"),
         (fixed_batch, r"\(1, 3, 96, 128\).*with a free batch"),
-        (two_inputs, "one input 'images' and one output 'logits', found images, labels"),
+        (two_inputs, "one input 'images' and one output 'logits', found 'images', 'labels'"),
         (other_names, "must give float32 'logits', not 'output'"),
         (too_many_parameters, r"has 5,000,040 parameters, allowed are 4,000,000"),
         (lambda: small_model(TASK, task="pets"), "is a model of task 'pets', not of 'unet'"),

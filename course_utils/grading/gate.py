@@ -317,7 +317,7 @@ def _hold_against_task(model: "onnx.ModelProto", task: Task, name: str) -> None:
     inputs = [value for value in graph.input if value.name not in stored]
     wanted = [None, 3, height, width]
     if len(inputs) != 1 or inputs[0].name != "images" or len(graph.output) != 1:
-        found = [value.name for value in (*inputs, *graph.output)]
+        found = [repr(value.name) for value in (*inputs, *graph.output)]  # a damaged one is bytes
         raise Refused(
             f"{name} must have one input 'images' and one output 'logits', "
             f"found {', '.join(found[:4]):.80}. {cure}"
