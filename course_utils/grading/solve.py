@@ -101,7 +101,7 @@ def solve(
     return done
 
 
-def run_lesson(folder: Path, root: Path, until: str | None = None) -> Solved:
+def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
     """Run the notebook in ``folder/``, in place, and mark it.
 
     Parameters
@@ -110,8 +110,8 @@ def run_lesson(folder: Path, root: Path, until: str | None = None) -> Solved:
         Named after the lesson, with its notebook.
     root
         The course's folder: for the secret seed.
-    until
-        Id of the last cell to run; nothing is marked then.
+    mark
+        Whether to mark it, too.
 
     Returns
     -------
@@ -126,18 +126,15 @@ def run_lesson(folder: Path, root: Path, until: str | None = None) -> Solved:
     result = Solved(lesson)
     path = folder / f"{lesson}.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    part = nbformat.from_dict(notebook)
-    if until is not None:
-        part.cells = part.cells[: [cell.id for cell in part.cells].index(until) + 1]
     tasks = marking.tasks_by_grade_id(lesson)
     environment = {**os.environ, "COURSE_STATIC": "1", "COURSE_DATA": data_setting(root)}
     if any(task.kind == "function" for task in tasks.values()):
         # Then the function is run on the hidden images, as under the grader.
         environment["NBGRADER_EXECUTION"] = "autograde"
         marking.prepare(lesson, folder, root)
-    bar = tqdm(total=len(part.cells), desc=lesson, unit="cell")
+    bar = tqdm(total=len(notebook.cells), desc=lesson, unit="cell")
     client = NotebookClient(
-        part,
+        notebook,
         timeout=_CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
@@ -155,10 +152,8 @@ def run_lesson(folder: Path, root: Path, until: str | None = None) -> Solved:
     finally:
         bar.close()
     result.seconds, result.peak_bytes = time.monotonic() - started, memory.peak
-    for cell, executed in zip(notebook.cells, part.cells, strict=False):
-        cell.update(executed)
     nbformat.write(notebook, path)
-    if until is None and not result.failures:
+    if mark and not result.failures:
         _mark(notebook.cells, folder, root, result)
     return result
 
