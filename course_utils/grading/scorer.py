@@ -20,7 +20,7 @@ import numpy as np
 from course_utils.errors import CourseError
 from course_utils.grading import sandbox
 from course_utils.grading.gate import Refused, read_plain_file
-from course_utils.grading.tasks import HiddenSet, Task, get_task, model_path
+from course_utils.grading.tasks import PROFILES, HiddenSet, Task, get_task, model_path
 from course_utils.metrics import bootstrap_interval, iou, mean_iou, per_image_matrices
 
 SCORER_VERSION = "1"
@@ -116,7 +116,7 @@ def score_model_file(
     task = get_task(name, "quick")
     digest = ""
     try:
-        limit = max(get_task(name, profile).max_megabytes for profile in ("quick", "full"))
+        limit = max(get_task(name, profile).max_megabytes for profile in PROFILES)
         content = read_plain_file(path, limit, label)
         digest = hashlib.sha256(content).hexdigest()
         task = get_task(name, _inspect(content, name, label, level))
@@ -188,10 +188,17 @@ def _inspect(content: bytes, name: str, label: str, level: str) -> str:
     Also parsing a hostile file can fill memory or crash; so that is the child's part, too.
     """
     request = {"task": name, "name": label, "bytes": len(content)}
-    answer = json.loads(_ask(request, [content], 1 << 16, _INSPECT_SECONDS, label, level))
-    if "refused" in answer:
-        raise Refused(_printable(answer["refused"], 500))
-    return answer["profile"]
+    told = _ask(request, [content], 1 << 16, _INSPECT_SECONDS, label, level)
+    try:
+        answer = json.loads(told)
+        refusal, profile = answer.get("refused"), answer.get("profile")
+    except (ValueError, AttributeError, RecursionError):
+        refusal, profile = None, None
+    if refusal:
+        raise Refused(_printable(refusal, 500))
+    if profile not in PROFILES:
+        raise Refused(f"{label} upset the process that read it, so nothing of it is believed.")
+    return profile
 
 
 def _predict(content: bytes, task: Task, hidden: HiddenSet, level: str) -> np.ndarray:
@@ -228,7 +235,7 @@ def _ask(request, buffers, max_output: int, seconds: float, label: str, level: s
     reasons = {
         "time": f"needs more than the {seconds:g} seconds allowed; use fewer channels",
         "memory": f"needs more than the {_MEMORY >> 20} MB of memory allowed; use fewer channels",
-        "output": "gave more masks than there are images",
+        "output": "gave more bytes than it was asked for",
         "crash": f"cannot be run: {_printable(lines[-1], 300)}",
     }
     raise Refused(f"{label} {reasons[done.failure]}.")
