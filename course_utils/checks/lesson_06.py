@@ -40,6 +40,10 @@ def _explain(doing: str, causes: dict[str, str] | None = None):
         raise CheckFailed(f"{doing}: {hint or found}.") from None
 
 
+_MOVED = "the batches lie on the model's device already: leave them there, without .to(device)"
+_DEVICES = {"on the same device": _MOVED, "and weight type (torch": _MOVED}
+
+
 def _build(cls: Callable, *arguments, **options) -> nn.Module:
     """Return ``cls(*arguments, **options)``, surely a module."""
     name = getattr(cls, "__name__", "the answer")
@@ -600,7 +604,7 @@ def train_one_epoch(answer: Callable) -> None:
         "not their argmax, and no .detach() or no_grad on the way",
         "expected scalar type Long": "cross_entropy wants (logits, labels), in this order",
         "Expected floating point type": "cross_entropy wants (logits, labels), in this order",
-        "for argument #2 'weight'": "images or labels have the wrong dtype",
+        **_DEVICES,
     }
 
     def run(bias, lr, *labels):
@@ -716,7 +720,7 @@ def predict_labels(answer: Callable) -> None:
     truth = torch.randint(0, 4, (3, 5, 6), generator=torch.Generator().manual_seed(1))
     images = F.one_hot(truth, 4).permute(0, 3, 1, 2).float() * 3 - 1
     model = _Pixelwise().train()
-    with _explain("predict_labels stops"):
+    with _explain("predict_labels stops", _DEVICES):
         labels = answer(model, images)
     require(labels is not None, "predict_labels returns None: is its `return` missing?")
     require(isinstance(labels, torch.Tensor), "predict_labels must return a tensor.")
