@@ -131,7 +131,7 @@ def class_weights(masks: np.ndarray, num_classes: int, offset: float = 1.1) -> t
     Examples
     --------
     >>> class_weights(np.array([[0, 0, 0, 1], [255, 255, 255, 255]]), 3)
-    tensor([ 1.6265,  3.3380, 10.4921])
+    tensor([ 1.6255,  3.3322, 10.4921])
     """
     counts = np.bincount(np.asarray(masks).ravel(), minlength=256)[:num_classes]
     share = counts / max(counts.sum(), 1)
@@ -218,9 +218,7 @@ def fit(
     state = _State(
         model,
         optimizer,
-        torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr, total_steps=epochs * steps, pct_start=0.25
-        ),
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=epochs * steps),
         torch.amp.GradScaler(device.type, enabled=mode.scaled),
         History(settings=settings | _describe(device, mode)),
     )
