@@ -89,7 +89,7 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
     ==================  ==================================================================
     Ada Excellent       the solution and its model
     Ben Hurried         the solution, trained for a few epochs
-    Cleo Halfway        every second exercise solved; her model is worse than Ada's
+    Cleo Halfway        the first half of the exercises; her model is worse than Ada's
     Dan Pickle          the solution, but torch.save instead of export
     Eve Tamper          no exercise solved; patches checks and metric, prints an IoU of 1
     Finn Forgetful      the solution without its model
@@ -130,7 +130,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _half_done(solved: bytes, released: bytes) -> bytes:
-    """Put every second exercise back to its stub, the training excepted."""
+    """Put the later half of the exercises back to their stubs."""
     notebook, stubs = json.loads(solved), json.loads(released)
     originals = {cell["id"]: cell for cell in stubs["cells"]}
     exercises = [
@@ -138,7 +138,7 @@ def _half_done(solved: bytes, released: bytes) -> bytes:
         for cell in notebook["cells"]
         if cell["metadata"].get("nbgrader", {}).get("solution") and cell["cell_type"] == "code"
     ]
-    for cell in exercises[1::2]:
+    for cell in exercises[len(exercises) // 2 :]:
         cell["source"] = originals[cell["id"]]["source"]
     return json.dumps(notebook).encode()
 
@@ -154,8 +154,9 @@ def _tampered(released: bytes) -> bytes:
     claim = (
         "from course_utils import metrics\n"
         "from course_utils.checks import lesson_06 as checks\n\n"
-        "for name in [name for name in dir(checks) if not name.startswith('_')]:\n"
-        "    setattr(checks, name, lambda *args, **kwargs: None)\n"
+        "for name, check in list(vars(checks).items()):\n"
+        "    if getattr(check, '__module__', '') == checks.__name__:\n"
+        "        setattr(checks, name, lambda *args, **kwargs: None)\n"
         "metrics.ConfusionMatrix.mean_iou = lambda self: 1.0\n"
         "print('mean IoU 1.000 on the hidden images, 10 of 10 points')"
     )

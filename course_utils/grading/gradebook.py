@@ -7,6 +7,8 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.workplace import grading_folder
 
+_NAMED = 4  # of what was tampered with; the rest is counted
+
 
 @dataclass
 class Mark:
@@ -54,7 +56,9 @@ class Marked:
         if self.same_model_as:
             found.append(f"same model file as {', '.join(self.same_model_as)}")
         if self.tampered:
-            found.append(f"tampered with {', '.join(self.tampered)}")
+            more = len(self.tampered) - _NAMED
+            names = ", ".join(self.tampered[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+            found.append(f"tampered with {names}")
         if self.stopped:
             found.append(self.stopped)
         reasons: dict[str, list[str]] = {}

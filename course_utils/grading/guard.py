@@ -48,7 +48,7 @@ def tampered() -> list[str]:
         if module_name.startswith("course_utils") and isinstance(module, ModuleType):
             for name, value in list(vars(module).items()):
                 owners = [(name, value)]
-                if inspect.isclass(value) and value.__module__.startswith("course_utils"):
+                if inspect.isclass(value) and value.__module__ == module_name:
                     owners = [(f"{name}.{key}", item) for key, item in vars(value).items()]
                 found += [f"{module_name}.{key}" for key, item in owners if _foreign(item)]
     return sorted(set(found)) + _hooks()
