@@ -151,7 +151,7 @@ def draw_street(r: Draws) -> Street:
     plan = Street(
         left=left,
         right=right,
-        houses=(left - r(2.6, 6), right + r(2.6, 6)),
+        houses=(left - r(2.4, 4.8), right + r(2.4, 4.8)),
         crossing=crossing,
         zebra=r.chance(0.5),
         end=r(30, 90),
@@ -207,8 +207,8 @@ class Placer:
     def in_view(self, x: float, z: float) -> float:
         """Return a depth from which a picture of 4:3 shows x: z, or further away."""
         side = 1 if x > 0 else -1
-        edge = self.r(0.34, 0.62) - side * self.view.vanishing
-        return max(z, min(self.view.focal * abs(x) / max(edge, 0.1), 13))
+        edge = self.r(0.4, 0.62) - side * self.view.vanishing
+        return max(z, min(self.view.focal * abs(x) / max(edge, 0.1), 9))
 
     def pavement(self, low: float, high: float, side: int | None = None) -> tuple[float, int]:
         """Draw a place on a pavement: 0 is the kerb, 1 the building line. Return x, side."""
@@ -247,7 +247,7 @@ class Placer:
         r = self.r
         for _ in range(r.whole(1, 3)):
             x, side = self.pavement(0.1, 0.35)
-            z = self.in_view(x, self.near(4.2, 10))
+            z = self.in_view(x, self.near(4, 9))
             self.fronts.append(Item(z, street.pole, (x, z, -side)))
             self.shadows.append(Shadow("post", x, z, 6.0, 0.12))
         for _ in range(r.whole(1, 2)):
@@ -277,13 +277,13 @@ class Placer:
         """Pedestrians, most of them on the pavements, some on a zebra crossing."""
         r, plan = self.r, self.plan
         for _ in range(r.whole(2, 4)):
-            z = self.near(3.6, 8)
+            z = self.near(3.4, 7)
             if r.chance(0.85):
                 x, _ = self.pavement(0.1, 0.95)
                 z = self.in_view(x, z)
             else:
                 x = r(plan.left, plan.right)
-                z = plan.crossing[0] - 1.6 if plan.crossing and plan.zebra else max(z, 6)
+                z = plan.crossing[0] - 1.6 if plan.crossing and plan.zebra else max(z, 5)
             self.fronts.append(Item(z, street.pedestrian, (x, z)))
             self.shadows.append(Shadow("post", x, z, 1.6, 0.2))
 
