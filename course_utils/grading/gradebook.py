@@ -7,8 +7,6 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.workplace import grading_folder
 
-_NAMED = 4  # of what was tampered with; the rest is counted
-
 
 @dataclass
 class Mark:
@@ -56,9 +54,7 @@ class Marked:
         if self.same_model_as:
             found.append(f"same model file as {', '.join(self.same_model_as)}")
         if self.tampered:
-            more = len(self.tampered) - _NAMED
-            names = ", ".join(self.tampered[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-            found.append(f"tampered with {names}")
+            found.append(f"tampered with {', '.join(_by_module(self.tampered))}")
         if self.stopped:
             found.append(self.stopped)
         reasons: dict[str, list[str]] = {}
@@ -149,6 +145,18 @@ def _marked(submission, path: Path, student: str, name: str) -> Marked:
         problem=course.get("problem"),
         needs_hand=any(mark.score is None for mark in marks.values()),
     )
+
+
+def _by_module(names: list[str]) -> list[str]:
+    """Return names of ``course_utils``, those of one module together."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        module = ".".join(name.split(".")[: 2 + name.startswith("course_utils.checks.")])
+        groups.setdefault(module, []).append(name)
+    return [
+        group[0] if len(group) == 1 else f"{len(group)} names in {module}"
+        for module, group in groups.items()
+    ]
 
 
 def _tell_copies(found: list[Marked]) -> None:
