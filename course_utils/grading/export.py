@@ -139,7 +139,8 @@ def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.T
                 "the model's logits are not finite (NaN or infinity): the training has diverged. "
                 "Train again with a lower learning rate."
             )
-        return logits
+        with torch.inference_mode():  # one by one: a batch must make no difference
+            return torch.cat([model(image) for image in x.split(1)])
     message = f"the model gives {found} for {tuple(x.shape)}; wanted are logits {wanted}."
     if len(found) == 3:
         hint = "Return the logits of all classes, not their argmax: the grader takes it."

@@ -1,0 +1,309 @@
+"""``export``: the file gives what the net gives, holds its weights, and mistakes are named."""
+
+import copy
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.errors import CourseError
+from course_utils.grading import export as exporting
+from course_utils.grading import tasks
+from course_utils.grading.export import export
+from course_utils.grading.gate import check_model_file
+from course_utils.grading.scorer import score_model_file
+
+MODEL, RECORD = Path("models/unet.onnx"), Path("models/unet.json")
+
+
+@pytest.fixture(autouse=True)
+def lesson(tmp_path, monkeypatch):
+    """Work in an empty lesson's folder, with a few small images."""
+    entries = copy.deepcopy(tasks._entries())
+    entries["unet"]["quick"] |= {"valid": 10, "hidden": 6}
+    monkeypatch.setattr(tasks, "_entries", lambda: entries)
+    folder = tmp_path / "06_unet_from_scratch"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+    torch.manual_seed(0)
+    yield folder
+    tasks._hidden_set.cache_clear()
+
+
+class Small(nn.Module):
+    """Has what a U-Net has: batch norm, pooling, transposed convolution, a skip."""
+
+    def __init__(self, classes=10, width=8):
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.bottom = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU()
+        )
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.dropout = nn.Dropout2d(0.5)
+        self.head = nn.Conv2d(2 * width, classes, 1)
+
+    def forward(self, x):
+        skip = self.down(x)
+        low = self.bottom(F.max_pool2d(skip, 2))
+        return self.head(self.dropout(torch.cat([self.up(low), skip], dim=1)))
+
+
+def trained(model):
+    """Give batch norm statistics that matter, as training does."""
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(4, 3, 32, 48) * 2)
+    return model
+
+
+def test_the_file_passes_the_gate_and_scores_as_promised(capfd):
+    model = trained(Small())
+    export("unet", model)
+    said = capfd.readouterr()
+    assert said.err == ""  # one line on stderr costs a student the cell's marks
+    facts = check_model_file("models/unet.onnx", "unet")
+    assert f"{facts.parameters:,} parameters" in said.out
+    for bound in ("floor 0.300", "marks from 0.45", "full marks at 0.72", "marks to expect"):
+        assert bound in said.out
+    record = json.loads(RECORD.read_text())
+    content = MODEL.read_bytes()
+    assert record["sha256"] == hashlib.sha256(content).hexdigest()
+    assert (record["task"], record["profile"]) == ("unet", "quick")
+    promised = re.search(r"mean IoU (\d\.\d{3})", said.out)[1]
+    assert f"{record['validation']['mean IoU']:.3f}" == promised
+    score = score_model_file(".", "unet", secret=7)
+    assert score.reason == ""
+    assert score.sha256 == record["sha256"]
+
+
+def test_validation_score_is_that_of_the_net_in_torch(capfd):
+    from course_utils.training import evaluate
+
+    model = trained(Small())
+    export("unet", model)
+    valid = tasks.get_task("unet").load("valid")
+    record = json.loads(RECORD.read_text())
+    assert record["validation"]["mean IoU"] == pytest.approx(
+        evaluate(model, valid).mean_iou(), abs=1e-3
+    )
+
+
+def test_every_weight_is_in_the_file_under_its_name_unchanged():
+    model = trained(Small())
+    export("unet", model)
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load("models/unet.onnx").graph.initializer
+    }
+    for name, value in model.state_dict().items():
+        assert np.array_equal(stored[name], value.numpy()), name
+
+
+def test_weights_can_be_read_back_into_a_new_net(monkeypatch):
+    from course_utils.training import load_weights
+
+    model = trained(Small())
+    export("unet", model)
+    other = Small()
+    load_weights("unet", other)
+    x = torch.rand(2, 3, 32, 48)
+    assert torch.equal(other.eval()(x), model.eval()(x))
+
+
+def test_the_model_keeps_mode_dtype_device_and_weights():
+    model = trained(Small()).double()
+    before = copy.deepcopy(model.state_dict())
+    export("unet", model)
+    assert model.training
+    assert all(
+        torch.equal(value, before[name]) and value.dtype == before[name].dtype
+        for name, value in model.state_dict().items()
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_model_on_a_gpu_is_exported_from_there():
+    model = trained(Small()).cuda()
+    export("unet", model)
+    assert next(model.parameters()).is_cuda
+
+
+def test_under_the_grader_nothing_is_written(monkeypatch, capsys, lesson):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    export("unet", Small())
+    assert list(lesson.iterdir()) == []
+    assert "marked as it was handed in" in capsys.readouterr().out
+
+
+def test_nothing_of_the_students_machine_is_in_the_file():
+    export("unet", Small())
+    content = MODEL.read_bytes()
+    for trace in (b"test_export", b"site-packages", os.getcwd().encode(), b"forward", b"Traceback"):
+        assert trace not in content
+
+
+def test_the_same_model_gives_the_same_file():
+    model = trained(Small())
+    export("unet", model)
+    first = MODEL.read_bytes()
+    export("unet", model)
+    assert MODEL.read_bytes() == first
+
+
+def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatch):
+    model = trained(Small(width=32))
+    export("unet", model)
+    whole = os.path.getsize("models/unet.onnx")
+    monkeypatch.setattr(exporting, "_HALF_FROM_MEGABYTES", 0.01)
+    export("unet", model)
+    assert os.path.getsize("models/unet.onnx") < 0.6 * whole
+    graph = onnx.load("models/unet.onnx").graph
+    names = {tensor.name: tensor for tensor in graph.initializer}
+    assert set(model.state_dict()) <= set(names)
+    weight = onnx.numpy_helper.to_array(names["bottom.0.weight"])
+    assert weight.dtype == np.float16
+    assert np.allclose(weight, model.bottom[0].weight.detach().numpy(), atol=1e-3)
+    assert score_model_file(".", "unet", secret=7).reason == ""
+
+
+def test_the_record_keeps_what_the_training_has_written():
+    os.mkdir("models")
+    told = {"task": "unet", "profile": "quick", "epochs": 30, "history": {"loss": [2.3, 0.4]}}
+    RECORD.write_text(json.dumps(told | {"versions": {"torch": "2.0", "course_utils": "0.1.0"}}))
+    export("unet", Small())
+    record = json.loads(RECORD.read_text())
+    assert (record["epochs"], record["history"]) == (30, {"loss": [2.3, 0.4]})
+    assert record["versions"]["course_utils"] == "0.1.0"
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"task": "pets", "epochs": 9}'])
+def test_a_record_of_something_else_is_replaced(content):
+    os.mkdir("models")
+    RECORD.write_text(content)
+    export("unet", Small())
+    record = json.loads(RECORD.read_text())
+    assert record["task"] == "unet"
+    assert "epochs" not in record
+
+
+def test_another_folder_than_the_lessons_is_pointed_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    export("unet", Small())
+    assert "made of the folder 06_unet_from_scratch; this is" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------- mistakes
+
+
+class Wrapped(nn.Module):
+    """A net whose output is changed by a function."""
+
+    def __init__(self, change, **options):
+        super().__init__()
+        self.net = Small(**options)
+        self.change = change
+
+    def forward(self, x):
+        return self.change(self.net(x))
+
+
+class Branching(Small):
+    def forward(self, x):
+        y = super().forward(x)
+        if y.mean() > 0:
+            y = y + 1
+        return y
+
+
+class WrongChannels(Small):
+    def forward(self, x):
+        skip = self.down(x)
+        return self.head(skip)
+
+
+class Diverged(Small):
+    def forward(self, x):
+        return super().forward(x) * float("nan")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Small(classes=11), r"has 11 outputs, the task 'unet' has 10 classes"),
+        (
+            lambda: Wrapped(lambda y: y.permute(0, 2, 3, 1)),
+            r"gives \(8, 96, 128, 10\).*classes must be axis 1.*permute",
+        ),
+        (lambda: Wrapped(lambda y: y.argmax(1)), r"gives \(8, 96, 128\).*not their argmax"),
+        (
+            lambda: Wrapped(lambda y: F.max_pool2d(y, 2)),
+            r"gives \(8, 10, 48, 64\).*bring the logits back up",
+        ),
+        (lambda: Wrapped(lambda y: {"out": y}), r"gives a dict; it must return one tensor"),
+        (Diverged, "not finite .*lower learning rate"),
+        (
+            WrongChannels,
+            r"fails on images of shape \(8, 3, 96, 128\) in line \d+ of forward, "
+            r"`return self.head\(skip\)`: RuntimeError: .*channels",
+        ),
+        (Branching, r"cannot be exported in line \d+ of forward, `if y.mean\(\) > 0:`: .*values"),
+        (lambda: Small, r"takes the net, a torch.nn.Module; found type"),
+        (lambda: Small().state_dict(), r"found OrderedDict"),
+        (lambda: Small(width=400), r"has [\d,]+ parameters, allowed are 4,000,000"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line_and_nothing_is_written(make, message, lesson):
+    with pytest.raises(CourseError) as caught:
+        export("unet", make())
+    assert re.search(message, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (lesson / "models").exists()
+
+
+def test_a_net_that_depends_on_the_other_images_of_a_batch_is_refused():
+    model = Small()
+    model.down[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    with pytest.raises(CourseError, match=r"agree on .* of the pixels only.*batch|as ONNX"):
+        export("unet", model)
+
+
+def test_a_net_that_gives_other_masks_each_time_is_refused():
+    with pytest.raises(CourseError, match="random numbers"):
+        export("unet", Wrapped(lambda y: y + 50 * torch.randn_like(y)))
+
+
+def test_a_stub_that_is_left_stays_a_stub():
+    class Stub(nn.Module):
+        def forward(self, x):
+            raise NotImplementedError
+
+    with pytest.raises(NotImplementedError):
+        export("unet", Stub())
+
+
+def test_a_net_too_slow_for_the_grader_is_refused(monkeypatch):
+    tasks._entries()["unet"]["quick"]["seconds"] = 1e-4
+    with pytest.raises(CourseError, match=r"too slow: .*the grader stops after 0.0001 s"):
+        export("unet", Small())
+
+
+def test_a_failure_leaves_the_old_files(lesson):
+    export("unet", Small())
+    before = {path.name: path.read_bytes() for path in (lesson / "models").iterdir()}
+    with pytest.raises(CourseError):
+        export("unet", Small(classes=11))
+    assert {path.name: path.read_bytes() for path in (lesson / "models").iterdir()} == before
