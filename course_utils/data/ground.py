@@ -69,7 +69,7 @@ def paint_street(p: Painter, r: Draws, d: ImageDraw.ImageDraw, plan: Street) -> 
     left, right = plan.left, plan.right
     far = plan.end if plan.closed else FAR
     d.rectangle((0, horizon, w, h), fill=SLABS)
-    if r.chance(0.6):
+    if r.chance(0.85):
         gap, line = r(0.8, 1.6), max(h // 320, 1)
         for side, x in ((-1, left), (1, right)):
             for k in range(1, 5):
@@ -78,7 +78,7 @@ def paint_street(p: Painter, r: Draws, d: ImageDraw.ImageDraw, plan: Street) -> 
             while z < 16:
                 d.line((p.at(x, 0, z), p.at(x + side * 6, 0, z)), fill=JOINT, width=line)
                 z += gap if z < 7 else 2 * gap
-    _strip(p, d, KERB, left - 0.28, right + 0.28, NEAR, far)
+    _strip(p, d, KERB, left - 0.4, right + 0.4, NEAR, far)
     _strip(p, d, ASPHALT, left, right, NEAR, far)
     for _ in range(r.whole(0, 3)):
         x, z = left + r() * (right - left - 2), r(2, 16)
@@ -149,12 +149,12 @@ def colour_table(p: Painter, r: Draws, sky: Sky) -> np.ndarray:
     light = p.light
     # Mostly light slabs and dark asphalt, sometimes the other way round.
     pale, dark = (r(148, 222), r(55, 108)) if r.chance(0.88) else (r(80, 115), r(140, 190))
-    slabs, asphalt = r.colour((pale, pale), (0, 0.35)), r.colour((dark, dark), (0, 0.18))
+    slabs, asphalt = r.colour((pale, pale), (0, 0.35)), r.colour((dark, dark), (0, 0.12))
     marking = mix((235, 235, 225), r.colour((150, 255), (0, 0.6)), 0.35)
     ground = (
         slabs,
-        times(slabs, 0.8),
-        mix(slabs, (200, 200, 200), 0.35),
+        times(slabs, 0.74),
+        mix(slabs, (245, 245, 240), 0.5),
         asphalt,
         times(asphalt, r(0.72, 0.92)),
         mix(marking, asphalt, 0.15),

@@ -99,29 +99,29 @@ def draw_light(r: Draws) -> tuple[Sky, Light]:
     pick, side = r(), 1 if r.chance(0.5) else -1
     tint = r.colour((235, 255), (0, 0.18))
     sun = None
-    if pick < 0.5:
+    if pick < 0.54:
         hour = "day"
-        top = mix((60, 110, 200), r.colour((70, 240), (0, 0.7)), r(0.0, 0.8))
+        top = mix((60, 110, 200), r.colour((90, 240), (0, 0.6)), r(0.0, 0.6))
         low = mix(top, (235, 238, 240), r(0.4, 0.95))
         ambient, sun, lit = r(1.0, 1.2), (side * r(0.15, 1.1), r(-0.35, 0.5)), 0.0
-    elif pick < 0.72:
+    elif pick < 0.76:
         hour = "grey"
         top = r.colour((120, 225), (0, 0.2))
         low = mix(top, (240, 240, 240), r(0.0, 0.6))
         ambient, lit = r(0.88, 1.08), r(0.0, 0.15)
-    elif pick < 0.9:
+    elif pick < 0.92:
         hour = "dusk"
         top = mix(r.colour((60, 150), (0.2, 0.7)), (70, 80, 140), 0.4)
         low = mix((250, 160, 90), r.colour((170, 255), (0.2, 0.7)), r(0.0, 0.6))
-        ambient, sun, lit = r(0.7, 0.9), (side * r(0.8, 2.0), r(0.0, 0.6)), r(0.2, 0.5)
+        ambient, sun, lit = r(0.78, 0.98), (side * r(0.8, 2.0), r(0.0, 0.6)), r(0.2, 0.5)
         tint = mix(tint, low, 0.35)
     else:
         hour = "night"
         top = r.colour((8, 45), (0, 0.7))
         low = mix(top, r.colour((50, 120), (0, 0.6)), r(0.2, 0.8))
-        ambient, lit = r(0.52, 0.68), r(0.35, 0.7)
+        ambient, lit = r(0.6, 0.76), r(0.35, 0.7)
         tint = mix(tint, (170, 185, 255), 0.6)
-    density = r(0.002, 0.01) if r.chance(0.88) else r(0.012, 0.03)
+    density = r(0.002, 0.01) if r.chance(0.92) else r(0.012, 0.03)
     brightness = tuple(ambient * channel / 250 for channel in tint)
     return Sky(hour, top, low), Light(brightness, low, density, sun, lit)
 
@@ -264,7 +264,7 @@ class Placer:
     def railing(self) -> None:
         """Perhaps a fence along the kerb or along the houses, in panels."""
         r = self.r
-        if not r.chance(0.75):
+        if not r.chance(0.85):
             return
         side = 1 if r.chance(0.5) else -1
         x, _ = self.pavement(*((0.0, 0.1) if r.chance(0.5) else (0.85, 1.0)), side)
@@ -276,7 +276,7 @@ class Placer:
     def people(self) -> None:
         """Pedestrians, most of them on the pavements, some on a zebra crossing."""
         r, plan = self.r, self.plan
-        for _ in range(r.whole(2, 4)):
+        for _ in range(r.whole(2, 5)):
             z = self.near(3.4, 7)
             if r.chance(0.85):
                 x, _ = self.pavement(0.1, 0.95)

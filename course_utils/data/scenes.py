@@ -157,8 +157,8 @@ def finished(
             dx = (np.arange(x0, x1, dtype=np.float32) - np.float32(u)) / np.float32(radius)
             dy = (np.arange(y0, y1, dtype=np.float32) - np.float32(v)) / np.float32(radius)
             square = (dx * dx)[None] + (dy * dy)[:, None]
-            shine = (1 - square / 16).clip(0, 1) / (1 + 2 * square) * np.float32(0.6)
+            shine = (1 - square / 16).clip(0, 1) / (1 + 2 * square) * np.float32(0.5)
             x[y0:y1, x0:x1] += shine[..., None] * np.array(colour, np.float32)
     noise = rng.integers(0, 256, (2, height, width, 3), np.uint8).astype(np.float32)
-    x += (noise[0] + noise[1] - 255) * np.float32(r(0.006, 0.026))
+    x += (noise[0] + noise[1] - 255) * np.float32(r(0.005, 0.018))
     return x.clip(0, 255).astype(np.uint8)

@@ -139,7 +139,7 @@ def building(
     storey: float,
 ) -> None:
     """Paint a building on one side (-1 left, 1 right) whose front runs from z0 to z1 at x."""
-    wall = r.colour((90, 245), (0, 0.42))
+    wall = r.colour((100, 245), (0, 0.36))
     glass = r.colour((25, 120), (0, 0.4)) if r.chance(0.8) else r.colour((150, 230), (0, 0.3))
     tall = height > 3 * storey
     depth = r(7, 12)
@@ -195,9 +195,9 @@ def far_row(p: Painter, r: Draws, z: float, left: float, right: float) -> None:
 def foliage(r: Draws) -> RGB:
     """Return a colour of leaves: mostly greens, often autumn, sometimes anything."""
     kind, value = r(), r(80, 190)
-    if kind < 0.6:
-        return (value * r(0.3, 0.85), value, value * r(0.2, 0.6))
-    if kind < 0.85:
+    if kind < 0.74:
+        return (value * r(0.3, 0.8), value, value * r(0.2, 0.6))
+    if kind < 0.94:
         return (value * 1.2, value * r(0.4, 0.95), value * r(0.1, 0.4))
     return r.colour((80, 220), (0.1, 0.7))
 
@@ -261,41 +261,26 @@ def hedge(p: Painter, r: Draws, side: int, x: float, z0: float, z1: float) -> No
 
 
 def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Paint a fence between two points (x, z): railings, boards or a guard rail."""
+    """Paint a fence between two points (x, z): pickets on two rails, gaps in shadow."""
     (x0, z0), (x1, z1) = start, end
     z0, z1 = max(z0, NEAR), max(z1, NEAR)
-    z, kind, height = (z0 + z1) / 2, r(), r(1.2, 1.8)
-    paint = r.colour((150, 255), (0, 0.5))
-    dark = times(paint, 0.36)
+    z, height, pitch, thick = (z0 + z1) / 2, r(1.2, 1.8), r(0.36, 0.6), r(0.4, 0.62)
+    paint = r.colour((185, 255), (0, 0.2)) if r.chance(0.7) else r.colour((150, 245), (0.1, 0.6))
     dx, dz = x1 - x0, z1 - z0
     length = abs(dx) + abs(dz)
 
     def quad(s: float, t: float, low: float, high: float, ink: Ink) -> None:
-        p.face(
-            [
-                (x0 + s * dx, low, z0 + s * dz),
-                (x0 + s * dx, high, z0 + s * dz),
-                (x0 + t * dx, high, z0 + t * dz),
-                (x0 + t * dx, low, z0 + t * dz),
-            ],
-            ink,
-        )
+        xs, zs, xt, zt = x0 + s * dx, z0 + s * dz, x0 + t * dx, z0 + t * dz
+        p.face([(xs, low, zs), (xs, high, zs), (xt, high, zt), (xt, low, zt)], ink)
 
     bright = p.ink(paint, z, FENCE)
-    quad(0, 1, 0, height * 0.96, p.ink(dark, z, FENCE))
-    if kind < 0.25:
-        height *= 0.8
-        quad(0, 1, height * 0.55, height, bright)
-        quad(0, 1, height * 0.15, height * 0.35, bright)
-        pitch = 2.0
-    else:
-        quad(0, 1, height * 0.8, height * 0.9, bright)
-        quad(0, 1, height * 0.12, height * 0.22, bright)
-        pitch = 0.42 if kind < 0.7 else 0.6
+    quad(0, 1, 0, height * 0.96, p.ink(times(paint, 0.36), z, FENCE))
+    quad(0, 1, height * 0.78, height * 0.9, bright)
+    quad(0, 1, height * 0.12, height * 0.24, bright)
     n = max(int(length / pitch), 1)
     if p.focal / z * pitch < 2.5:
+        # Too fine for this picture: fewer pickets, as wide as four pixels with their gap.
         n = max(int(length * p.focal / z / 4), 1)
-    thick = 0.42 if kind < 0.7 else 0.75
     for k in range(min(n, 40)):
         quad(k / n, (k + thick) / n, 0, height, bright)
 
@@ -303,7 +288,7 @@ def fence(p: Painter, r: Draws, start: tuple[float, float], end: tuple[float, fl
 def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
     """Paint a street lamp, a telegraph pole, a plain mast or a bollard."""
     cut = p.cut_out(x, z)
-    metal = r.colour((30, 100), (0, 0.35)) if r.chance(0.7) else r.colour((170, 245), (0, 0.3))
+    metal = r.colour((28, 90), (0, 0.35)) if r.chance(0.8) else r.colour((170, 245), (0, 0.3))
     metal = times(metal, p.shaded(x, z))
     kind, height, half = r(), r(4.5, 8.0), r(0.14, 0.21)
     ink = p.ink(metal, z, POLE)
@@ -328,7 +313,7 @@ def pole(p: Painter, r: Draws, x: float, z: float, inward: float) -> None:
             p.glow(x + reach, 0.0, z, 2.2, times(WARM, 0.35))
     elif kind < 0.75:
         for y in (height * 0.86, height * 0.95):
-            cut.board(ink, -0.9, y - 0.09, 0.9, y + 0.09)
+            cut.board(ink, -0.9, y - 0.12, 0.9, y + 0.12)
 
 
 def sign(p: Painter, r: Draws, x: float, z: float) -> None:
