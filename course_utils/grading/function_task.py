@@ -177,7 +177,8 @@ def _apply(function: Callable, images: np.ndarray, task: Task) -> tuple[np.ndarr
         except Exception as error:
             faults[index] = f"{type(error).__name__}: {error}"
     if len(faults) == len(images):
-        raise CourseError(f"{function.__name__} fails on every image. The first: {faults[0]}")
+        name = getattr(function, "__name__", "the function")
+        raise CourseError(f"{name} fails on every image. The first: {faults[0]}")
     return masks, faults
 
 
