@@ -1,6 +1,7 @@
 """Draw the README's picture: scenes of the test split, their masks, and a model's predictions.
 
-Run ``python docs/title.py models/unet.onnx`` with a model file of lesson 06.
+Run ``course solve 06 --keep kept``, then
+``python docs/title.py kept/06_unet_from_scratch/models/unet.onnx``.
 """
 
 import io
@@ -24,6 +25,7 @@ SIZE, FACTOR = (96, 128), 4  # the net sees the first; the page shows FACTOR tim
 
 def main(model: str) -> None:
     """Write title.jpg beside this file."""
+    onnxruntime.set_default_logger_severity(3)
     session = onnxruntime.InferenceSession(Path(model).read_bytes())
     name = session.get_inputs()[0].name
     figure, axes = new_figure(12.8, 7.9, rows=3, columns=len(SEEDS))

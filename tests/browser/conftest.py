@@ -144,7 +144,7 @@ def page(chromium, tmp_path):
             viewport={"width": 1280, "height": 900},
         )
         page = context.pages[0]
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
