@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from course_utils.data import VOID, floors, load, scenes
 from course_utils.errors import CourseError
 
-GOLDEN: dict[tuple[int, int, int], str] = {}
+# seed, height, width: a change of any of these changes every number of the course.
+GOLDEN = {
+    (0, 96, 128): "c58e3ea852b75963",
+    (1, 96, 128): "106102ae9c736100",
+    (10000000, 96, 128): "a9afc5adfe4c1157",
+    (20000007, 96, 128): "b714f6ed2c4eaaf4",
+    (3, 48, 64): "faf92610c2cf3a5c",
+    (5, 256, 384): "cc60091855b2ff3b",
+    (13, 512, 768): "10d511404a9af573",
+    (1267650600228229401496703205383, 97, 131): "fee7204837688954",
+}
 
 
 def digest(seed: int, height: int, width: int) -> str:
