@@ -33,14 +33,13 @@ def test_the_scene_has_void_and_most_classes(lesson):
     assert abs(with_void - lesson.road_percent) > 0.1
 
 
-def test_the_three_places_hit_different_things(lesson):
-    assert len(set(lesson.names)) == 3
-    assert "void" not in lesson.names
+def test_the_three_places_hit_a_sign_the_bin_and_a_building(lesson):
+    assert lesson.names == ["sign", "void", "building"]
 
 
-def test_a_program_that_finds_no_sign_is_right_about_98_percent_of_the_pixels(lesson):
+def test_a_program_that_finds_no_sign_can_be_right_about_97_percent_of_the_pixels(lesson):
     sign = lesson.valid.classes.index("sign")
-    assert 0.1 < lesson.share[sign] < 2
+    assert 1 < lesson.share[sign] < 3
 
 
 def test_averaging_names_invents_classes_along_the_edges(lesson):
