@@ -28,7 +28,7 @@ GIGABYTE = 1e9
 # What lesson 06 needs at its peak, and what its models, checkpoints and data take on the disk.
 MEMORY_NEEDED, DISK_NEEDED = 4 * GIGABYTE, 1 * GIGABYTE
 # Training in lesson 06 (profile quick) takes as long as this many steps of `_trial_step`.
-TRIAL_STEPS_IN_LESSON_06 = 1500
+TRIAL_STEPS_IN_LESSON_06 = 1050
 
 
 @dataclass(frozen=True)
