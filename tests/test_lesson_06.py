@@ -151,18 +151,29 @@ def test_no_network_that_answers_at_stride_16_can_draw_poles(run):
 
 
 @pytest.mark.slow
-def test_accuracy_prefers_the_blind_and_mean_iou_the_network(run):
+def test_by_accuracy_the_blind_one_is_nearly_as_good_by_mean_iou_far_behind(run):
     accuracy, iou, network_accuracy, network_iou = numbers(run.texts["flatters-figure"])
-    assert accuracy > network_accuracy - 0.03
-    assert network_iou > iou + 0.1
+    assert accuracy > network_accuracy - 0.05
+    assert iou < network_iou - 0.15
 
 
 @pytest.mark.slow
-def test_no_skip_can_go_without_loss(run):
-    means, rows = skip_losses(run.texts["skips"])
-    assert len(means) == len(rows) == 4
+def test_every_skip_is_missed_and_the_deepest_least(run):
+    means, _ = skip_losses(run.texts["skips"])
     full = float(re.search(r"mean with all: (\d\.\d+)", run.texts["skips"])[1])
+    assert len(means) == 4
     assert max(means) < full
+    assert means[3] == max(means)
+
+
+@pytest.mark.slow
+def test_poles_need_the_fine_skips_the_road_none_much(run):
+    _, rows = skip_losses(run.texts["skips"])
+    assert rows[1]["pole"] < -0.1
+    assert rows[3]["pole"] > -0.05
+    assert min(row["road"] for row in rows) > -0.15
+    # "large classes lose, too"
+    assert min(row[name] for row in rows for name in ("sky", "building", "pavement")) < -0.1
 
 
 @pytest.mark.slow
