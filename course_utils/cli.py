@@ -1,4 +1,4 @@
-"""The ``course`` command. Each command only parses its options and calls the module that does the work."""
+"""The ``course`` command: each one parses its options and calls the module that does the work."""
 
 from pathlib import Path
 from typing import Annotated
@@ -116,14 +116,19 @@ def solve(
 
 
 @app.command()
-def submit(lesson: Annotated[str, typer.Argument(help="The lesson to hand in, e.g. 06.")]) -> None:
-    """Check a lesson's hand-in as the grader will, and zip it.
+def submit(
+    lesson: Annotated[str, typer.Argument(help="The lesson to hand in, e.g. 06.")],
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Hand in without a model that is still missing.")
+    ] = False,
+) -> None:
+    """Look whether a lesson's hand-in is whole, with the grader's gate for models, and zip it.
 
     Example: course submit 06
     """
     from course_utils.grading.submit import submit
 
-    submit(lesson)
+    submit(lesson, partial=partial)
 
 
 @app.command()

@@ -63,6 +63,34 @@ def test_stubs_and_missing_tests_are_warned_about(root, capsys):
     assert "test cell test_share is gone" in out
 
 
+def test_a_cell_that_is_not_python_is_warned_about(root, capsys):
+    path = root / "lessons" / MINI / f"{MINI}.ipynb"
+    notebook = json.loads(path.read_text())
+    cell = next(c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("solution"))
+    cell["source"] = "%matplotlib inline\ndef double(x)\n    return 2 * x"
+    path.write_text(json.dumps(notebook))
+    submit("90", root)
+    out = capsys.readouterr().out
+    assert "cell double is not Python (line 2: expected ':')" in out
+    assert out.count("not Python") == 1
+
+
+def test_work_without_its_model_is_handed_in_when_the_student_says_so(root, capsys):
+    with pytest.raises(CourseError, match=r"10 points less: course submit 06 --partial"):
+        submit(NET, root)
+    path = submit(NET, root, partial=True)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"{NET}/{NET}.ipynb"]
+    assert "no models/unet.onnx: its points are lost" in capsys.readouterr().out
+
+
+def test_a_refused_model_is_not_handed_in_by_the_same_option(root):
+    add_model(root / "lessons" / NET)
+    (root / "lessons" / NET / "models/unet.onnx").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(CourseError, match="pickle"):
+        submit(NET, root, partial=True)
+
+
 def spoil_record(folder):
     (folder / "models" / "unet.json").write_text('{"sha256": "0"}')
 

@@ -1,5 +1,6 @@
 """``course submit``: look at a hand-in as the grader will, and zip it."""
 
+import ast
 import hashlib
 import io
 import json
@@ -9,23 +10,25 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.gate import check_model_bytes, read_plain_file, stated_profile
 from course_utils.grading.table import text_table
-from course_utils.grading.tasks import get_task, model_path, record_path, task_names
+from course_utils.grading.tasks import Task, get_task, model_path, record_path, task_names
 from course_utils.grading.workplace import MARKS_FILE, write_atomic
 from course_utils.paths import course_root, resolve_lesson
 
 MAX_NOTEBOOK_MEGABYTES = 50
 
 
-def submit(lesson: str, root: Path | None = None) -> Path:
+def submit(lesson: str, root: Path | None = None, *, partial: bool = False) -> Path:
     """Check a lesson's hand-in and write ``lessons/<lesson>.zip``; equal files give equal bytes.
 
-    Stubs that are left and test cells that are gone are warned about; what the grader
-    would refuse is refused.
+    Stubs that are left, cells that are not Python and test cells that are gone are warned
+    about; a model file that the grader would refuse is refused. The notebook is not run.
 
     Parameters
     ----------
     lesson
         A number such as ``06``, a name or a path.
+    partial
+        Hand in without model files that are missing.
 
     Returns
     -------
@@ -45,12 +48,23 @@ def submit(lesson: str, root: Path | None = None) -> Path:
     content, notebook = read_notebook(path)
     points = _marked_cells(root, lesson, notebook)
     files = {path: content}
-    rows = []
+    rows, expected = [], []
     for name in task_names(lesson):
         task = get_task(name)
-        if task.kind == "model":
-            model, record = check_task_files(name, folder)
+        if task.kind == "model" and (model_path(name, folder).exists() or not partial):
+            try:
+                model, record = check_task_files(name, folder)
+            except CourseError as error:
+                if model_path(name, folder).exists():
+                    raise
+                raise CourseError(
+                    f"{error} To hand in without it, for {points[task.grade_id]:g} points less: "
+                    f"course submit {lesson.split('_')[0]} --partial"
+                ) from None
             files |= {model_path(name, folder): model, record_path(name, folder): record}
+            expected.append(_expectation(task, record))
+        elif task.kind == "model":
+            expected.append(f"Warning: no models/{name}.onnx: its points are lost.")
     tasks = {get_task(name).grade_id: name for name in task_names(lesson)}
     for grade_id, value in points.items():
         kind = f"models/{tasks[grade_id]}.onnx on hidden images" if grade_id in tasks else "code"
@@ -58,6 +72,8 @@ def submit(lesson: str, root: Path | None = None) -> Path:
             kind = "your function on hidden images"
         rows.append([grade_id, value, kind])
     print(text_table(["marked", "points", "by"], rows))
+    for line in expected:
+        print(line)
     for warning in _warnings(notebook, points):
         print(f"Warning: {warning}")
     target = root / "lessons" / f"{lesson}.zip"
@@ -166,6 +182,31 @@ def _marked_cells(root: Path, lesson: str, notebook: dict) -> dict[str, float]:
         return {meta["grade_id"]: meta["points"] for meta in cells if meta.get("grade")}
 
 
+def _expectation(task: Task, record: bytes) -> str:
+    """Return what the training record says of the model; the grader does not believe it."""
+    try:
+        stated = json.loads(record)
+        task = get_task(task.name, stated["profile"])
+        iou = float(stated["validation"]["mean IoU"])
+    except (ValueError, KeyError, TypeError, CourseError):
+        return f"models/{task.name}.json tells no validation score."
+    return (
+        f"{task.name}: mean IoU {iou:.3f} on the validation images, so about "
+        f"{task.marks(iou):.1f} of {task.points:g} points on hidden ones."
+    )
+
+
+def _syntax_error(source: str) -> SyntaxError | None:
+    """Return what keeps a code cell (magics allowed) from being Python, or None."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    try:
+        ast.parse(TransformerManager().transform_cell(source))
+    except SyntaxError as error:
+        return error
+    return None
+
+
 def _warnings(notebook: dict, points: dict[str, float]) -> list[str]:
     cells = [(cell, cell["metadata"].get("nbgrader", {})) for cell in notebook["cells"]]
     present = {meta.get("grade_id") for _, meta in cells}
@@ -174,6 +215,14 @@ def _warnings(notebook: dict, points: dict[str, float]) -> list[str]:
         for grade_id in points
         if grade_id not in present
     ]
+    for cell, meta in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and (error := _syntax_error(source)):
+            name = meta.get("grade_id") or cell.get("id", "?")
+            warnings.append(
+                f"cell {name} is not Python (line {error.lineno}: {error.msg}): what needs it "
+                "gets no points."
+            )
     stubs = [
         meta.get("grade_id", "?")
         for cell, meta in cells
