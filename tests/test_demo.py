@@ -20,7 +20,9 @@ def marked(tmp_path_factory):
     root = tmp_path_factory.mktemp("instructor")
     shutil.copytree(COURSE / "solutions", root / "solutions")
     shutil.copy(COURSE / "environment.yml", root)
-    found = demo(root)
+    with pytest.MonkeyPatch.context() as environment:  # the demo sets it for its processes
+        environment.setenv("COURSE_DATA", str(root / "data" / "cache"))
+        found = demo(root)
     assert not (root / "grading").exists(), "the demo must not touch an instructor's grading/"
     return {(one.student, one.lesson): one for one in found}, root / "build" / "demo"
 
