@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage as ndi
 
+from course_utils.checks import lesson_01 as checks
 from course_utils.data import load
 from course_utils.data.cells import CLASSES, cell_image, cells
 from course_utils.data.coins import COUNT, coins, draw_labels
@@ -128,6 +129,18 @@ def test_filled_edges_find_all_coins_until_smoothing_opens_the_outlines(claims):
     assert found["1.5"] == COUNT > found["2"] > found["3"]
 
 
+def test_two_edge_thresholds_close_all_outlines_and_spare_loose_lines(claims):
+    closed, pixels = claims["coins closed"], claims["edge pixels"]
+    assert closed["15 alone"] < COUNT == closed["8 and 15"] == closed["8 alone"]
+    assert pixels["8 and 15"] < 0.9 * pixels["8 alone"]
+
+
+def test_lowering_low_alone_does_not_bring_the_coins_back(claims):
+    found = claims["coins found, smoothed by 3"]
+    assert found.pop("6 / 10") == COUNT
+    assert max(found.values()) < COUNT
+
+
 def test_growing_is_too_small_then_right_then_leaks_at_once(claims):
     by_tolerance = {int(t): score for t, score in claims["grow"].items()}
     assert by_tolerance[10] < 0.6
@@ -226,6 +239,18 @@ def test_colour_and_edges_are_not_enough_for_a_street(claims):
 # --- the task
 
 
+def iou_of_cell(mask, truth):
+    return (mask & (truth == 1)).sum() / (mask | (truth == 1)).sum()
+
+
+def test_an_empty_answer_is_told_so_and_not_refused(capsys):
+    images = load("cells", "train", count=2).images
+    checks.segment(lambda image: np.zeros(image.shape[:2], bool), images)
+    assert "no cell at all" in capsys.readouterr().out
+    checks.segment(lambda image: image.mean(2) > 90, images)
+    assert "no cell at all" not in capsys.readouterr().out
+
+
 def test_the_solution_has_full_marks_and_simple_answers_have_few_or_none():
     task = get_task("classical")
     names = cells_of_notebook(
@@ -246,6 +271,12 @@ def test_the_solution_has_full_marks_and_simple_answers_have_few_or_none():
         return names["local_mask"](grey, 51, 4)
 
     assert marks(names["segment"]) == task.points
+    ious = [iou_of_cell(names["segment"](image), mask) for image, mask in hidden]
+    whole = ConfusionMatrix(2).update(
+        np.stack([names["segment"](image) for image in hidden.images]).astype(np.uint8),
+        hidden.masks,
+    )
+    assert whole.mean_iou() > np.mean(ious)  # "is usually higher"
     assert 0 < marks(local) < 0.8 * task.points
     assert marks(plain_otsu) == 0
     assert marks(lambda image: np.zeros(image.shape[:2])) == 0
@@ -386,3 +417,30 @@ def test_the_same_code_path_runs_on_generated_cells(claims):
     dice, pieces, separated = claims["nuclei: generated cells"]
     assert 0.5 < dice < 0.95
     assert separated > pieces
+
+
+def test_splitting_finds_several_times_as_many_cells_and_most_are_still_missed():
+    """The light is to blame: with it taken away (as `segment` does), most cells are found."""
+    names = cells_of_notebook(
+        "imports",
+        "between-class-variance",
+        "otsu",
+        "stretch",
+        "split-touching",
+        "nuclei-methods",
+        "segment",
+    )
+    found = np.zeros(3)
+    true = 0
+    for seed in range(12):
+        image, instances = cell_image(seed)
+        mask = names["smoothed_otsu"](image)
+        answers = (
+            ndi.label(mask, np.ones((3, 3)))[0],
+            names["split_touching"](mask, 5),
+            names["split_touching"](names["segment"](image), 5),
+        )
+        count = len(np.unique(instances)) - 1
+        true += count
+        found += [instance_f1(a, instances) * (a.max() + count) / 2 for a in answers]
+    assert 3 * found[0] < found[1] < 0.5 * true < found[2]

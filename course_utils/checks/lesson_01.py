@@ -4,8 +4,9 @@ Every answer is a function of arrays. It is asked on tiny inputs that can be wor
 each chosen so that one misconception gives one wrong value, then on a property.
 """
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -14,8 +15,16 @@ from skimage.segmentation import watershed
 from course_utils.checks import CheckFailed, passed, require
 
 
-def _ask(function: Callable, *arguments, name: str | None = None):
-    """Return ``function(*arguments)``; say what went wrong, or which input it changed."""
+def _ask(
+    function: Callable,
+    *arguments,
+    name: str | None = None,
+    causes: Mapping[str, str] | None = None,
+):
+    """Return ``function(*arguments)``; say what went wrong, or which input it changed.
+
+    ``causes`` gives, by a regular expression for an exception's text, what to say of it.
+    """
     name = name or getattr(function, "__name__", "the answer")
     given = [np.array(a, copy=True) if isinstance(a, np.ndarray) else a for a in arguments]
     try:
@@ -24,13 +33,16 @@ def _ask(function: Callable, *arguments, name: str | None = None):
             result = function(*given)
     except (NotImplementedError, CheckFailed):
         raise
-    except FloatingPointError:
-        raise CheckFailed(
-            f"{name} divides by zero where one side is empty: give 0 there, "
-            "by dividing only where both sides hold pixels."
-        ) from None
     except Exception as error:
         text = " ".join(str(error).split())[:160]
+        for pattern, cause in (causes or {}).items():
+            if re.search(pattern, text):
+                raise CheckFailed(cause) from None
+        if isinstance(error, FloatingPointError):
+            raise CheckFailed(
+                f"{name} divides by zero where one side is empty: give 0 there, "
+                "by dividing only where both sides hold pixels."
+            ) from None
         raise CheckFailed(f"{name} stops with {type(error).__name__}: {text}") from None
     for before, after in zip(arguments, given, strict=True):
         if isinstance(before, np.ndarray) and not np.array_equal(before, after):
@@ -287,6 +299,14 @@ def grow(answer: Callable) -> None:
         "a difference of exactly `tolerance` belongs to the region (<=), darker or brighter.",
     )
     require(not got[:, 5].any(), "a difference above `tolerance` does not belong to the region.")
+    ends = np.array([[100, 100, 0], [0, 0, 0], [0, 0, 0], [100, 0, 0]], np.uint8)
+    for image, seed in ((ends, (0, 0)), (np.ascontiguousarray(ends.T), (0, 0))):
+        got = region(image, seed, 10)
+        require(
+            not got[-1].any() and not got[:, -1].any(),
+            "the region goes on at the opposite border: index -1 is the other side of the picture: "
+            "test 0 <= y and 0 <= x too.",
+        )
     snake = np.zeros((41, 41), np.uint8)
     snake[::2] = 200
     snake[1::4, -1] = snake[3::4, 0] = 200
@@ -363,7 +383,16 @@ def split_touching(answer: Callable) -> None:
     name = "split_touching"
 
     def split(mask, min_distance=6):
-        result = _ask(answer, mask, min_distance, name=name)
+        result = _ask(
+            answer,
+            mask,
+            min_distance,
+            name=name,
+            causes={
+                "No matching signature": "watershed wants integer markers: "
+                "np.zeros(mask.shape, int), not np.zeros(mask.shape)."
+            },
+        )
         if isinstance(result, np.ndarray):
             require(
                 result.dtype != bool,
@@ -380,7 +409,8 @@ def split_touching(answer: Callable) -> None:
     )
     require(
         bool(got[alone].all()),
-        "pixels of the objects carry no label: markers alone are no objects, flood them.",
+        "pixels of the objects carry no label: markers alone are no objects, flood them. "
+        "Or does your numbering start at 0? 0 means no marker: number from 1.",
     )
     count = len(np.unique(got)) - 1
     require(
@@ -441,6 +471,11 @@ def sobel(answer: Callable) -> None:
 
     y, x = np.mgrid[:12, :14]
     inner = (slice(1, -1), slice(1, -1))
+    for ramp, line in ((3.0 * x, "row"), (3.0 * y, "column")):
+        require(
+            not _close(edges(ramp)[inner], 2.25),
+            f"a ramp of 3 a pixel gives 2.25: the middle {line} counts twice.",
+        )
     right = edges((3 * x).astype(np.uint8))[inner]
     down = edges((4 * y).astype(np.uint8))[inner]
     require(
@@ -578,6 +613,16 @@ def texture_energy(answer: Callable) -> None:
         "stripes across, stripes down and a chess board must have the same energy: add up all "
         f"three detail bands of the level (yours: {', '.join(f'{b:.4g}' for b in bands)}).",
     )
+    require(
+        not _close(first[32, 32], 400 / 3),
+        "a chess board of 100 and 120 has energy 133.3: that is the mean of the three squares; "
+        "add them up (400).",
+    )
+    require(
+        _close(first[32, 32], 400),
+        f"a chess board of 100 and 120 has energy {first[32, 32]:.5g}, expected 400: the three "
+        "details of pywt.swt2 as they are, squared, added, and averaged over the window.",
+    )
     half = np.where(x < 32, fine, 110).astype(np.uint8)
     got = energy(half, 1)
     require(
@@ -602,7 +647,14 @@ def next_generation(answer: Callable) -> None:
 
     def breed(population, scores, seed=0):
         result = _ask(
-            lambda p, s: answer(p, s, np.random.default_rng(seed)), population, scores, name=name
+            lambda p, s: answer(p, s, np.random.default_rng(seed)),
+            population,
+            scores,
+            name=name,
+            causes={
+                "divide": f"{name} divides by zero: scores may all be 0; a tournament only "
+                "compares them."
+            },
         )
         require(
             isinstance(result, np.ndarray) and result.shape == population.shape,
@@ -744,7 +796,9 @@ def segment(answer: Callable, images: np.ndarray) -> None:
     _array_mask(_ask(answer, images[0][:90, :110].copy(), name=name), (90, 110))
     _array_mask(_ask(answer, np.zeros((64, 64, 3), np.uint8), name=name), (64, 64))
     if len(images) > 1:
-        _ask(answer, images[1], name=name)
+        second = _array_mask(_ask(answer, images[1], name=name), images[1].shape[:2])
+        if not first.any() and not second.any():
+            print("Note: segment finds no cell at all on the first two pictures.")
     again = _array_mask(_ask(answer, images[0], name=name), images[0].shape[:2])
     require(
         np.array_equal(first, again),

@@ -198,6 +198,21 @@ def grow_by_labels(image, seed, tolerance):
     return pieces == pieces[seed]
 
 
+def grow_around_the_border(image, seed, tolerance):
+    grey, region, todo = image.astype(int), np.zeros(image.shape, bool), [seed]
+    region[seed] = True
+    while todo:
+        y, x = todo.pop()
+        for near in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            try:
+                if not region[near] and abs(grey[near] - grey[seed]) <= tolerance:
+                    region[near] = True
+                    todo.append(near)
+            except IndexError:
+                pass
+    return region
+
+
 GROW = Exercise(
     checks.grow,
     right=[
@@ -214,6 +229,7 @@ GROW = Exercise(
         Wrong(lambda i, s, t: grow_from(i, s, t, signed=True), "absolute difference", "no abs"),
         Wrong(lambda i, s, t: grow_from(i, s, t, steps=30), "winding", "stops early"),
         Wrong(lambda i, s, t: grow_from(i, s[::-1], t), "row, column", "x, y swapped"),
+        Wrong(grow_around_the_border, "index -1 is the other side", "negative index"),
         Wrong(lambda i, s, t: grow_from(i, s, t).astype(np.uint8), "bool", "uint8 mask"),
     ],
     hidden=hidden.grow,
@@ -287,7 +303,16 @@ FLOOD = Exercise(
 
 
 def split_by_peaks(
-    mask, min_distance, *, sign=-1, inside=True, number=True, spacing=True, swap=False
+    mask,
+    min_distance,
+    *,
+    sign=-1,
+    inside=True,
+    number=True,
+    spacing=True,
+    swap=False,
+    dtype=int,
+    first=1,
 ):
     distance = ndi.distance_transform_edt(mask)
     peaks = peak_local_max(
@@ -296,10 +321,10 @@ def split_by_peaks(
         labels=ndi.label(mask)[0] if mask.any() else mask.astype(int),
         exclude_border=False,
     )
-    markers = np.zeros(mask.shape, int)
+    markers = np.zeros(mask.shape, dtype)
     if swap:
         peaks = peaks[:, ::-1]
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1) if number else 1
+    markers[tuple(peaks.T)] = np.arange(len(peaks)) + first if number else 1
     return watershed(sign * distance, markers, mask=mask if inside else None)
 
 
@@ -335,6 +360,8 @@ SPLIT = Exercise(
         Wrong(lambda m, d: split_by_peaks(m, d, swap=True), "IndexError|far apart|label", "x, y"),
         Wrong(lambda m, d: ndi.label(m)[0], "connected components", "connected components"),
         Wrong(only_markers, "flood them", "markers only"),
+        Wrong(lambda m, d: split_by_peaks(m, d, dtype=float), "integer markers", "float markers"),
+        Wrong(lambda m, d: split_by_peaks(m, d, first=0), "number from 1", "numbered from 0"),
         Wrong(lambda m, d: split_by_peaks(m, d) > 0, "returns a mask", "a mask"),
         Wrong(lambda m, d: ndi.label(m), "tuple", "forgot [0]"),
     ],
@@ -395,6 +422,7 @@ SOBEL = Exercise(
         ),
         Wrong(lambda i: np.hypot(*np.gradient(i.astype(float))), "1, 2, 1", "np.gradient"),
         Wrong(lambda i: sobel_slices(i, side=(1, 1, 1), scale=6.0), "1, 2, 1", "Prewitt"),
+        Wrong(lambda i: sobel_slices(i, side=(1, 1, 1)), "counts twice", "middle not doubled"),
         Wrong(lambda i: sobel_slices(i, zero=False), "outermost", "border kept"),
         Wrong(lambda i: sobel_slices(i)[1:-1, 1:-1], "shape", "smaller"),
     ],
@@ -489,6 +517,8 @@ ENERGY = Exercise(
         Wrong(lambda i, n, w: energy_swt(i, n, w, power=np.abs), "square", "absolute values"),
         Wrong(lambda i, n, w: energy_swt(i, n, w, power=lambda b: b), "square", "not squared"),
         Wrong(lambda i, n, w: energy_swt(i, n, w, smooth=False), "average the squares", "no mean"),
+        Wrong(lambda i, n, w: energy_swt(i, n, w) / 3, "mean of the three", "mean of the squares"),
+        Wrong(lambda i, n, w: energy_swt(i, n, w) / 4, "as they are", "another scale"),
         Wrong(energy_decimated, "shape", "half the size"),
         Wrong(energy_global, "around each pixel", "mean of the image"),
     ],
@@ -558,6 +588,14 @@ def breed_random(population, scores, rng):
     return fresh
 
 
+def breed_by_roulette(population, scores, rng):
+    count = len(population)
+    chosen = rng.choice(count, count, p=scores / scores.sum())
+    children = breed(population[chosen], scores[chosen], rng, select=False)
+    children[0] = population[scores.argmax()]
+    return children
+
+
 def breed_in_place(population, scores, rng):
     population[:] = breed(population, scores, rng)
     return population
@@ -577,6 +615,7 @@ GENERATION = Exercise(
         Wrong(breed_from_global, "`rng` that you are given", "own generator"),
         Wrong(breed_ignoring_rng, "draw from `rng`", "fixed seed"),
         Wrong(breed_random, "not better|higher score", "random search"),
+        Wrong(breed_by_roulette, "scores may all be 0", "roulette"),
         Wrong(breed_in_place, "copy", "in place"),
         Wrong(lambda p, s, r: breed(p, s, r)[1:], "shape", "one lost"),
         Wrong(lambda p, s, r: breed(p, s, r) * 1.0, "whole grey values", "float"),
