@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from course_utils.display import add_legend, enlarge, new_figure, overlay, show
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _FILLS = (("#56B4E9", ""), ("#E69F00", "////"), ("#009E73", "...."), ("#BBBBBB", "xxxx"))
 _LINES = (("black", "o-"), ("#0072B2", "s--"), ("#D55E00", "^:"), ("#009E73", "d-."))
 _OUTLINE = "#D55E00"
+_LIGHT = (120, 200, 255)
 
 
 def _grouped_bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
@@ -46,7 +48,7 @@ def show_masks_of(
     figure, axes = new_figure(10.5, 2.6 * rows + 0.5, rows, 3)
     factor = max(1, round(480 / image.shape[1]))
     picture = enlarge(image, factor)
-    panels = [picture] + [overlay(picture, enlarge(m, factor), 0.75) for m in masks.values()]
+    panels = [picture] + [overlay(picture, enlarge(m, factor), 1.0) for m in masks.values()]
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, panel, title in zip(axes.flat, panels, ["the image", *masks], strict=False):
@@ -176,6 +178,9 @@ def show_outlines(
         dark = 0 if strips is None else strips[title]
         axis.imshow(mask.astype(int) + dark, cmap="Greys", vmin=0, vmax=3)
         axis.contour(truth, [0.5], colors=_OUTLINE, linewidths=1.5)
+        for row, column in _lone_pixels(mask):  # too small to be seen without a ring
+            axis.plot(column, row, "s", color="black", markersize=3)
+            axis.plot(column, row, "o", color="#0072B2", fillstyle="none", markersize=10)
         axis.set_title(title, fontsize=9)
         axis.set_xlim(columns.min() - 4.5, columns.max() + 4.5)
         axis.set_ylim(rows.max() + 4.5, rows.min() - 4.5)
@@ -184,18 +189,24 @@ def show_outlines(
     show(figure, f"Masks with the outline of the truth. {said}.")
 
 
+def _lone_pixels(mask: np.ndarray) -> np.ndarray:
+    """Return (row, column) of the pixels of a mask (H, W) that none of their 8 neighbours joins."""
+    neighbours = ndimage.convolve(mask.astype(int), np.ones((3, 3), int), mode="constant")
+    return np.argwhere(mask & (neighbours == 1))
+
+
 def damage_figure(
     image: np.ndarray,
     truth: np.ndarray,
     mask: np.ndarray,
-    label: int,
     scores: Mapping[str, float],
     distance: float,
 ) -> Figure:
-    """Return a mask of class ``label`` over its image with the true outline, and its scores."""
+    """Return a mask (H, W) over its image with the outline of the truth, and its scores."""
     figure, ((left, right),) = new_figure(9.5, 3.3, 1, 2, width_ratios=(1.3, 1))
-    picture, painted = enlarge(image, 4), enlarge(mask.astype(np.uint8) * label, 4)
-    left.imshow(overlay(picture, painted, 0.6, only=label, contours=False))
+    # one light blue for every class: the palette's car is as dark as many a car
+    light = np.round(0.3 * image + 0.7 * np.array(_LIGHT)).astype(np.uint8)
+    left.imshow(enlarge(np.where(mask[..., None], light, image), 4))
     left.contour(enlarge(truth, 4), [0.5], colors=_OUTLINE, linewidths=1.5)
     left.set_title("the damaged mask (line: truth)")
     left.set_axis_off()
@@ -222,7 +233,10 @@ def show_differences(differences: Mapping[str, np.ndarray]) -> None:
         axis.set_title(text)
         axis.set_yticks([])
         said.append(text)
-    axes[0, 0].legend(fontsize=8, loc="upper left")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("draws")
     for axis in axes[-1]:
         axis.set_xlabel("difference in mean IoU")
     show(figure, f"Histograms of differences with 95 % intervals. {'; '.join(said)}.")

@@ -23,7 +23,7 @@ def _ask(name: str, function: Callable, *args, hint: str = "", **kwargs):
     except (NotImplementedError, CheckFailed):
         raise
     except Exception as error:
-        said = str(error).split("\n")[0] or "no message"
+        said = str(error).split("\n")[0].rstrip(".") or "no message"
         raise CheckFailed(f"{name} raised {type(error).__name__}: {said}. {hint}".strip()) from None
     require(result is not None, f"{name} returned nothing: end it with `return`.")
     return result
@@ -263,7 +263,8 @@ def swapping_models(answer: Callable) -> None:
     outside = both[~((both >= 0) & (both <= 1))]
     require(
         outside.size == 0,
-        f"{name} has the value {outside[:1]}: IoUs lie in 0..1, and all of them are numbers.",
+        f"{name} contains {outside[:1].sum()}: an IoU lies in 0..1 (not percent), and none may be "
+        "NaN.",
     )
     iou_lead = a.mean() - b.mean()
     dice_lead = (2 * a / (1 + a)).mean() - (2 * b / (1 + b)).mean()
@@ -311,7 +312,10 @@ def mean_iou_per_image(answer: Callable) -> None:
     data_set = (hits / (total.sum(0) + total.sum(1) - hits)).mean()
     in_truth = np.where(_IMAGES.sum(2) > 0, _IMAGE_IOU, np.nan)
     for rule in filled:
-        hint = f"It was called with 3 images of 3 classes and absent={rule!r}."
+        hint = (
+            f"It was called with 3 images of 3 classes and absent={rule!r}. iou_per_class takes "
+            "one matrix: call it for each image."
+        )
         got = _ask_number(name, answer, _IMAGES.copy(), rule, hint=hint)
         _expect(
             got,
@@ -571,10 +575,25 @@ def inner_boundary(answer: Callable) -> None:
 def boundary_f1(answer: Callable) -> None:
     """Check ``boundary_f1(truth, prediction, tolerance)``."""
     name = "boundary_f1"
+    hint = "Both masks are bool (H, W), neither is empty here."
+    got = _ask_number(name, answer, _square(20, 2, 6), _square(20, 13, 17), 1, hint=hint)
+    _expect(
+        got,
+        0.0,
+        [
+            (np.nan, f"{name} is NaN where nothing matches: if P and R are both 0, F1 is 0."),
+            (
+                1.0,
+                f"{name} finds every contour pixel matched, however far away: "
+                "distance_transform_edt measures to the nearest ZERO, so hand it ~contour.",
+            ),
+        ],
+        f"{name} of two squares 9 pixels apart is {got:.4f} at tolerance 1, expected 0: no contour "
+        "pixel is matched.",
+    )
     truth = _square(20, 5, 15)
     prediction = truth.copy()
     prediction[0:2, 0:2] = True  # a speck of 4 pixels, far from everything
-    hint = "Both masks are bool (H, W), neither is empty here."
     got = _ask_number(name, answer, truth, prediction, 1, hint=hint)
     precision, recall = 36 / 40, 1.0
     region = (truth & prediction).sum() * 2 / (truth.sum() + prediction.sum())
@@ -662,6 +681,11 @@ def hausdorff_distance(answer: Callable) -> None:
                     0.0,
                     f"{name} looks one way only: every contour pixel of the one mask lies on the "
                     f"other's, but the {extra} has a speck 5 pixels off. Take the larger way.",
+                ),
+                (
+                    1.0,
+                    f"{name} is 1, though the {extra} has a speck 5 pixels off: "
+                    "distance_transform_edt measures to the nearest ZERO, so hand it ~contour.",
                 ),
                 (2.5, f"{name} is the mean of both ways: take the larger."),
                 (25.0, f"{name} is the squared distance: 5 pixels, not 25."),
@@ -771,12 +795,46 @@ def bootstrap_differences(answer: Callable) -> None:
         f"{name} spreads by {got.std():.4f}, expected {_PAIRED_SD:.4f}: draw the images once and "
         "use the same draw for A and B (both find the same images hard), as many as there are.",
     )
+    for place, said in ((-1, "last"), (0, "first")):
+        a, b, by_times = _one_image_apart(place)
+        hint = f"It was called with two {a.shape} arrays; class 2 is in the {said} image alone."
+        got = _ask_array(name, answer, a.copy(), b.copy(), 200, 0, form=form, hint=hint)
+        require(
+            np.isfinite(got).all(),
+            f"{name} is NaN where the drawn images lack a class: np.nanmean leaves it out.",
+        )
+        require(
+            not np.allclose(got, by_times[0]),
+            f"{name} never draws the {said} image: rng.integers(0, N) already excludes N, and "
+            "includes 0.",
+        )
+        odd = got[~np.isclose(got[:, None], by_times).any(axis=1)]
+        require(
+            odd.size == 0,
+            f"{name} contains {odd[:1].sum():.4f}, which no draw of N of these images gives: "
+            f"the mean leaves out a class that is absent (np.nanmean). {hint}",
+        )
     require(
         0.85 < width < 1.15 and abs(centre - _PAIRED_MEAN) < slack,
         f"{name} has mean {centre:.4f} and spread {got.std():.4f}, expected {_PAIRED_MEAN:.4f} and "
         f"{_PAIRED_SD:.4f}: each draw takes N of the N images with replacement.",
     )
     passed(name, "images drawn with replacement, the same ones for both models")
+
+
+def _one_image_apart(place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return matrices (6, 3, 3) of a perfect and a poor model; one image alone holds class 2.
+
+    The third array, (7,), holds their difference in mean IoU when it is drawn 0, 1, ..., 6 times.
+    """
+    perfect = np.tile(np.diag([10, 10, 0]), (6, 1, 1))
+    poor = np.tile([[5, 5, 0], [0, 10, 0], [0, 0, 0]], (6, 1, 1))
+    perfect[place], poor[place] = np.diag([10, 10, 10]), [[10, 0, 0], [0, 10, 0], [8, 0, 2]]
+    times = np.arange(7)[:, None, None]
+    by_times = [
+        metrics.mean_iou(times * model[place] + (6 - times) * model[1]) for model in (perfect, poor)
+    ]
+    return perfect, poor, by_times[0] - by_times[1]
 
 
 # --- 12, 13: losses ------------------------------------------------------------------------------
@@ -787,7 +845,10 @@ def soft_dice_loss(answer: Callable) -> None:
     import torch
 
     name = "soft_dice_loss"
-    hint = "logits are float32 (B, C, H, W), target is int64 (B, H, W)."
+    hint = (
+        "logits are float32 (B, C, H, W), target is int64 (B, H, W). The number of classes is "
+        "logits.shape[1]."
+    )
 
     def ask(logits, target, **kwargs):
         loss = _ask(name, answer, logits, target, hint=hint, **kwargs)

@@ -181,7 +181,8 @@ SWAP = Exercise(
         Wrong(_pair([0.9, 0.8], [0.5, 0.5]), "does not swap", "A better in both"),
         Wrong(_pair([0.51, 0.45], [0.5, 0.5]), "mean IoU must prefer A", "B better in both"),
         Wrong(_pair([0.6], [0.5]), "one image", "one image"),
-        Wrong(_pair([95, 10], [50, 50]), "0..1", "percentages"),
+        Wrong(_pair([100, 10], [50, 50]), r"contains 100\.0: .*not percent", "percentages"),
+        Wrong(_pair([0.9, np.nan], [0.5, 0.5]), "none may be NaN", "NaN"),
         Wrong(_pair([0.9, 0.1, 0.2], [0.5, 0.5]), "same images", "different lengths"),
         Wrong(lambda: np.array([0.9, 0.1, 0.5]), "two arrays", "one array"),
         Wrong(lambda: (["a"], ["b"]), "no array of numbers", "words"),
@@ -240,6 +241,11 @@ PER_IMAGE = Exercise(
         Wrong(lambda m, absent: _per_image(m, "zero"), "gives what absent='zero'", "always zero"),
         Wrong(lambda m, absent: _per_image(m, "skip"), "gives what absent='skip'", "always skip"),
         Wrong(lambda m, absent: np.nanmean(_filled(m, absent), axis=1), "one number", "no mean"),
+        Wrong(
+            lambda m, absent: np.nanmean(np.diag(m) / m.sum()),
+            r"2-d\. It was .*call it for each image",
+            "all matrices at once",
+        ),
     ],
 )
 
@@ -446,13 +452,18 @@ def _f1_by_dilation(truth, prediction, tolerance):
     near_t = ndimage.binary_dilation(t, _SQUARE, iterations=tolerance)
     near_p = ndimage.binary_dilation(p, _SQUARE, iterations=tolerance)
     precision, recall = near_t[p].mean(), near_p[t].mean()
-    return 2 * precision * recall / (precision + recall)
+    return 2 * precision * recall / max(precision + recall, 1e-12)
 
 
 def _f1_of_wrong_distances(truth, prediction, tolerance):
     t, p = _boundary(truth, 1), _boundary(prediction, 1)
     to_t, to_p = ndimage.distance_transform_edt(t), ndimage.distance_transform_edt(p)
-    precision, recall = (to_t[p] < tolerance).mean(), (to_p[t] < tolerance).mean()
+    precision, recall = (to_t[p] <= tolerance).mean(), (to_p[t] <= tolerance).mean()
+    return 2 * precision * recall / (precision + recall)
+
+
+def _f1_undefined_at_0(truth, prediction, tolerance):
+    precision, recall = _precision_recall(truth, prediction, tolerance)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -469,7 +480,9 @@ BOUNDARY_F1 = Exercise(
         Wrong(_guarded(_f1_strict), "<=, not <", "strict tolerance"),
         Wrong(lambda t, p, d: _guarded(_f1)(t, p, 2), "is the tolerance used", "fixed tolerance"),
         Wrong(_guarded(_f1_by_dilation), "Euclidean", "square dilation"),
-        Wrong(_guarded(_f1_of_wrong_distances), "~contour", "distance of the wrong set"),
+        Wrong(_guarded(_f1_of_wrong_distances), "every contour .*~contour", "forgotten ~"),
+        Wrong(_guarded(_f1_undefined_at_0), "P and R are both 0", "NaN where nothing matches"),
+        Wrong(_guarded(lambda t, p, d: max(_f1(t, p, d), 0.5)), "expected 0", "never below 0.5"),
         Wrong(
             lambda t, p, d: np.nan if not (t.any() and p.any()) else _f1(t, p, d),
             "one mask is empty",
@@ -509,6 +522,13 @@ def _hausdorff_by_transform(truth, prediction):
     )
 
 
+def _hausdorff_of_wrong_distances(truth, prediction):
+    t, p = _boundary(truth, 1), _boundary(prediction, 1)
+    return max(
+        ndimage.distance_transform_edt(t)[p].max(), ndimage.distance_transform_edt(p)[t].max()
+    )
+
+
 def _both_ways(metric):
     return _empties(
         lambda a, b: max(cdist(a, b, metric).min(1).max(), cdist(a, b, metric).min(0).max())
@@ -542,6 +562,7 @@ HAUSDORFF = Exercise(
             "average distance",
         ),
         Wrong(_of_all_pixels, "between contours", "all pixels"),
+        Wrong(_hausdorff_of_wrong_distances, "hand it ~contour", "forgotten ~"),
         Wrong(
             lambda t, p: 0.0 if not (t.any() and p.any()) else _hausdorff_by_transform(t, p),
             "one mask is empty",
@@ -617,6 +638,23 @@ def _half_of_the_images(a, b, draws, seed):
     return _miou(a[drawn].sum(1)) - _miou(b[drawn].sum(1))
 
 
+def _draws_of(low, high, score=_miou):
+    """Return a bootstrap that draws numbers low..N+high-1, with a mean over the classes."""
+
+    def differences(a, b, draws, seed):
+        rng = np.random.default_rng(seed)
+        drawn = rng.integers(low, len(a) + high, (draws, len(a)))
+        return score(a[drawn].sum(1)) - score(b[drawn].sum(1))
+
+    return differences
+
+
+def _class_ious(matrices):
+    hit = np.diagonal(matrices, axis1=-2, axis2=-1)
+    with np.errstate(invalid="ignore"):
+        return hit / (matrices.sum(-1) + matrices.sum(-2) - hit)
+
+
 BOOTSTRAP = Exercise(
     check=checks.bootstrap_differences,
     hidden=hidden.bootstrap_differences,
@@ -626,6 +664,16 @@ BOOTSTRAP = Exercise(
         Wrong(_pixels, "Draw images, not pixels", "pixels"),
         Wrong(_mean_of_images, "images' own mean IoUs", "mean of images"),
         Wrong(_permuted, "WITH replacement", "without replacement"),
+        Wrong(_draws_of(0, -1), "never draws the last image", "last image never drawn"),
+        Wrong(_draws_of(1, 0), "never draws the first image", "first image never drawn"),
+        Wrong(
+            _draws_of(0, 0, lambda m: _class_ious(m).mean(-1)), "np.nanmean", "mean, not nanmean"
+        ),
+        Wrong(
+            _draws_of(0, 0, lambda m: np.nan_to_num(_class_ious(m)).mean(-1)),
+            "leaves out a class that is absent",
+            "absent is 0",
+        ),
         Wrong(_half_of_the_images, "N of the N images", "too few images"),
         Wrong(lambda a, b, n, s: _paired(b, a, n, s), "B minus A", "sign"),
         Wrong(lambda a, b, n, s: _paired(a, b, n, None), "from call to call", "no seed"),
@@ -672,6 +720,11 @@ def _dice_of(p, logits, target, above=1.0, below=1.0, factor=2, dims=(0, 2, 3)):
     return ((factor * (p * t).sum(dim=dims) + above) / (size + below)).mean()
 
 
+def _dice_of_seen_classes(logits, target, smooth=1.0):
+    p, t, dims = logits.softmax(1), F.one_hot(target).permute(0, 3, 1, 2), (0, 2, 3)
+    return 1 - ((2 * (p * t).sum(dims) + smooth) / (p.sum(dims) + t.sum(dims) + smooth)).mean()
+
+
 def _hard(logits, target, smooth=1.0):
     return 1 - _dice_of(_one_hot(logits.argmax(1), logits.shape[1]), logits, target)
 
@@ -707,6 +760,16 @@ SOFT_DICE = Exercise(
         Wrong(lambda z, t, smooth=1.0: 1 - _dice_of(z.sigmoid(), z, t), "not sigmoid", "sigmoid"),
         Wrong(
             lambda z, t, smooth=1.0: 1 - _dice_of(z.softmax(2), z, t), "classes are dim 1", "dim 2"
+        ),
+        Wrong(
+            lambda z, t, smooth=1.0: 1 - (z.softmax(1) * _one_hot(t, 10)).mean(),
+            r"classes is logits\.shape\[1\]",
+            "the notebook's ten classes",
+        ),
+        Wrong(
+            _dice_of_seen_classes,
+            r"classes is logits\.shape\[1\]",
+            "classes counted in the target",
         ),
         Wrong(_present_classes, "leaves out a class", "absent classes left out"),
         Wrong(
