@@ -60,7 +60,7 @@ def test_the_profile_comes_from_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"low": 0.2}, r"floor 0.3, low 0.2 and high 0.72 must grow"),
+        ({"low": 0.2}, r"floor 0.32, low 0.2 and high 0.72 must grow"),
         ({"high": 0.45}, "must grow"),
         ({"high": 1.2}, "must grow within 0..1"),
         ({"points": 0}, "points is 0"),
