@@ -84,7 +84,9 @@ def zipped(members: dict[str, bytes]) -> bytes:
 @pytest.fixture
 def toy(server, tmp_path, monkeypatch):
     """A data set ``toy`` whose one archive the server has; returns its catalogue entry."""
-    content = tar({"toy/codes.txt": b"a\nb\n", "toy/images/1.png": random.Random(0).randbytes(300_000)})
+    content = tar(
+        {"toy/codes.txt": b"a\nb\n", "toy/images/1.png": random.Random(0).randbytes(300_000)}
+    )
     server.files["/toy.tgz"] = content
     facts = {
         "title": "Toy",

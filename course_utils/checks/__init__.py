@@ -20,7 +20,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def passed(exercise: str, learnt: str) -> None:
-    """Print the line of a passed check, such as ``✓ ConvLayer: shape, bias and order are right``."""
+    """Print the line of a passed check, such as ``✓ ConvLayer: the size stays``."""
     print(f"✓ {exercise}: {learnt}")
 
 

@@ -14,7 +14,7 @@ _MASK = np.array([[0, 0, 1, 1], [0, 2, 1, VOID], [3, 3, 3, VOID]], dtype=np.uint
 
 
 SCENE = 4
-"""The validation scene that the lesson looks at: it has void of two kinds, and every common class."""
+"""The validation scene that the lesson looks at: void of two kinds, every common class."""
 
 
 def scene_mask() -> np.ndarray:
