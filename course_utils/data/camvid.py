@@ -15,23 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from course_utils.data import VOID, SegmentationSet, catalogue, pairs
+from course_utils.data import VOID, SegmentationSet, catalogue, pairs, scenes
 from course_utils.errors import CourseError
 from course_utils.paths import data_folder
 
-CLASSES = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-)
+CLASSES = (*scenes.CLASSES, "bicyclist")
 
 CLASS_OF_CODE = {
     "Animal": "pedestrian",
