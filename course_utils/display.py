@@ -409,6 +409,9 @@ def learning_curves(histories: History | Mapping[str, History]) -> None:
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
     right.set(xlabel="epoch", ylabel="score", ylim=(0, 1), title="On the validation set")
     for axes in (left, right):
+        for line in axes.lines:
+            if len(line.get_xdata()) == 1:  # nobody sees a line of one point
+                line.set_marker("o")
         axes.legend(fontsize=9, frameon=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylim(bottom=0)

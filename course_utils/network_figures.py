@@ -71,7 +71,7 @@ def show_losses(
     figure, ((axes,),) = new_figure(1.6 + 0.85 * len(columns), 1.4 + 0.42 * len(rows))
     axes.imshow(losses, cmap="Oranges", vmin=0, vmax=max(0.01, np.nanmax(losses)), aspect="auto")
     for (row, column), loss in np.ndenumerate(losses):
-        text = "-" if np.isnan(loss) else f"{-loss:+.2f}"
+        text = "-" if np.isnan(loss) else _change(loss)
         dark = loss > 0.65 * np.nanmax(losses)
         axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
@@ -79,7 +79,12 @@ def show_losses(
     axes.grid(False)
     axes.set_title(title)
     text = "; ".join(
-        f"{name}: " + ", ".join(f"{c} {-x:+.2f}" for c, x in zip(columns, row, strict=True))
+        f"{name}: " + ", ".join(f"{c} {_change(x)}" for c, x in zip(columns, row, strict=True))
         for name, row in zip(rows, losses, strict=True)
     )
     show(figure, f"{title}. {text}.")
+
+
+def _change(loss: float) -> str:
+    """Return a loss as the change that it is, such as ``-0.12``; never ``-0.00``."""
+    return f"{round(-loss, 2) + 0.0:+.2f}"

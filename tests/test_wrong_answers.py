@@ -53,10 +53,12 @@ def test_a_wrong_answer_is_told_its_misconception(exercise, wrong):
 
 
 @each_exercise
-def test_a_stub_passes_through_as_not_implemented(exercise):
+def test_a_stub_is_named_in_one_line_without_a_traceback(exercise):
     def stub(*args, **kwargs):
         raise NotImplementedError
 
     if callable(exercise.right[0]):
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(NotImplementedError, match="stub is still a stub") as refusal:
             exercise.check(stub)
+        (line,) = refusal.value._render_traceback_()
+        assert line == f"NotImplementedError: {refusal.value}"

@@ -3,8 +3,13 @@
 A check takes the student's object, goes from type and shape over a tiny value
 that can be worked out by hand to a property, and prints one line with a tick,
 or raises :class:`CheckFailed` with one line that names the misconception.
-``NotImplementedError`` from a stub passes through untouched.
+``NotImplementedError`` from a stub stays one, and says in one line which stub it is.
 """
+
+import re
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
 
 from course_utils.errors import CourseError
 
@@ -24,6 +29,52 @@ def passed(exercise: str, learnt: str) -> None:
     print(f"✓ {exercise}: {learnt}")
 
 
+@contextmanager
+def explain(doing: str, causes: Mapping[str, str] | None = None, hint: str = ""):
+    """Turn an exception of the student's code into one line: what was done, and why it failed.
+
+    Parameters
+    ----------
+    doing : str, such as ``"mean_map stops"``
+    causes : mapping, a regular expression of the exception's text -> what to say in its place
+    hint : str, a sentence to say after it
+    """
+    try:
+        # a warning would be text on stderr, which costs all points of a test cell under nbgrader
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except CheckFailed:
+        raise
+    except NotImplementedError as error:
+        raise _not_implemented(
+            str(error) or f"{_place(error)} is still a stub: write its code"
+        ) from None
+    except Exception as error:
+        text = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {text[:160] or 'without a message'}"
+        for pattern, cause in (causes or {}).items():
+            if re.search(pattern, text):
+                said = cause
+                break
+        raise CheckFailed(f"{doing}: {said.rstrip('.')}. {hint}".strip()) from None
+
+
+def _place(error: BaseException) -> str:
+    """Return the name of the function that raised, such as ``ConvLayer.forward``."""
+    step = error.__traceback__
+    while step.tb_next is not None:
+        step = step.tb_next
+    return step.tb_frame.f_code.co_qualname
+
+
+def _not_implemented(message: str) -> NotImplementedError:
+    """Return an error that a notebook shows as one line, without a traceback."""
+    error = NotImplementedError(message)
+    error._render_traceback_ = lambda: [f"NotImplementedError: {message}"]
+    return error
+
+
 class NotYet:
     """Stands for a result of a later cell: any use says which exercise comes first.
 
@@ -41,7 +92,7 @@ class NotYet:
         self.__dict__["_first"] = first
 
     def _refuse(self, *args, **kwargs):
-        raise NotImplementedError(f"first: {self.__dict__['_first']}")
+        raise _not_implemented(f"first: {self.__dict__['_first']}")
 
     __getattr__ = __setattr__ = __call__ = __iter__ = __len__ = __getitem__ = _refuse
     __array__ = __float__ = __int__ = __add__ = __radd__ = __sub__ = __mul__ = _refuse

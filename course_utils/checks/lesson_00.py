@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import numpy as np
 
-from course_utils.checks import CheckFailed, passed, require
+from course_utils.checks import explain, passed, require
 from course_utils.data import VOID, load
 
 _CLASSES = ("sky", "building", "pole", "road")
@@ -22,23 +21,11 @@ def scene_mask() -> np.ndarray:
     return load("scenes", "valid", count=SCENE + 1).masks[SCENE]
 
 
-@contextmanager
-def _explain(call: str, causes: dict[str, str] | None = None):
-    """Turn an exception of the student's code into one line; ``causes``: its words -> cure."""
-    try:
-        yield
-    except (NotImplementedError, CheckFailed):
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        hint = next((cure for words, cure in (causes or {}).items() if words in text), None)
-        raise CheckFailed(f"{call} stops: {hint or f'{type(error).__name__}: {text}'}.") from None
-
-
 def class_at(answer: Callable) -> None:
     """Check ``class_at(mask, row, column, classes)``: the name of a pixel's class, or "void"."""
-    with _explain("class_at(mask, 2, 1, classes)"):
+    with explain("class_at(mask, 2, 1, classes) stops"):
         found = answer(_MASK, 2, 1, _CLASSES)
+    require(found is not None, "class_at returns None: print shows a name, `return` gives it back.")
     require(
         not isinstance(found, (int, np.integer)),
         f"class_at gives the number {found}; look its name up: classes[number].",
@@ -56,8 +43,9 @@ def class_at(answer: Callable) -> None:
         "class_at gives 'pole' for class number 3: numbers count from 0, classes[0] is 'sky'.",
     )
     require(found == "road", f"mask[2, 1] is 3, 'road'; class_at gives {found!r}.")
-    with _explain(
-        "class_at on a void pixel", {"out of range": f'{VOID} is no class: return "void" for it'}
+    with explain(
+        "class_at on a void pixel stops",
+        {"out of range": f'{VOID} is no class: return "void" for it'},
     ):
         found = answer(_MASK, 1, 3, _CLASSES)
     require(
@@ -71,14 +59,15 @@ def count_pixels(answer: Callable) -> None:
     causes = {
         "out of bounds": f"the void value {VOID} is used as an index: leave void pixels out first",
         "broadcast": "the counts must have num_classes entries",
+        "object too deep": "np.bincount takes numbers in one row; mask[mask != VOID] is such a row",
     }
-    with _explain("count_pixels(mask, 5)", causes):
+    with explain("count_pixels(mask, 5) stops", causes):
         found = answer(_MASK, 5)
     require(
         not isinstance(found, dict),
         "count_pixels gives a dict; wanted an array, one entry a class.",
     )
-    with _explain("reading the counts as an array", causes):
+    with explain("reading the counts as an array stops", causes):
         counts = np.asarray(found)
     require(
         counts.shape != (VOID + 1,),
@@ -109,7 +98,7 @@ def count_pixels(answer: Callable) -> None:
         f"you give {counts.tolist()}.",
     )
     mask = scene_mask()
-    with _explain("count_pixels on a scene", causes):
+    with explain("count_pixels on a scene stops", causes):
         total = int(np.sum(answer(mask, 10)))
     require(
         total == int((mask != VOID).sum()),
@@ -124,7 +113,7 @@ def half_mask(answer: Callable) -> None:
     rng = np.random.default_rng(0)
     mask = rng.choice(np.array([0, 3, 7, 9, VOID], np.uint8), (8, 12))
     before = mask.copy()
-    with _explain("half_mask(mask)"):
+    with explain("half_mask(mask) stops"):
         found = answer(mask)
     require(np.array_equal(mask, before), "half_mask changed its input: return a new array.")
     require(isinstance(found, np.ndarray), "half_mask must return a NumPy array.")
@@ -166,7 +155,7 @@ def road_percent(answer: float) -> None:
     """Check the number: the percentage of road among the labelled pixels of validation scene 4."""
     mask = scene_mask()
     labelled, road = int((mask != VOID).sum()), int((mask == _CLASSES.index("road")).sum())
-    with _explain("reading your number"):
+    with explain("reading your number stops"):
         found = float(answer)
     near = lambda value: math.isclose(found, value, rel_tol=2e-3)  # noqa: E731
     require(math.isfinite(found), "road_percent is not a finite number.")
@@ -186,6 +175,11 @@ def road_percent(answer: float) -> None:
             number == 3 or not near(share),
             f"{found:.2f} belongs to class {number}; road is class 3 (counted from 0).",
         )
+    everywhere = load("scenes", "valid", count=24).masks
+    require(
+        not near(100 * (everywhere == 3).sum() / (everywhere != VOID).sum()),
+        f"{found:.2f} is the percentage in all the scenes of `valid`; wanted that of `mask` alone.",
+    )
     require(
         math.isclose(found, others[3], abs_tol=0.05),
         f"{found:.2f} is not the percentage of road. Take count_pixels(mask, 10) of the scene's "

@@ -4,27 +4,19 @@ Each check asks the student's function for cases that can be worked out by hand.
 is wrong in a known way is recognised by its value, and the message names that way.
 """
 
-import warnings
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from course_utils import metrics
-from course_utils.checks import CheckFailed, passed, require
+from course_utils.checks import CheckFailed, explain, passed, require
 from course_utils.data import VOID
 
 
 def _ask(name: str, function: Callable, *args, hint: str = "", **kwargs):
     """Call an answer; its own exception becomes one line that names the call and a likely cause."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            result = function(*args, **kwargs)
-    except (NotImplementedError, CheckFailed):
-        raise
-    except Exception as error:
-        said = str(error).split("\n")[0].rstrip(".") or "no message"
-        raise CheckFailed(f"{name} raised {type(error).__name__}: {said}. {hint}".strip()) from None
+    with np.errstate(all="ignore"), explain(f"{name} stops", hint=hint):
+        result = function(*args, **kwargs)
     require(result is not None, f"{name} returned nothing: end it with `return`.")
     return result
 

@@ -6,49 +6,28 @@ what it does: hooks record what each layer is given, so that a message can say
 """
 
 import math
-import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_utils.checks import CheckFailed, passed, require
+from course_utils.checks import CheckFailed, explain, passed, require
 from course_utils.data import VOID
 
-
-@contextmanager
-def _explain(doing: str, causes: dict[str, str] | None = None):
-    """Turn an exception of the student's code into one line; ``causes``: its words -> cure."""
-    try:
-        # a warning would be text on stderr, which costs all points of a test cell under nbgrader
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (NotImplementedError, CheckFailed):
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        hints = {
-            "before Module.__init__": "call super().__init__() before you make the first layer",
-            "super-class of type": "call super().__init__() before you make the first layer",
-            **(causes or {}),
-        }
-        hint = next((cure for words, cure in hints.items() if words in text), None)
-        found = f"{type(error).__name__}: {text[:160]}"
-        raise CheckFailed(f"{doing}: {hint or found}.") from None
-
-
+_NO_SUPER = dict.fromkeys(
+    (r"before Module\.__init__", "super-class of type"),
+    "call super().__init__() before you make the first layer",
+)
 _MOVED = "the batches lie on the model's device already: leave them there, without .to(device)"
-_DEVICES = {"on the same device": _MOVED, "and weight type (torch": _MOVED}
+_DEVICES = {"on the same device": _MOVED, r"and weight type \(torch": _MOVED}
 
 
 def _build(cls: Callable, *arguments, **options) -> nn.Module:
     """Return ``cls(*arguments, **options)``, surely a module."""
     name = getattr(cls, "__name__", "the answer")
     shown = ", ".join([*map(str, arguments), *(f"{k}={v}" for k, v in options.items())])
-    with _explain(f"{name}({shown}) cannot be built"):
+    with explain(f"{name}({shown}) cannot be built", _NO_SUPER):
         module = cls(*arguments, **options)
     require(
         isinstance(module, nn.Module),
@@ -76,7 +55,7 @@ def _run(module: nn.Module, *inputs: torch.Tensor, causes=None) -> tuple[torch.T
     name = type(module).__name__
     shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
     try:
-        with _explain(f"{name} stops on input {shapes}", causes):
+        with explain(f"{name} stops on input {shapes}", causes):
             output = module(*inputs)
     except CheckFailed as failure:
         failure.given = given
@@ -212,7 +191,7 @@ def conv_layer(answer: Callable) -> None:
         "ConvLayer gives negative values in training: the ReLU came before the batch norm, which "
         "then moved the values below 0 again. The order is convolution, batch norm, ReLU.",
     )
-    with _explain("ConvLayer(5, 2) does not work, ConvLayer(3, 8) does: are channels hard-coded?"):
+    with explain("ConvLayer(5, 2) does not work, ConvLayer(3, 8) does: are channels hard-coded?"):
         other = answer(5, 2)(torch.randn(1, 5, 16, 12))
     _require_same_size(other, (1, 2, 16, 12), "ConvLayer(5, 2)")
     passed("ConvLayer", "3x3 without bias, batch norm, then ReLU; the size stays")
@@ -242,7 +221,7 @@ def conv_block(answer: Callable) -> None:
     )
     _require_same_size(output, (2, 8, 8, 12), "ConvBlock")
     _require_rectified(answer, "ConvBlock")
-    with _explain("ConvBlock(5, 2) does not work, ConvBlock(3, 8) does: are channels hard-coded?"):
+    with explain("ConvBlock(5, 2) does not work, ConvBlock(3, 8) does: are channels hard-coded?"):
         other = answer(5, 2)(torch.randn(1, 5, 16, 12))
     _require_same_size(other, (1, 2, 16, 12), "ConvBlock(5, 2)")
     passed("ConvBlock", "two ConvLayers with weights of their own")
@@ -328,7 +307,7 @@ def up_conv_block(answer: Callable) -> None:
         f"UpConvBlock holds {len(convolutions)} ConvLayer after the concatenation; it should be 2.",
     )
     _require_same_size(output, (2, 4, 6, 10), "UpConvBlock(8, 4)")
-    with _explain("UpConvBlock(12, 6) does not work, UpConvBlock(8, 4) does: hard-coded channels?"):
+    with explain("UpConvBlock(12, 6) does not work, UpConvBlock(8, 4) does: hard-coded channels?"):
         other = answer(12, 6)(torch.randn(1, 12, 2, 4), torch.randn(1, 6, 4, 8))
     _require_same_size(other, (1, 6, 4, 8), "UpConvBlock(12, 6)")
     require(bool((output >= 0).all()), "UpConvBlock must end with a ConvLayer: no value below 0.")
@@ -351,7 +330,7 @@ _LEVELS = [*(f"encoder {i}" for i in range(4)), "bottleneck", *(f"decoder {i}" f
 
 def unet_shapes(answer: Callable) -> None:
     """Check ``unet_shapes(height, width, channels=16)``: nine tuples (channels, height, width)."""
-    with _explain("unet_shapes(96, 128) stops"):
+    with explain("unet_shapes(96, 128) stops"):
         found = answer(96, 128)
     require(
         isinstance(found, (list, tuple)) and all(isinstance(s, (list, tuple)) for s in found),
@@ -378,6 +357,11 @@ def unet_shapes(answer: Callable) -> None:
         c, h, w = shape
         says = f"{level} of unet_shapes(96, 128) is {shape}"
         require(
+            shape != (*wanted[1:], wanted[0]),
+            f"{says}: that is (height, width, channels). PyTorch's order is (channels, height, "
+            "width).",
+        )
+        require(
             (h, w) != (wanted[2], wanted[1]) or h == w,
             f"{says}: height and width are swapped. The order is (channels, height, width).",
         )
@@ -398,7 +382,7 @@ def unet_shapes(answer: Callable) -> None:
         raise CheckFailed(
             f"{says}: the channels start with 16, double at each level down, halve at each up."
         )
-    with _explain("unet_shapes(32, 48, channels=4) stops"):
+    with explain("unet_shapes(32, 48, channels=4) stops"):
         other = [tuple(s) for s in answer(32, 48, channels=4)]
     require(
         other[0] == (4, 32, 48) and other[4] == (64, 2, 3),
@@ -436,6 +420,12 @@ def unet(answer: Callable) -> None:
             f"in UNet(3, 5, width=4) encoder {level} gives {wide[0] if wide else 'no'} channels; "
             f"the channels double at each level: width * 2**{level} = {4 * 2**level}.",
         )
+    narrowest = [c.in_channels for c in _all(net.decoders[0], nn.ConvTranspose2d)]
+    require(
+        narrowest != [8],
+        "UNet.decoders begins with the shallowest block, 8 -> 4 channels at width 4. The deepest "
+        "comes first, it works right after the bottleneck: 64 -> 32.",
+    )
     batch = torch.rand(2, 3, 32, 48)
     sizes = (
         "an upsampled map meets a skip of another size: the deepest decoder gets the deepest skip "
@@ -482,7 +472,7 @@ def unet(answer: Callable) -> None:
     unused = [name for name, p in net.named_parameters() if p.grad is None]
     require(not unused, f"{unused[:1]} gets no gradient: it is built, but not used in forward.")
     _require_skips(net, given)
-    with _explain("UNet(1, 2, width=2) does not work, UNet(3, 5, width=4) does: hard-coded?"):
+    with explain("UNet(1, 2, width=2) does not work, UNet(3, 5, width=4) does: hard-coded?"):
         other = answer(1, 2, width=2)(torch.rand(2, 1, 48, 32))
     require(tuple(other.shape) == (2, 2, 48, 32), f"UNet(1, 2) gives {tuple(other.shape)}.")
     parameters = sum(p.numel() for p in net.parameters())
@@ -520,13 +510,19 @@ def _require_skips(net: nn.Module, given: dict) -> None:
             f"decoder {step} is not given the map of encoder {level} as its skip: a skip that does "
             "not carry the encoder's map is no skip.",
         )
+    for level, block in enumerate([*net.encoders[1:], net.bottleneck]):
+        require(
+            torch.allclose(given[block][0][0], F.max_pool2d(maps[level], 2), atol=1e-5),
+            f"what goes down from encoder {level} is not its map after max pooling, "
+            "F.max_pool2d(x, 2): of four pixels the strongest, not their mean or one of them.",
+        )
 
 
 def untrained_loss(answer: Callable) -> None:
     """Check ``untrained_loss(num_classes)``: ln C."""
 
     def call(classes: int) -> float:
-        with _explain(f"untrained_loss({classes}) stops"):
+        with explain(f"untrained_loss({classes}) stops"):
             return float(answer(classes))
 
     found = call(4)
@@ -610,7 +606,7 @@ def train_one_epoch(answer: Callable) -> None:
     def run(bias, lr, *labels):
         model = _Scores(bias).eval()
         optimizer = _SpiedSGD(model.parameters(), lr)
-        with _explain("train_one_epoch stops", causes), torch.enable_grad():
+        with explain("train_one_epoch stops", causes), torch.enable_grad():
             loss = answer(model, _batches(*labels), optimizer)
         return loss, model, optimizer
 
@@ -720,9 +716,14 @@ def predict_labels(answer: Callable) -> None:
     truth = torch.randint(0, 4, (3, 5, 6), generator=torch.Generator().manual_seed(1))
     images = F.one_hot(truth, 4).permute(0, 3, 1, 2).float() * 3 - 1
     model = _Pixelwise().train()
-    with _explain("predict_labels stops", _DEVICES):
+    with explain("predict_labels stops", _DEVICES):
         labels = answer(model, images)
     require(labels is not None, "predict_labels returns None: is its `return` missing?")
+    require(
+        not isinstance(labels, tuple),
+        "predict_labels returns a pair: .max(dim=1) gives the scores and their classes. Only the "
+        "classes are wanted: .argmax(dim=1).",
+    )
     require(isinstance(labels, torch.Tensor), "predict_labels must return a tensor.")
     require(bool(model.training_at_call), "predict_labels never calls the model.")
     require(
@@ -773,7 +774,7 @@ def mean_map(answer: Callable) -> None:
     """Check ``mean_map(skip)``: every channel of every image replaced by its own mean."""
     skip = torch.arange(24.0).reshape(2, 3, 2, 2)
     before = skip.clone()
-    with _explain("mean_map stops"):
+    with explain("mean_map stops"):
         found = answer(skip)
     require(isinstance(found, torch.Tensor), "mean_map must return a tensor.")
     require(torch.equal(skip, before), "mean_map changed its input: return a new tensor.")

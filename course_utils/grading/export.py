@@ -311,7 +311,8 @@ def _record(
 
 def _report(task: Task, facts: ModelFacts, agreement: float, score: float, seconds: float) -> None:
     print(
-        f"{model_path(task.name)}: {facts.parameters:,} parameters, {facts.megabytes:.1f} MB, "
+        f"{model_path(task.name)}: {facts.parameters:,} weights and statistics, "
+        f"{facts.megabytes:.1f} MB, "
         f"{1000 * seconds:.0f} ms an image\n"
         f"onnxruntime and torch agree on {agreement:.2%} of the pixels; the grader's gate is "
         f"passed\n"

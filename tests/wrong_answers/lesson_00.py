@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from course_utils.checks import lesson_00 as checks
-from course_utils.data import VOID
+from course_utils.data import VOID, load
 from course_utils.grading.hidden_tests import lesson_00 as hidden
 from tests.wrong_answers import Exercise, Wrong
 
@@ -28,7 +28,7 @@ CLASS_AT = Exercise(
         Wrong(lambda m, r, c, k: k[m[r, c]], r'return "void"', "void as an index"),
         Wrong(lambda m, r, c, k: k[m[r, c] % 4], r'return "void"', "void wrapped around"),
         Wrong(lambda m, r, c, k: class_at(m - 1, r, c, k), r"from 0", "counted from 1"),
-        Wrong(lambda m, r, c, k: None, r"wanted the name", "return forgotten"),
+        Wrong(lambda m, r, c, k: None, r"print shows", "return forgotten"),
         Wrong(lambda m, r, c, k: k, r"wanted the name", "all the names"),
     ],
     hidden.class_at,
@@ -59,6 +59,7 @@ COUNT_PIXELS = Exercise(
     [count_pixels, count_pixels_by_loop],
     [
         Wrong(lambda m, c: np.bincount(m.ravel(), minlength=c), r"counted void", "void counted"),
+        Wrong(lambda m, c: np.bincount(m, minlength=c), r"in one row", "bincount of two axes"),
         Wrong(lambda m, c: np.bincount(m[m != VOID]), r"count of 0 is missing", "no minlength"),
         Wrong(
             lambda m, c: np.unique(m[m != VOID], return_counts=True)[1],
@@ -140,6 +141,8 @@ HALF_MASK = Exercise(
 
 _MASK = checks.scene_mask()
 _ROAD, _LABELLED = int((_MASK == 3).sum()), int((_MASK != VOID).sum())
+_ALL = load("scenes", "valid", count=24).masks
+_ROAD_IN_ALL = 100 * (_ALL == 3).sum() / (_ALL != VOID).sum()
 
 ROAD_PERCENT = Exercise(
     checks.road_percent,
@@ -150,6 +153,7 @@ ROAD_PERCENT = Exercise(
         Wrong(100 * _ROAD / _MASK.size, r"void pixels", "void in the denominator"),
         Wrong(100 - 100 * _ROAD / _LABELLED, r"not road", "the rest"),
         Wrong(100 * (_MASK == 4).sum() / _LABELLED, r"class 4", "counted from 1"),
+        Wrong(_ROAD_IN_ALL, r"in all the scenes", "all scenes"),
         Wrong(float("nan"), r"finite", "nan"),
         Wrong("half", r"ValueError", "words"),
         Wrong(-1.0, r"is not the percentage", "a guess"),

@@ -145,7 +145,7 @@ IOU = Exercise(
         Wrong(_nan_where_not_in_truth(_iou), "wholly wrong", "NaN for absent from truth"),
         Wrong(lambda m: np.nanmean(_iou(m)), "one value a class", "averaged"),
         Wrong(lambda m: _iou(m)[~np.isnan(_iou(m))], "drops absent classes", "dropped"),
-        Wrong(lambda m: m.hits / 1, "raised AttributeError", "own exception"),
+        Wrong(lambda m: m.hits / 1, "stops: AttributeError", "own exception"),
     ],
 )
 
@@ -573,7 +573,7 @@ HAUSDORFF = Exercise(
             "both masks are empty",
             "inf for both empty",
         ),
-        Wrong(lambda t, p: np.argwhere(t).max(0) @ None, "raised", "own exception"),
+        Wrong(lambda t, p: np.argwhere(t).max(0) @ None, "stops", "own exception"),
         Wrong(_empties(lambda a, b: cdist(a, b).min(1)), "return one number", "all distances"),
     ],
 )
@@ -848,7 +848,7 @@ FOCAL = Exercise(
         Wrong(_focal_of_the_mean, "weights the mean", "weight of the mean"),
         Wrong(lambda z, t, g: 2 * _focal(z, t, g), "is a sum", "sum"),
         Wrong(_focal_over_all_pixels, "labelled pixels only", "divided by all pixels"),
-        Wrong(_focal_without_ignore, "raised", "void not ignored"),
+        Wrong(_focal_without_ignore, "stops", "void not ignored"),
         Wrong(_focal_of_softmax_rows, "dim 1", "softmax over rows"),
         Wrong(_focal_that_underflows, "underflows", "log of softmax"),
         Wrong(lambda z, t, g: _focal(z, t, g).detach(), "no gradient", "detached"),

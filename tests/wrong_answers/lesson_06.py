@@ -409,7 +409,7 @@ UNET_SHAPES = Exercise(
     [unet_shapes, unet_shapes_by_loop],
     [
         Wrong(changed(lambda s: [(c, w, h) for c, h, w in s]), r"swapped", "height, width swapped"),
-        Wrong(changed(lambda s: [(h, w, c) for c, h, w in s]), r"each pooling", "channels last"),
+        Wrong(changed(lambda s: [(h, w, c) for c, h, w in s]), r"PyTorch's order", "channels last"),
         Wrong(changed(lambda s: [(1, *x) for x in s]), r"without the batch", "with the batch"),
         Wrong(changed(lambda s: s[:4] + s[5:]), r"gives 8 shapes", "no bottleneck"),
         Wrong(changed(lambda s: s[:5]), r"gives 5 shapes", "no decoders"),
@@ -504,16 +504,16 @@ def after_head(function):
     return unet_with(forward=lambda self, x: function(UNet.forward(self, x)))
 
 
-def unet_run(pool=True, order=reversed, keep="before", change=lambda skip: skip, hop=False):
+def unet_run(pool=F.max_pool2d, order=reversed, keep="before", change=lambda skip: skip):
     """Return a UNet whose forward has one mistake."""
 
     def forward(self, x):
         skips = []
         for encoder in self.encoders:
             full = encoder(x)
-            x = F.max_pool2d(full, 2) if pool else full
+            x = pool(full, 2)
             skips.append(change(full if keep == "before" else x))
-        x = x if hop else self.bottleneck(x)
+        x = self.bottleneck(x)
         for decoder, skip in zip(self.decoders, order(skips), strict=True):
             x = decoder(x, skip)
         return self.head(x)
@@ -549,6 +549,10 @@ def drop_level(self, cin, classes, width):
     self.decoders = self.decoders[1:]
 
 
+def shallow_first(self, cin, classes, width):
+    self.decoders = self.decoders[::-1]
+
+
 def drop_head(self, cin, classes, width):
     del self.head
 
@@ -576,7 +580,9 @@ UNET = Exercise(
         Wrong(unet_with(drop_head), r"no layer `head`", "no head"),
         Wrong(unet_with(drop_level), r"holds 3 blocks", "three levels"),
         Wrong(unet_with(same_channels), r"channels double", "channels do not double"),
-        Wrong(unet_run(pool=False), r"max_pool2d", "no pooling"),
+        Wrong(unet_run(pool=lambda x, _: x), r"max_pool2d", "no pooling"),
+        Wrong(unet_run(pool=F.avg_pool2d), r"the strongest", "average pooling"),
+        Wrong(unet_with(shallow_first), r"deepest comes first", "shallowest decoder first"),
         Wrong(unet_run(order=list), r"in reverse", "skips not reversed"),
         Wrong(unet_run(keep="after"), r"before the pooling", "skips kept after pooling"),
         Wrong(unet_run(change=torch.zeros_like), r"is no skip", "skips of zeros"),
@@ -771,6 +777,7 @@ PREDICT_LABELS = Exercise(
         Wrong(labels(lambda y: y.argmax(2)), r"over axis 2", "argmax over the height"),
         Wrong(labels(lambda y: y.argmax(-1)), r"over axis 3", "argmax over the width"),
         Wrong(labels(lambda y: y.amax(1)), r"are floats", "the best score"),
+        Wrong(labels(lambda y: y.max(dim=1)), r"returns a pair", "scores and classes"),
         Wrong(labels(lambda y: y.argmin(1)), r"highest score", "argmin"),
         Wrong(labels(lambda y: y.softmax(1)), r"score for every class", "probabilities"),
         Wrong(labels(lambda y: y.argmax(1, keepdim=True)), r"keepdim", "class axis kept"),
