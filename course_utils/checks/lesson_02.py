@@ -279,6 +279,7 @@ def swapping_models(answer: Callable) -> None:
 
 # --- 5, 6: ways to average -----------------------------------------------------------------------
 
+_FIRST = "If it calls an earlier function of yours whose check fails, mend that one first."
 _IMAGES = np.array(
     [
         [[4, 1, 0], [1, 2, 0], [0, 0, 0]],
@@ -345,7 +346,8 @@ def mean_iou_per_image(answer: Callable) -> None:
                 ),
             ],
             f"{name} with absent={rule!r} is {got:.4f}, expected "
-            f"{good[rule]:.4f}; each image by itself: {_text(np.nanmean(filled[rule], axis=1))}.",
+            f"{good[rule]:.4f}; each image by itself: {_text(np.nanmean(filled[rule], axis=1))}. "
+            f"{_FIRST}",
         )
     passed(name, "each image by itself, with three rules for absent classes")
 
@@ -401,7 +403,7 @@ def pixel_averages(answer: Callable) -> None:
             ),
         ],
         f"{name}: frequency_weighted of {_text(counts)} is {_text(got[1])}, expected "
-        f"{weighted:.4f} = sum of share of truth x IoU.",
+        f"{weighted:.4f} = sum of share of truth x IoU. {_FIRST}",
     )
     passed(name, "micro and frequency-weighted IoU")
 
@@ -485,7 +487,10 @@ def match_definitions(answer: Callable, numbers: dict[str, float]) -> None:
         )
     used = [given[letter] for letter in numbers]
     twice = sorted({one for one in used if used.count(one) > 1})
-    require(not twice, f"{name} uses {', '.join(map(repr, twice))} twice; each fits one letter.")
+    require(
+        not twice,
+        f"{name} uses {', '.join(map(repr, twice))} twice; each fits one letter. {_FIRST}",
+    )
     names = list(DEFINITIONS)
     for letter, i in zip("ABCDEFGH", _ORDER, strict=True):
         said = given[letter]

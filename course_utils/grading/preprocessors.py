@@ -409,10 +409,12 @@ def _refusal(name: str, reason: str) -> NotebookNode:
 
 
 def _short(error) -> str:
-    """Return an error in one line, such as ``CheckFailed: the bias is still there``."""
+    """Return an error in one line, such as ``ValueError: no such axis``; a check's words alone."""
     if error.ename == "NotImplementedError":
         return "not solved: the stub is still there"
     if error.ename == "CellTimeoutError":
         return "the cell ran out of time"
     text = " ".join(error.evalue.split())
+    if error.ename == "CheckFailed":
+        return text[:300]
     return f"{error.ename}: {text}"[:300] if text else error.ename

@@ -149,7 +149,7 @@ def bar(task: dict) -> str:
         f'<path class="band" d="M{x(task["low"])} 14L{x(task["high"])} 5V23L{x(task["low"])} 14"/>'
         f'<path class="rest" d="M{x(task["high"])} 5H{x(1)}V23H{x(task["high"])}Z"/>'
         f'<line class="floor" x1="{x(task["floor"])}" x2="{x(task["floor"])}" y1="4" y2="24"/>'
-        f'<text x="{x(task["floor"])}" y="33">floor</text>'
+        f'<text x="{x(task["floor"])}" y="33" style="text-anchor: end">floor</text>'
         f'<text x="{x(task["low"])}" y="33">{task["low"]:g}</text>'
         f'<text x="{x(task["high"])}" y="33">{task["high"]:g}</text>'
         f'<line class="interval" x1="{left}" x2="{right}" y1="14" y2="14"/>'
