@@ -35,11 +35,14 @@ def lab_command(root: Path, extra: Sequence[str] = ()) -> list[str]:
             "from solutions/: course release"
         )
     first = lessons[0]
+    # JupyterLab refuses to start for root, who is the only user of most containers.
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     return [
         *(sys.executable, "-m", "jupyterlab"),
         # Given the notebook's path alone, JupyterLab would show its folder and no other lesson.
         f"--ServerApp.root_dir={root}",
         f"--LabApp.default_url=/lab/tree/lessons/{first}/{first}.ipynb",
+        *(["--ServerApp.allow_root=True"] if is_root else []),
         *extra,
     ]
 

@@ -1,5 +1,6 @@
 """`course lab` opens JupyterLab where the lessons are, on the first of them."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def test_lab_opens_the_first_lesson_with_all_lessons_in_reach(course):
 
 def test_options_of_the_user_come_last_and_so_win(course):
     assert lab_command(course, ["--no-browser", "--port=1"])[-2:] == ["--no-browser", "--port=1"]
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_lab_starts_in_a_container_whose_only_user_is_root(course, monkeypatch, user):
+    monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
+    assert ("--ServerApp.allow_root=True" in lab_command(course)) == (user == 0)
 
 
 def test_missing_lessons_are_one_helpful_line(tmp_path):

@@ -95,7 +95,7 @@ def lab(chromium, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}"]
     log = home / "jupyterlab.log"
     with log.open("w") as output:
         server = subprocess.Popen(
