@@ -148,15 +148,18 @@ def _show(
 
     def redraw(_change) -> None:
         values = {name: control.value for name, control in controls.items()}
-        picture.value = draw(**values)
-        if describe:
-            numbers.value = html.escape(describe(**values))
+        try:
+            picture.value = draw(**values)
+            said = describe(**values) if describe else ""
+        except Exception as error:  # JupyterLab would show nothing at all
+            said = f"Not drawn, {type(error).__name__}: {error}. Run the cells up to here again."
+        numbers.value = html.escape(said)
 
     for control in controls.values():
         control.observe(redraw, "value")
     bar = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
-    below = [ipywidgets.HTML(legend), numbers] if legend else []
-    box = ipywidgets.VBox([bar, picture, *below])
+    below = [ipywidgets.HTML(legend)] if legend else []
+    box = ipywidgets.VBox([bar, picture, *below, numbers])
     # The widget comes first in a front end that can show it; the picture is for the others.
     data["application/vnd.jupyter.widget-view+json"] = {
         "version_major": 2,
@@ -173,12 +176,13 @@ def _control(name: str, choice: Sequence) -> Callable:
     def make():
         import ipywidgets
 
+        look = {"description": label, "style": {"description_width": "initial"}}
         if isinstance(choice[0], str):
-            return ipywidgets.Dropdown(options=list(choice), description=label)
+            return ipywidgets.Dropdown(options=list(choice), **look)
         whole = all(isinstance(number, int) for number in choice)
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
         low, high, step, value = choice
-        return slider(value=value, min=low, max=high, step=step, description=label)
+        return slider(value=value, min=low, max=high, step=step, **look)
 
     return make
 

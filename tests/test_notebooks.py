@@ -1,5 +1,6 @@
 """What every lesson keeps, whatever it is about: its source, and its release run as it is."""
 
+import ast
 import json
 import re
 import subprocess
@@ -85,6 +86,43 @@ def test_every_exercise_has_a_check_with_a_bank_and_a_hidden_test(lesson):
         assert tested == {name for name in names if bank[name].hidden}, cell["id"]
         checked |= names
     assert checked == set(bank)
+
+
+def names_of(nodes, context):
+    """Return the names that code loads or stores; a function's body is not its cell's own."""
+    names, waiting = set(), list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, context):
+            names.add(node.id)
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            waiting += ast.iter_child_nodes(node)
+        elif context is ast.Store:
+            names.add(node.name)
+    return names
+
+
+@each_lesson
+def test_a_figure_to_play_with_still_has_its_data_when_the_notebook_has_run(lesson):
+    cells = [ast.parse(cell.source) for cell in code_cells(lesson)]
+    functions = {
+        node.name: node for cell in cells for node in cell.body if isinstance(node, ast.FunctionDef)
+    }
+    for number, cell in enumerate(cells):
+        for call in ast.walk(cell):
+            if not (isinstance(call, ast.Call) and ast.unparse(call.func).endswith("play")):
+                continue
+            needed, waiting = set(), names_of([call.args[0]], ast.Load)
+            while waiting:
+                name = waiting.pop()
+                needed.add(name)
+                if name in functions:
+                    function = functions[name]
+                    own = names_of(function.body, ast.Store) | {a.arg for a in function.args.args}
+                    waiting |= names_of(function.body, ast.Load) - own - needed
+            for later in cells[number + 1 :]:
+                taken = needed & names_of(later.body, ast.Store)
+                assert not taken, f"{ast.unparse(call.args[0])} needs {taken}, which are set anew"
 
 
 def test_notebooks_are_linted_and_formatted():

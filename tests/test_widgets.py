@@ -177,3 +177,23 @@ def test_a_notebook_without_a_front_end_runs_through_and_keeps_a_picture():
     assert output.output_type == "display_data"
     assert {"application/vnd.jupyter.widget-view+json", "image/png"} <= set(output.data)
     assert output.metadata["image/png"]["alt"]
+
+
+def test_a_figure_that_cannot_be_drawn_any_more_says_so(shown):
+    data = [1.0, 2.0]
+
+    def draw(k):
+        figure, ((axes,),) = new_figure(1, 1)
+        axes.plot(data[k:])
+        return figure
+
+    widgets.play(draw, alt="a line", k=(0, 1, 1, 0))
+    ((output, _),) = shown
+    controls, picture, (words,) = controls_of(box_of(output))
+    before, data = picture.value, None
+    controls["k"].value = 1
+    assert picture.value == before
+    assert "TypeError" in words.value
+    data = [3.0, 4.0]
+    controls["k"].value = 0
+    assert words.value == ""
