@@ -54,6 +54,13 @@ def test_lesson_is_known_by_number_name_and_path(course, name):
     assert resolve_lesson(name, course / "lessons") == "06_unet_from_scratch"
 
 
+def test_renamed_notebook_is_told_from_a_lesson_that_does_not_exist(course):
+    folder = course / "lessons" / "06_unet_from_scratch"
+    (folder / "06_unet_from_scratch.ipynb").rename(folder / "06_unet_from_scratch (1).ipynb")
+    with pytest.raises(CourseError, match=r"has no 06_unet_from_scratch.ipynb; .*\(1\).ipynb"):
+        resolve_lesson("06", course / "lessons")
+
+
 @pytest.mark.parametrize("name", ["7", "unet", "", "60"])
 def test_unknown_lesson_lists_those_that_are_there(course, name):
     with pytest.raises(CourseError, match="The lessons are: 00_start_here, 06_unet_from_scratch"):

@@ -41,6 +41,8 @@ def test_tasks_are_listed_by_lesson():
 def test_an_unknown_task_or_profile_names_the_known_ones(monkeypatch):
     with pytest.raises(CourseError, match=r"no task 'unett'. The tasks are: .*unet"):
         get_task("unett")
+    with pytest.raises(CourseError, match="named by a text such as 'unet'; found a dict"):
+        get_task({})
     with pytest.raises(CourseError, match="no profile 'fast'; use one of quick, full"):
         get_task("unet", "fast")
     monkeypatch.setenv("COURSE_PROFILE", "Full")

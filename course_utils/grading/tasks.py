@@ -172,6 +172,10 @@ def get_task(name: str, profile_name: str | None = None) -> Task:
     if wanted not in PROFILES:
         raise CourseError(f"there is no profile {wanted!r}; use one of {', '.join(PROFILES)}.")
     entries = _entries()
+    if not isinstance(name, str):
+        raise CourseError(
+            f"a task is named by a text such as 'unet'; found a {type(name).__name__}."
+        )
     if name not in entries:
         raise CourseError(f"there is no task {name!r}. The tasks are: {', '.join(entries)}.")
     return _task(name, entries[name], wanted)
