@@ -149,7 +149,10 @@ def collect(
 def grade(
     lessons: Lessons = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of images/ and masks/ for models of profile full.")
+        Path | None,
+        typer.Option(
+            help="Folder of images/ and masks/ (class numbers, 255 void) for models of profile full."
+        ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Submissions at a time.")] = None,
     require_isolation: Annotated[

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
@@ -362,6 +363,19 @@ def test_plain_nbgrader_gives_the_same_marks(course, student, monkeypatch):
     assert found == pytest.approx(marked[student, NET].marks["task_unet"].score)
 
 
+def test_a_wrong_mask_in_the_instructors_folder_is_told_before_anything_runs(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    add_model(hand_in(root, "good", NET))
+    monkeypatch.setattr(grade_module, "_run_job", lambda *job: pytest.fail("a job was started"))
+    for folder in ("images", "masks"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+    Image.new("RGB", (48, 32)).save(tmp_path / "own" / "images" / "a.png")
+    Image.new("L", (48, 32), 77).save(tmp_path / "own" / "masks" / "a.png")
+    with pytest.raises(CourseError, match=r"masks/a\.png.*77"):
+        grade(data=tmp_path / "own", root=root)
+
+
 def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     hand_in(root, "good")
@@ -374,7 +388,7 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
         real(job, target, threads)
 
     monkeypatch.setattr(grade_module, "_run_job", sometimes)
-    with pytest.raises(CourseError, match="1 of 2 hand-ins could not be graded: unlucky"):
+    with pytest.raises(CourseError, match=r"graded: unlucky/.* The first because out of memory"):
         grade(root=root)
     assert "out of memory" in (root / "grading" / "failures.log").read_text()
     assert [one.student for one in class_marks(root)] == ["good"]

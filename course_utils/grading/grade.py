@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -95,13 +96,15 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
-    if data is not None and not (Path(data) / "images").is_dir():
-        raise CourseError(f"{data} has no images/ (and masks/). Name the folder that holds both.")
     if require_isolation:
         sandbox.require_isolation()
     level = sandbox.isolation_level()
-    secret_seed(root)
+    secret = secret_seed(root)
     present = sorted({lesson for _, lesson in found})
+    if data is not None:
+        for name in chain.from_iterable(map(task_names, present)):
+            if not (task := get_task(name, "full")).generated:
+                task.hidden_set(secret, data)  # a wrong mask is told now, not by every job
     register(root, present)
     todo = {pair: result_folder(root, *pair, data) for pair in found}
     waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
@@ -159,10 +162,13 @@ def grade(
     if failures:
         log = folder / "failures.log"
         write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
+        pairs = list(failures)
+        others = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
         raise CourseError(
-            f"{len(failures)} of {len(found)} hand-ins could not be graded: "
-            f"{', '.join('/'.join(pair) for pair in failures)}. Why is in {log}; "
-            "run the command again to try these once more."
+            f"{len(pairs)} of {len(found)} hand-ins could not be graded: "
+            f"{', '.join('/'.join(pair) for pair in pairs[:3])}{others}. The first because "
+            f"{_reason(failures[pairs[0]])} All reasons are in {log}; run the command again to "
+            "try these once more."
         )
     return marked
 
@@ -291,6 +297,17 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
     except OSError:  # a grader that runs beside this one was first
         if not (target / "result.json").exists():
             raise
+
+
+def _reason(log: str) -> str:
+    r"""Return the line of a job's log that says why it failed: the course's own words, or the last.
+
+    >>> _reason("Traceback\ncourse_utils.errors.CourseError: no mask.\n[ERROR] see above")
+    'no mask.'
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it left no log."]
+    told = [line.split("CourseError: ", 1)[1] for line in lines if "CourseError: " in line]
+    return (told or lines)[-1][:300]
 
 
 def _time_limit(lesson: str) -> float:
