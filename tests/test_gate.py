@@ -354,20 +354,38 @@ def test_a_size_that_follows_from_pixels_is_left_to_the_childs_limits():
     check_model_bytes(growing_at_run_time(TASK).SerializeToString(), TASK)
 
 
-def test_a_million_empty_operators_are_refused_quickly():
-    model = small_model(TASK)
-    node = b"\x0a\x00"  # field 1 of GraphProto, of no length
-    graph = model.graph.SerializeToString() + node * 1_000_000
-    shell = onnx.ModelProto()
-    shell.CopyFrom(model)
-    shell.ClearField("graph")
-    length = len(graph)
-    varint = bytearray()
-    while length:
-        varint.append(length & 0x7F | (0x80 if length > 0x7F else 0))
+def message(field: int, content: bytes) -> bytes:
+    """Return a protobuf field that holds a message."""
+    length, varint = len(content), bytearray()
+    while length > 0x7F:
+        varint.append(length & 0x7F | 0x80)
         length >>= 7
-    content = shell.SerializeToString() + b"\x3a" + bytes(varint) + graph
-    assert "operators, allowed are" in refusal(content)
+    return bytes([field << 3 | 2, *varint, length]) + content
+
+
+def with_graph(extra: bytes) -> bytes:
+    """Return the small model, with more bytes at the end of its graph."""
+    model = small_model(TASK)
+    graph = model.graph.SerializeToString()
+    model.ClearField("graph")
+    return model.SerializeToString() + message(7, graph + extra)
+
+
+def test_a_million_empty_operators_are_refused_quickly():
+    assert "operators, allowed are" in refusal(with_graph(message(1, b"") * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(message(1, b"") * 10_000_000, id="operators"),
+        pytest.param(message(5, b"") * 10_000_000, id="weights"),
+        pytest.param(message(5, message(13, b"") * 10_000_000), id="places of weights"),
+        pytest.param(message(1, message(5, b"") * 10_000_000), id="attributes"),
+    ],
+)
+def test_a_file_of_empty_pieces_is_refused_before_it_is_read_into_objects(extra):
+    assert "beside its weights" in refusal(with_graph(extra))
 
 
 # ------------------------------------------------------------------- not for this task

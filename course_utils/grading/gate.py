@@ -25,6 +25,8 @@ MAX_NODES = 4000
 MAX_VALUES = 1 << 26
 """Most values of one tensor inside a net, for one image (a quarter of a GB of float32)."""
 _MAX_SHAPE_VALUES = 1024  # tensors that say a shape are smaller, weights are larger
+MAX_STRUCTURE = 4_000_000
+"""Most bytes beside the weights: read, an empty operator of 2 bytes takes 160 of memory."""
 MAX_MULTIPLICATIONS = 500e9
 """Most multiplications for one image: about a minute on one slow core."""
 
@@ -184,6 +186,7 @@ def _parse(content: bytes, task: str, name: str) -> "onnx.ModelProto":
     found = _foreign_format(content)
     if found:
         raise Refused(f"{name} is {found}, not ONNX. {cure}")
+    _refuse_bulky(content, name, cure)
     model = onnx.ModelProto()
     try:
         # From bytes, and without onnx.load: nothing can name another file to be read.
@@ -193,6 +196,58 @@ def _parse(content: bytes, task: str, name: str) -> "onnx.ModelProto":
     if not model.graph.node or not model.opset_import:
         raise Refused(f"{name} is not ONNX: it holds no net. {cure}")
     return model
+
+
+# Where a protobuf holds the weights: model.graph.initializer, and in it the fields of values.
+_GRAPH, _INITIALIZER, _VALUES = (7,), (7, 5), {(7, 5, field) for field in (4, 5, 7, 9, 10, 11)}
+
+
+def _refuse_bulky(content: bytes, name: str, cure: str) -> None:
+    """Refuse a file that is mostly structure, before a reader makes an object of every piece.
+
+    Source: the encoding of protocol buffers, https://protobuf.dev/programming-guides/encoding,
+    and the field numbers of onnx.proto.
+    """
+    structure = 0
+    waiting = [((), 0, len(content))]
+    while waiting:
+        path, at, end = waiting.pop()
+        while at < end:
+            first, (key, at) = at, _varint(content, at, end)
+            kind, inner = key & 7, (*path, key >> 3)
+            if kind == 2:
+                length, at = _varint(content, at, end)
+            elif kind == 0:
+                length = _varint(content, at, end)[1] - at
+            else:
+                length = {1: 8, 5: 4}.get(kind, len(content))
+            if at + length > end:
+                raise Refused(f"{name} is not ONNX, or is damaged. {cure}")
+            is_message = kind == 2 and inner in (_GRAPH, _INITIALIZER)
+            structure += at - first + (0 if is_message or inner in _VALUES else length)
+            if structure > MAX_STRUCTURE:
+                raise Refused(
+                    f"{name} holds more than {MAX_STRUCTURE / 1e6:g} MB beside its weights, which "
+                    f"no plain net needs. {cure}"
+                )
+            if is_message:
+                waiting.append((path, at + length, end))
+                path, end = inner, at + length
+            else:
+                at += length
+
+
+def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return a number of 7 bits a byte, and where it ends; past ``end`` if it is cut off."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            break
+        byte, at = content[at], at + 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    return 0, end + 1
 
 
 def _foreign_format(content: bytes) -> str | None:
