@@ -232,6 +232,11 @@ def local_mask(answer: Callable) -> None:
         "the mean must keep its fraction: 8 is not above 8/9 + 7.5. uniform_filter on uint8 gives "
         "whole numbers; pass it image.astype(float).",
     )
+    require(
+        not mask(np.full((9, 9), 100, np.uint8), 3, 0.5).any(),
+        "on a plain grey image nothing is brighter than its surroundings; you find pixels at the "
+        "border, where the mean took in zeros from beyond it. uniform_filter's own mode mirrors.",
+    )
     passed(name, "the threshold follows the light")
 
 
@@ -551,6 +556,14 @@ def hysteresis(answer: Callable) -> None:
         "wrong on a random field: keep a whole piece of `> low` if any pixel of it is > high.",
     )
     require(not kept(field, 5.0, 6.0).any(), "where nothing is strong, nothing is kept.")
+    require(
+        not kept(np.array([[2.0, 1.5, 0], [0, 0, 0]])).any(),
+        "a strength of 2 is not above high = 2: both comparisons are >, not >=.",
+    )
+    require(
+        not kept(np.array([[3.0, 1.0, 1.5, 0]]))[0, 1:].any(),
+        "a strength of 1 is not above low = 1: both comparisons are >, not >=.",
+    )
     passed(name, "weak pixels stay where they hang on a strong one")
 
 
@@ -768,12 +781,17 @@ def region_force(answer: Callable) -> None:
     for everything in (True, False):
         all_or_none = np.full(image.shape, everything)
         try:
-            force(image, all_or_none)
+            got = force(image, all_or_none)
         except CheckFailed:
             raise CheckFailed(
                 f"{name} fails for a contour that holds {'all' if everything else 'no'} pixels: "
                 "the mean of nothing is NaN. Use the mean of the whole image there."
             ) from None
+        require(
+            _close(got, np.zeros(image.shape)),
+            f"for a contour that holds {'all' if everything else 'no'} pixels the force must be 0 "
+            "everywhere: the empty side's mean is that of the whole image, not 0.",
+        )
     passed(name, "positive where a pixel is more like the inside")
 
 

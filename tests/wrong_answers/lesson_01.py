@@ -132,6 +132,11 @@ def local_by_sums(image, window, offset):
     return image - views.mean((2, 3)) > offset
 
 
+def local_with_zeros(image, window, offset):
+    grey = image.astype(float)
+    return grey > ndi.uniform_filter(grey, window, mode="constant") + offset
+
+
 def local_in_uint8(image, window, offset):
     mean = ndi.uniform_filter(image, window)
     return image > (mean.astype(int) + offset).astype(np.uint8)
@@ -148,6 +153,7 @@ LOCAL = Exercise(
         Wrong(local_in_uint8, "wraps", "uint8 wraps"),
         Wrong(lambda i, w, o: i > ndi.uniform_filter(i, w) + float(o), "fraction", "uint8 filter"),
         Wrong(lambda i, w, o: i > ndi.median_filter(i, w) + float(o), "median", "median"),
+        Wrong(local_with_zeros, "beyond it", "zeros beyond the border"),
         Wrong(lambda i, w, o: local_by_filter(i, w, 0), "the offset added", "no offset"),
         Wrong(lambda i, w, o: local_by_filter(i, w, o).astype(int), "bool", "integers"),
         Wrong(lambda i, w, o: ndi.uniform_filter(i.astype(float), w) + o, "bool", "the threshold"),
@@ -464,6 +470,8 @@ HYSTERESIS = Exercise(
         Wrong(lambda s, lo, hi: s > lo, "too much", "only weak"),
         Wrong(lambda s, lo, hi: (s > lo) & (s < hi), "above `high`", "band between"),
         Wrong(one_step, "one step", "one step"),
+        Wrong(lambda s, lo, hi: hysteresis_by_labels(s, lo, hi - 1e-9), "high = 2", ">= high"),
+        Wrong(lambda s, lo, hi: hysteresis_by_labels(s, lo - 1e-9, hi), "low = 1", ">= low"),
         Wrong(ten_steps, "followed to its end", "ten steps"),
         Wrong(lambda s, lo, hi: apply_hysteresis_threshold(s, lo, hi), "corners", "4 neighbours"),
         Wrong(lambda s, lo, hi: hysteresis_by_labels(s, hi, lo), "weak pixel|swapped", "swapped"),
@@ -661,6 +669,12 @@ def force_of_empty(image, inside):
     return (grey - grey[~inside].mean()) ** 2 - (grey - grey[inside].mean()) ** 2
 
 
+def force_from_zero(image, inside):
+    grey, c_in, c_out = means(image, inside)
+    c_in, c_out = (c if side.any() else 0 for c, side in ((c_in, inside), (c_out, ~inside)))
+    return (grey - c_out) ** 2 - (grey - c_in) ** 2
+
+
 def force_by_sums(image, inside):
     grey = image.astype(float)
     c_in, c_out = (grey * inside).mean(), (grey * ~inside).mean()
@@ -681,6 +695,7 @@ FORCE = Exercise(
         Wrong(force_absolute, "square both", "absolute"),
         Wrong(force_whole, "~inside", "mean of the whole"),
         Wrong(force_of_empty, "mean of nothing", "empty contour"),
+        Wrong(force_from_zero, "whole image, not 0", "mean 0 of an empty side"),
         Wrong(force_by_sums, "by hand", "mean with zeros"),
         Wrong(force_in_uint8, "float", "uint8"),
         Wrong(lambda i, m: np.where(m, 1.0, -1.0), "repeats the contour", "the contour itself"),
