@@ -1,10 +1,14 @@
-"""What several test modules share: lesson 06, solved once."""
+"""What several test modules share: lesson 06, solved once; the same examples in every run."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+# A busy machine is no failure, and neither is chance.
+settings.register_profile("course", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("course")
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def test_other_formats_are_named_never_loaded_and_the_cure_is_told():
     assert not os.path.exists("/tmp/course-evil")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_file_is_refused_in_words_or_still_right(data):
     """Bytes flipped anywhere: never another exception than the gate's own."""

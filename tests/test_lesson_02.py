@@ -219,7 +219,7 @@ masks = arrays(bool, (9, 11), elements=st.booleans())
 counts = arrays(np.int64, (4, 4), elements=st.integers(0, 30))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truth=labels, prediction=labels, void=arrays(bool, (2, 6, 5)))
 def test_matrix_and_scores_equal_torchmetrics(lesson, truth, prediction, void):
     truth = np.where(void, VOID, truth).astype(np.uint8)
@@ -258,7 +258,7 @@ def test_skipped_mean_per_image_equals_the_package(lesson, confusions):
     assert lesson.mean_iou_per_image(confusions, "skip") == pytest.approx(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(truth=masks, prediction=masks)
 def test_boundary_scores_are_symmetric_and_agree_with_scipy_and_skimage(lesson, truth, prediction):
     pair = (truth, prediction)

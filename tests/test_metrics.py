@@ -68,7 +68,7 @@ def test_without_a_counted_pixel_every_score_is_nan_and_nothing_warns(recwarn):
 
 @both_kinds
 @given(prediction=labels, truth=labels_with_void)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equal_to_torchmetrics(kind, prediction, truth):
     torch = pytest.importorskip("torch")
     oracle = pytest.importorskip("torchmetrics.functional.classification")
@@ -96,7 +96,7 @@ def test_equal_to_torchmetrics(kind, prediction, truth):
 
 @both_kinds
 @given(prediction=labels, truth=labels_with_void, cut=st.integers(0, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_many_updates_equal_one_big_update(kind, prediction, truth, cut):
     whole = ConfusionMatrix(CLASSES).update(kind(prediction), kind(truth))
     streamed = ConfusionMatrix(CLASSES)
@@ -108,7 +108,7 @@ def test_many_updates_equal_one_big_update(kind, prediction, truth, cut):
 
 
 @given(truth=labels_with_void)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_predicted_on_void_changes_nothing(truth):
     right = np.where(truth == 255, 0, truth)
     strange = truth

@@ -48,7 +48,7 @@ def test_a_seed_gives_the_same_bytes_in_another_process():
     assert run.stdout.strip() == digest(3, 48, 64)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**128), st.integers(1, 90), st.integers(1, 130))
 def test_any_seed_and_size_gives_a_scene(seed, height, width):
     image, mask = scenes.scene(seed, height, width)

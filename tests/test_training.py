@@ -185,7 +185,7 @@ def test_biases_and_batch_norm_are_not_decayed(model):
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_augmentation_moves_image_and_mask_together(seed):
     torch.manual_seed(seed)
     y = torch.randint(0, 3, (6, 5, 7))
