@@ -29,7 +29,7 @@ def _ask(
         "it divides by zero where one side is empty: give 0 there, by dividing only where both "
         "sides hold pixels"
     )
-    causes = {**(causes or {}), "by zero|invalid value": empty_side}
+    causes = {"by zero|invalid value": empty_side, **(causes or {})}
     with np.errstate(divide="raise", invalid="raise"), explain(f"{name} stops", causes):
         result = function(*given)
     for before, after in zip(arguments, given, strict=True):
