@@ -51,15 +51,16 @@ def resolve_lesson(name: str, folder: Path) -> str:
     wanted = Path(name).name.removesuffix(".ipynb")
     if wanted.isdigit():
         wanted = f"{int(wanted):02d}"
-    found = [lesson for lesson in lessons if lesson == wanted or lesson.split("_")[0] == wanted]
-    if len(found) != 1:
+    found = [lesson for lesson in lessons if wanted in (lesson, lesson.split("_")[0])]
+    if not found:
         for path in folder.glob("[0-9][0-9]_*"):
-            if path.name == wanted or path.name.split("_")[0] == wanted:
+            if wanted in (path.name, path.name.split("_")[0]):
                 others = ", ".join(repr(other.name) for other in path.glob("*.ipynb"))
                 raise CourseError(
                     f"{path} has no {path.name}.ipynb; the notebooks there: {others or 'none'}. "
                     "Give yours its name back."
                 )
+    if len(found) != 1:
         raise CourseError(f"there is no lesson {name!r}. The lessons are: {', '.join(lessons)}.")
     return found[0]
 

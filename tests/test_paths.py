@@ -61,6 +61,14 @@ def test_renamed_notebook_is_told_from_a_lesson_that_does_not_exist(course):
         resolve_lesson("06", course / "lessons")
 
 
+def test_two_lessons_of_one_number_are_not_called_renamed(course):
+    folder = course / "lessons" / "06_other"
+    folder.mkdir()
+    (folder / "06_other.ipynb").write_text("{}")
+    with pytest.raises(CourseError, match="The lessons are: .*06_other"):
+        resolve_lesson("06", course / "lessons")
+
+
 @pytest.mark.parametrize("name", ["7", "unet", "", "60"])
 def test_unknown_lesson_lists_those_that_are_there(course, name):
     with pytest.raises(CourseError, match="The lessons are: 00_start_here, 06_unet_from_scratch"):

@@ -15,10 +15,10 @@ from torch import nn
 from course_utils.checks import CheckFailed, explain, passed, require
 from course_utils.data import VOID
 
-_NO_SUPER = dict.fromkeys(
-    (r"before Module\.__init__", "super-class of type"),
-    "call super().__init__() before you make the first layer",
-)
+_NO_SUPER = {
+    r"before Module\.__init__|super-class of type": "call super().__init__() before you make the "
+    "first layer"
+}
 _MOVED = "the batches lie on the model's device already: leave them there, without .to(device)"
 _DEVICES = {"on the same device": _MOVED, r"and weight type \(torch": _MOVED}
 

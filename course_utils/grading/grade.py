@@ -167,8 +167,8 @@ def grade(
         raise CourseError(
             f"{len(pairs)} of {len(found)} hand-ins could not be graded: "
             f"{', '.join('/'.join(pair) for pair in pairs[:3])}{others}. The first because "
-            f"{_reason(failures[pairs[0]])} All reasons are in {log}; run the command again to "
-            "try these once more."
+            f"{_reason(failures[pairs[0]]).rstrip('.')}. All reasons are in {log}; run the "
+            "command again to try these once more."
         )
     return marked
 
