@@ -65,7 +65,7 @@ def test_two_lessons_of_one_number_are_not_called_renamed(course):
     folder = course / "lessons" / "06_other"
     folder.mkdir()
     (folder / "06_other.ipynb").write_text("{}")
-    with pytest.raises(CourseError, match="The lessons are: .*06_other"):
+    with pytest.raises(CourseError, match=r"The lessons are: .*06_other"):
         resolve_lesson("06", course / "lessons")
 
 
