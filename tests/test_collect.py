@@ -7,17 +7,21 @@ import stat
 import zipfile
 
 import pytest
+from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
 from course_utils.grading import collect as collect_module
 from course_utils.grading.collect import Refused, collect, safe_name, unpack
+from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.submit import zip_bytes
 from tests.mini_course import MINI, make_course, mini_cells, save
+
+_register = collect_module._register
 
 
 @pytest.fixture(autouse=True)
 def no_gradebook(monkeypatch):
-    monkeypatch.setattr("course_utils.grading.nbgrader_setup.register", lambda *_: None)
+    monkeypatch.setattr(collect_module, "_register", lambda *_: None)
 
 
 @pytest.fixture
@@ -73,6 +77,16 @@ def test_moodle_in_folders(root, tmp_path):
         "platform": "moodle",
         "name": "Zoë O'Neil",
     }
+
+
+def test_the_gradebook_knows_lessons_and_names(root, tmp_path):
+    content = lesson_zip(tmp_path)
+    write(tmp_path / "in" / f"Zoë O'Neil_777_assignsubmission_file_{MINI}.zip", content)
+    _register(root, collect([tmp_path / "in"], root=root).taken)
+    with Gradebook(gradebook_url(root)) as gradebook:
+        student = gradebook.find_student("Zoe-O-Neil")
+        assert (student.first_name, student.last_name) == ("Zoë", "O'Neil")
+        assert [assignment.name for assignment in gradebook.assignments] == [MINI]
 
 
 def test_moodle_flat_and_unpacked(root, tmp_path):

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.grading.gradebook import read_students
+from course_utils.grading.gradebook import enter_student, read_students
 from course_utils.grading.table import text_table
 from course_utils.grading.workplace import grading_folder, read_timestamp, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
@@ -143,9 +143,7 @@ def collect(
             entry["numbers"][hand_in.lesson] = hand_in.student.number
         write_atomic(folder / "students.json", json.dumps(students, indent=1, ensure_ascii=False))
     if result.taken:
-        from course_utils.grading.nbgrader_setup import register
-
-        register(root, sorted({hand_in.lesson for hand_in in result.taken}))
+        _register(root, result.taken)
     _print(result)
     if not result.taken:
         reason = f" ({result.refused[0][0]}: {result.refused[0][1]})" if result.refused else ""
@@ -154,6 +152,18 @@ def collect(
             "NN_name/ with NN_name.ipynb, below a folder or in a zip named after the student."
         )
     return result
+
+
+def _register(root: Path, taken: list[HandIn]) -> None:
+    """Enter lessons and students into the gradebook, so that formgrader shows them by name."""
+    from nbgrader.api import Gradebook
+
+    from course_utils.grading.nbgrader_setup import gradebook_url, register
+
+    register(root, sorted({hand_in.lesson for hand_in in taken}))
+    with Gradebook(gradebook_url(root)) as gradebook:
+        for hand_in in taken:
+            enter_student(gradebook, hand_in.student.student_id, hand_in.student.name)
 
 
 def safe_name(name: str) -> str:

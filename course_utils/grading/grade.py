@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading import marking, nbgrader_setup, sandbox
-from course_utils.grading.gradebook import Marked, class_marks, student_names
+from course_utils.grading.gradebook import Marked, class_marks, enter_student, student_names
 from course_utils.grading.job import Job, specification
 from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
 from course_utils.grading.table import text_table
@@ -225,7 +225,7 @@ def merge(root: Path, folder: Path) -> None:
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task["marks"] for name, task in result["tasks"].items()}
     with Gradebook(gradebook_url(root)) as gradebook:
-        gradebook.update_or_create_student(student, **_names(root, student))
+        enter_student(gradebook, student, student_names(root).get(student))
         gradebook.update_or_create_submission(lesson, student, timestamp=when)
         notebook = gradebook.find_submission_notebook(lesson, lesson, student)
         for entry in notebook.grades:
@@ -330,13 +330,6 @@ def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
             facts = path.stat()
             parts += [str(path), str(facts.st_size), str(facts.st_mtime_ns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _names(root: Path, student: str) -> dict[str, str]:
-    if name := student_names(root).get(student):
-        first, _, last = name.rpartition(" ")
-        return {"first_name": first, "last_name": last}
-    return {}
 
 
 def _graded_by_hand(root: Path, student: str, lesson: str) -> bool:

@@ -107,6 +107,14 @@ def student_names(root: Path) -> dict[str, str]:
     return {key: entry["name"] for key, entry in read_students(root).items()}
 
 
+def enter_student(gradebook, student: str, name: str | None) -> None:
+    """Enter a student, with the platform's name where it is known, into an open gradebook."""
+    first, _, last = (name or "").rpartition(" ")
+    gradebook.update_or_create_student(
+        student, **({"first_name": first, "last_name": last} if name else {})
+    )
+
+
 def read_students(root: Path) -> dict[str, dict]:
     """Return ``grading/students.json``: by student id the platform, name and numbers."""
     path = root / "grading" / "students.json"
