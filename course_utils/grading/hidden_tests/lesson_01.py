@@ -1,6 +1,5 @@
 """Hidden tests of lesson 01: fresh random input against other implementations; short messages."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -8,28 +7,7 @@ import pywt
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from course_utils.checks import CheckFailed
-
-
-def _ask(name: str, function: Callable, *arguments) -> np.ndarray:
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return np.asarray(function(*arguments))
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise CheckFailed(f"{name} raised {type(error).__name__} on random input.") from None
-
-
-def _require(name: str, condition: bool) -> None:
-    if not condition:
-        raise CheckFailed(f"{name} is wrong on random input.")
-
-
-def _same(name: str, got: np.ndarray, expected, atol: float = 1e-6) -> None:
-    expected = np.asarray(expected)
-    _require(name, got.shape == expected.shape and np.allclose(got, expected, rtol=1e-6, atol=atol))
+from course_utils.grading.hidden_tests import ask, holds, same
 
 
 def _blobs(rng: np.random.Generator, shape=(40, 50), sigma=3.0) -> np.ndarray:
@@ -44,7 +22,7 @@ def iou(answer: Callable) -> None:
     for share in (0.1, 0.5, 0.9):
         a, b = rng.random((2, 30, 40)) < share
         a[0, 0] = True
-        _same("iou", _ask("iou", answer, a, b), np.sum(a & b) / np.sum(a | b))
+        same("iou", ask("iou", answer, a, b), np.sum(a & b) / np.sum(a | b))
 
 
 def between_class_variance(answer: Callable) -> None:
@@ -62,7 +40,7 @@ def between_class_variance(answer: Callable) -> None:
             within = (dark.var() * len(dark) + bright.var() * len(bright)) / len(values)
             expected[t] = values.var() - within
     name = "between_class_variance"
-    _same(name, _ask(name, answer, counts), expected, atol=1e-5)
+    same(name, ask(name, answer, counts), expected, atol=1e-5)
 
 
 def local_mask(answer: Callable) -> None:
@@ -73,9 +51,9 @@ def local_mask(answer: Callable) -> None:
     means = np.lib.stride_tricks.sliding_window_view(image, (window, window)).mean((2, 3))
     half = window // 2
     inner = (slice(half, -half), slice(half, -half))
-    got = _ask("local_mask", answer, image, window, offset)
-    _require("local_mask", got.shape == image.shape)
-    _same("local_mask", got[inner], image[inner] > means + offset)
+    got = np.asarray(ask("local_mask", answer, image, window, offset))
+    holds("local_mask", got.shape == image.shape)
+    same("local_mask", got[inner], image[inner] > means + offset)
 
 
 def grow(answer: Callable) -> None:
@@ -85,7 +63,7 @@ def grow(answer: Callable) -> None:
         image = _blobs(rng)
         seed = (int(rng.integers(0, 40)), int(rng.integers(0, 50)))
         pieces, _ = ndimage.label(np.abs(image.astype(int) - int(image[seed])) <= 40)
-        _same("grow", _ask("grow", answer, image, seed, 40), pieces == pieces[seed])
+        same("grow", ask("grow", answer, image, seed, 40), pieces == pieces[seed])
 
 
 def flood(answer: Callable) -> None:
@@ -94,9 +72,9 @@ def flood(answer: Callable) -> None:
     elevation = ndimage.gaussian_filter(rng.random((40, 50)), 2)
     markers = np.zeros(elevation.shape, np.int64)
     markers.ravel()[rng.choice(elevation.size, 8, replace=False)] = np.arange(1, 9)
-    got = _ask("flood", answer, elevation, markers.copy())
-    _require("flood", got.shape == markers.shape)
-    _require("flood", (got == watershed(elevation, markers)).mean() > 0.97)
+    got = np.asarray(ask("flood", answer, elevation, markers.copy()))
+    holds("flood", got.shape == markers.shape)
+    holds("flood", (got == watershed(elevation, markers)).mean() > 0.97)
 
 
 def split_touching(answer: Callable) -> None:
@@ -106,10 +84,10 @@ def split_touching(answer: Callable) -> None:
     y, x = np.mgrid[:50, : 20 + int(1.7 * radius) * count + radius]
     middles = 5 + radius + int(1.7 * radius) * np.arange(count)
     mask = np.any([(y - 25) ** 2 + (x - m) ** 2 <= radius**2 for m in middles], axis=0)
-    got = _ask("split_touching", answer, mask, 5)
-    _require("split_touching", got.shape == mask.shape and not got[~mask].any())
-    _require("split_touching", len(np.unique(got[mask])) == count and bool(got[mask].all()))
-    _require("split_touching", len({int(got[25, m]) for m in middles}) == count)
+    got = np.asarray(ask("split_touching", answer, mask, 5))
+    holds("split_touching", got.shape == mask.shape and not got[~mask].any())
+    holds("split_touching", len(np.unique(got[mask])) == count and bool(got[mask].all()))
+    holds("split_touching", len({int(got[25, m]) for m in middles}) == count)
 
 
 def sobel(answer: Callable) -> None:
@@ -119,7 +97,7 @@ def sobel(answer: Callable) -> None:
     expected = np.zeros(image.shape)
     inner = (slice(1, -1), slice(1, -1))
     expected[inner] = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1))[inner] / 8
-    _same("sobel", _ask("sobel", answer, image), expected)
+    same("sobel", ask("sobel", answer, image), expected)
 
 
 def hysteresis(answer: Callable) -> None:
@@ -128,7 +106,7 @@ def hysteresis(answer: Callable) -> None:
     field = ndimage.gaussian_filter(rng.random((50, 60)), 1.2)
     low, high = np.quantile(field, [0.55, 0.9])
     expected = ndimage.binary_propagation(field > high, np.ones((3, 3)), mask=field > low)
-    _same("hysteresis", _ask("hysteresis", answer, field, low, high), expected)
+    same("hysteresis", ask("hysteresis", answer, field, low, high), expected)
 
 
 def texture_energy(answer: Callable) -> None:
@@ -138,9 +116,9 @@ def texture_energy(answer: Callable) -> None:
     for level in (1, 2):
         _, details = pywt.swt2(image.astype(float), "haar", level=level)[0]
         expected = ndimage.uniform_filter(sum(band**2 for band in details), 9)[inner]
-        got = _ask("texture_energy", answer, image, level, 9)
-        _require("texture_energy", got.shape == image.shape)
-        _same("texture_energy", got[inner] / expected.mean(), expected / expected.mean())
+        got = np.asarray(ask("texture_energy", answer, image, level, 9))
+        holds("texture_energy", got.shape == image.shape)
+        same("texture_energy", got[inner] / expected.mean(), expected / expected.mean())
 
 
 def next_generation(answer: Callable) -> None:
@@ -151,11 +129,11 @@ def next_generation(answer: Callable) -> None:
     best = 0.0
     for _ in range(60):
         scores = 1000.0 - np.abs(population - goal).sum(1)
-        _require("next_generation", scores.max() >= best)
+        holds("next_generation", scores.max() >= best)
         best = scores.max()
-        population = _ask("next_generation", answer, population, scores, rng)
-        _require("next_generation", population.shape == (40, 3))
-    _require("next_generation", best > 985)
+        population = np.asarray(ask("next_generation", answer, population, scores, rng))
+        holds("next_generation", population.shape == (40, 3))
+    holds("next_generation", best > 985)
 
 
 def region_force(answer: Callable) -> None:
@@ -165,4 +143,4 @@ def region_force(answer: Callable) -> None:
     inside = rng.random(image.shape) < 0.3
     a, b = image[inside].mean(), image[~inside].mean()
     expected = (a - b) * (2 * image.astype(float) - a - b)
-    _same("region_force", _ask("region_force", answer, image, inside), expected, atol=1e-4)
+    same("region_force", ask("region_force", answer, image, inside), expected, atol=1e-4)

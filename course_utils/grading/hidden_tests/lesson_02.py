@@ -4,7 +4,6 @@ Every test draws its input anew, so that no answer can be a table of the visible
 raises :class:`CheckFailed` with one short line.
 """
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -14,29 +13,7 @@ from scipy.spatial import cKDTree
 from course_utils import metrics
 from course_utils.checks import CheckFailed
 from course_utils.data import VOID
-
-
-def _ask(name: str, function: Callable, *args, **kwargs):
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return function(*args, **kwargs)
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        raise CheckFailed(f"{name} raised {type(error).__name__} on random input.") from None
-
-
-def _equal(name: str, got, expected, atol: float = 1e-6) -> None:
-    try:
-        got = np.asarray(got, dtype=float)
-        same = got.shape == np.shape(expected) and np.allclose(
-            got, expected, atol=atol, equal_nan=True
-        )
-    except (TypeError, ValueError):
-        same = False
-    if not same:
-        raise CheckFailed(f"{name} is wrong on random input.")
+from course_utils.grading.hidden_tests import ask, same
 
 
 def _random_matrix(rng: np.random.Generator, classes: int = 6) -> np.ndarray:
@@ -62,20 +39,20 @@ def confusion_matrix(answer: Callable) -> None:
         prediction = rng.integers(0, classes - 1, truth.shape).astype(np.uint8)
         truth[rng.random(truth.shape) < 0.1] = VOID
         expected = metrics.ConfusionMatrix(classes).update(prediction, truth).matrix
-        got = _ask("confusion_matrix", answer, truth, prediction, classes)
-        _equal("confusion_matrix", got, expected)
+        got = ask("confusion_matrix", answer, truth, prediction, classes)
+        same("confusion_matrix", got, expected)
 
 
 def iou_per_class(answer: Callable) -> None:
     """Test on random matrices with an absent class."""
     matrix = _random_matrix(np.random.default_rng())
-    _equal("iou_per_class", _ask("iou_per_class", answer, matrix), metrics.iou(matrix))
+    same("iou_per_class", ask("iou_per_class", answer, matrix), metrics.iou(matrix))
 
 
 def dice_per_class(answer: Callable) -> None:
     """Test on random matrices with an absent class."""
     matrix = _random_matrix(np.random.default_rng())
-    _equal("dice_per_class", _ask("dice_per_class", answer, matrix), metrics.dice(matrix))
+    same("dice_per_class", ask("dice_per_class", answer, matrix), metrics.dice(matrix))
 
 
 def mean_iou_per_image(answer: Callable) -> None:
@@ -90,8 +67,8 @@ def mean_iou_per_image(answer: Callable) -> None:
         "zero": np.nan_to_num(iou, nan=0.0).mean(),
     }
     for rule, value in expected.items():
-        got = _ask("mean_iou_per_image", answer, matrices, rule)
-        _equal(f"mean_iou_per_image with absent={rule!r}", got, value)
+        got = ask("mean_iou_per_image", answer, matrices, rule)
+        same(f"mean_iou_per_image with absent={rule!r}", got, value)
 
 
 def pixel_averages(answer: Callable) -> None:
@@ -99,7 +76,7 @@ def pixel_averages(answer: Callable) -> None:
     matrix = _random_matrix(np.random.default_rng())
     accuracy = metrics.pixel_accuracy(matrix)
     expected = (accuracy / (2 - accuracy), metrics.frequency_weighted_iou(matrix))
-    _equal("pixel_averages", _ask("pixel_averages", answer, matrix), expected)
+    same("pixel_averages", ask("pixel_averages", answer, matrix), expected)
 
 
 def inner_boundary(answer: Callable) -> None:
@@ -108,8 +85,8 @@ def inner_boundary(answer: Callable) -> None:
     for width in (1, 3):
         mask, _ = _random_masks(rng)
         distance = ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard")[1:-1, 1:-1]
-        got = _ask("inner_boundary", answer, mask.copy(), width)
-        _equal("inner_boundary", got, mask & (distance <= width))
+        got = ask("inner_boundary", answer, mask.copy(), width)
+        same("inner_boundary", got, mask & (distance <= width))
 
 
 def _contour_distances(truth: np.ndarray, prediction: np.ndarray):
@@ -129,16 +106,16 @@ def boundary_f1(answer: Callable) -> None:
         of_truth, of_prediction = _contour_distances(truth, prediction)
         recall, precision = (of_truth <= tolerance).mean(), (of_prediction <= tolerance).mean()
         expected = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        got = _ask("boundary_f1", answer, truth.copy(), prediction.copy(), tolerance)
-        _equal("boundary_f1", got, expected)
+        got = ask("boundary_f1", answer, truth.copy(), prediction.copy(), tolerance)
+        same("boundary_f1", got, expected)
 
 
 def hausdorff_distance(answer: Callable) -> None:
     """Test against nearest neighbours found by a tree."""
     truth, prediction = _random_masks(np.random.default_rng())
     expected = max(distances.max() for distances in _contour_distances(truth, prediction))
-    got = _ask("hausdorff_distance", answer, truth.copy(), prediction.copy())
-    _equal("hausdorff_distance", got, expected)
+    got = ask("hausdorff_distance", answer, truth.copy(), prediction.copy())
+    same("hausdorff_distance", got, expected)
 
 
 def bootstrap_differences(answer: Callable) -> None:
@@ -146,7 +123,7 @@ def bootstrap_differences(answer: Callable) -> None:
     rng = np.random.default_rng()
     a = rng.integers(1, 60, (15, 4, 4)) + 300 * np.eye(4, dtype=int)
     b = a + rng.integers(0, 40, a.shape)
-    got = np.asarray(_ask("bootstrap_differences", answer, a, b, 3000, 5), dtype=float)
+    got = np.asarray(ask("bootstrap_differences", answer, a, b, 3000, 5), dtype=float)
     draws = np.random.default_rng(1).integers(0, 15, (20_000, 15))
     expected = metrics.mean_iou(a[draws].sum(1)) - metrics.mean_iou(b[draws].sum(1))
     if (
@@ -169,9 +146,7 @@ def soft_dice_loss(answer: Callable) -> None:
         t = (target.reshape(-1) == torch.arange(4)[:, None]).double()
         return (1 - (2 * (p * t).sum(1) + 0.5) / (p.sum(1) + t.sum(1) + 0.5)).mean()
 
-    _equal_with_gradient(
-        "soft_dice_loss", lambda z: answer(z, target, smooth=0.5), expected, logits
-    )
+    _same_with_gradient("soft_dice_loss", lambda z: answer(z, target, smooth=0.5), expected, logits)
 
 
 def focal_loss(answer: Callable) -> None:
@@ -187,15 +162,15 @@ def focal_loss(answer: Callable) -> None:
         log_p = log_p.gather(1, target[target != VOID][:, None])[:, 0]
         return (-((1 - log_p.exp()) ** 3) * log_p).mean()
 
-    _equal_with_gradient("focal_loss", lambda z: answer(z, target, 3.0), expected, logits)
+    _same_with_gradient("focal_loss", lambda z: answer(z, target, 3.0), expected, logits)
 
 
-def _equal_with_gradient(name: str, answer: Callable, expected: Callable, logits) -> None:
+def _same_with_gradient(name: str, answer: Callable, expected: Callable, logits) -> None:
     results = []
     for function in (answer, expected):
         z = logits.clone().requires_grad_()
-        value = _ask(name, function, z)
-        _ask(name, value.backward)
+        value = ask(name, function, z)
+        ask(name, value.backward)
         results.append((float(value.detach()), z.grad.numpy()))
-    _equal(name, results[0][0], results[1][0])
-    _equal(f"{name}'s gradient", results[0][1], results[1][1])
+    same(name, results[0][0], results[1][0])
+    same(f"{name}'s gradient", results[0][1], results[1][1])
