@@ -298,7 +298,7 @@ def predict(
     masks = []
     with _memory_advice(batch_size, images.shape[1:3]), _evaluating(model):
         for batch in _as_tensor(images).split(batch_size):
-            logits = model(_to_input(batch, device, mode))
+            logits = _forward(model, _to_input(batch, device, mode))
             masks.append(logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(masks) if masks else np.zeros(images.shape[:3], np.uint8)
 
@@ -656,16 +656,7 @@ def _require_layers_seen(model: nn.Module) -> None:
 def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None:
     """Run two images through the net and refuse an output that is not one logit a class."""
     with _evaluating(model):
-        try:
-            logits = model(x)
-        except RuntimeError as error:
-            if "same device" in str(error) or "should be the same" in str(error):
-                raise CourseError(
-                    f"the model cannot compute on {x.device}: a tensor in it stays on another "
-                    "device. Make it an nn.Parameter or register_buffer, or create it in forward "
-                    "with device=x.device."
-                ) from error
-            raise
+        logits = _forward(model, x)
     if not isinstance(logits, torch.Tensor):
         raise CourseError(
             f"the model must return one tensor of logits; it returned {type(logits).__name__}. "
@@ -697,6 +688,30 @@ def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None
             "the model returns probabilities that sum to 1. Leave softmax out of forward: the "
             "cross-entropy takes logits and applies it itself."
         )
+
+
+def _forward(model: nn.Module, x: torch.Tensor):
+    """Return ``model(x)``, or explain an error that comes from devices or sizes."""
+    try:
+        return model(x)
+    except RuntimeError as error:
+        text = str(error)
+        if any(
+            words in text
+            for words in ("same device", "should be the same", "not on the expected device")
+        ):
+            raise CourseError(
+                f"the model cannot compute on {x.device}: a tensor in it stays on another "
+                "device. Make it an nn.Parameter or register_buffer, or create it in forward "
+                "with device=x.device."
+            ) from error
+        if "Sizes of tensors must match" in text and any(side % 16 for side in x.shape[2:]):
+            raise CourseError(
+                f"the model cannot take images of {x.shape[2]}x{x.shape[3]} pixels: maps that it "
+                "joins differ in size. Each pooling halves height and width and drops what is "
+                "odd: crop or resize the images to multiples of 2 per pooling, 16 for four of them."
+            ) from error
+        raise
 
 
 def _require_finite(total: torch.Tensor, history: History) -> float:

@@ -230,6 +230,29 @@ def test_predict_gives_labels_in_eval_mode_and_leaves_modes_alone(model):
     np.testing.assert_array_equal(masks, logits.argmax(1).numpy())
 
 
+class Elsewhere(nn.Module):
+    """Keeps a tensor that .to(device) does not move."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 3, 1)
+        self.mean = torch.zeros(3, 1, 1, device="meta")
+
+    def forward(self, x):
+        return self.head(x - self.mean)
+
+
+def test_a_tensor_that_stays_on_another_device_is_explained():
+    for use in (quick_fit, lambda model: predict(model, boxes(2).images)):
+        with pytest.raises(CourseError, match=r"another device\. Make it an nn\.Parameter"):
+            use(Elsewhere())
+
+
+def test_sizes_that_cannot_be_halved_are_explained(model):
+    with pytest.raises(CourseError, match=r"images of 15x24 pixels.*multiples of 2 per pooling"):
+        predict(model, boxes(2).images[:, 1:])
+
+
 def test_predict_of_no_images_is_empty(model):
     assert predict(model, boxes(2).images[:0]).shape == (0, 16, 24)
 
@@ -479,9 +502,9 @@ def test_out_of_memory_says_what_to_do(model, monkeypatch, error):
 
 def test_an_error_in_forward_keeps_its_own_traceback():
     def broken(y):
-        raise RuntimeError("Sizes of tensors must match")
+        raise RuntimeError("shapes cannot be multiplied")
 
-    with pytest.raises(RuntimeError, match="Sizes of tensors"):
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
         quick_fit(Returns(broken))
     with pytest.raises(NotImplementedError):
         quick_fit(Returns(not_implemented))
