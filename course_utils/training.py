@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
 import platform
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -292,6 +294,7 @@ def predict(
         Default: where the model is.
     """
     _require_images(images)
+    _require_module(model)
     device = _device_of(model) if device is None else torch.device(device)
     model.to(device)
     mode = fastest_mode(device)._replace(dtype=None)
@@ -588,9 +591,13 @@ def _digest(data: SegmentationSet) -> str:
 def _require_images(images: np.ndarray) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
         found = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
+        hint = ""
+        if getattr(images, "dtype", None) != np.uint8:
+            hint = " Give them as they are loaded: the division by 255 is done here."
+        elif images.ndim == 3 and images.shape[-1] == 3:
+            hint = " For one image use images[None]."
         raise CourseError(
-            f"images must be a uint8 array (N, H, W, 3), found {found.strip()}. "
-            "For one image use images[None]."
+            f"images must be a uint8 array (N, H, W, 3), found {found.strip()}.{hint}"
         )
     if images.shape[-1] != 3:
         raise CourseError(f"images must be (N, H, W, 3), colour last; found {images.shape}.")
@@ -627,13 +634,17 @@ def _require_weights(weights, num_classes: int) -> torch.Tensor | None:
     return weights
 
 
-def _require_layers_seen(model: nn.Module) -> None:
-    """Refuse layers in plain lists: torch neither trains nor moves nor saves them."""
+def _require_module(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise CourseError(
             f"model must be a torch.nn.Module, found {type(model).__name__}. "
             "Did you pass the class itself? Make an object of it first."
         )
+
+
+def _require_layers_seen(model: nn.Module) -> None:
+    """Refuse layers in plain lists: torch neither trains nor moves nor saves them."""
+    _require_module(model)
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
             if attribute.startswith("_"):
@@ -704,6 +715,10 @@ def _forward(model: nn.Module, x: torch.Tensor):
                 f"the model cannot compute on {x.device}: a tensor in it stays on another "
                 "device. Make it an nn.Parameter or register_buffer, or create it in forward "
                 "with device=x.device."
+            ) from error
+        if found := re.search(r"to have (\d+) channels, but got 3 channels", text):
+            raise CourseError(
+                f"the model's first layer takes {found[1]} channels, but images have 3."
             ) from error
         if "Sizes of tensors must match" in text and any(side % 16 for side in x.shape[2:]):
             raise CourseError(
@@ -883,12 +898,14 @@ def _resume(file: Path, state: _State, settings: dict, device: torch.device) -> 
         setattr(state.history, name, value)
     done, epochs = len(state.history), settings["epochs"]
     if done == epochs:
-        print(f"Already trained, loaded from {file}: {state.history}.")
+        print(f"Already trained, loaded from {file}.")
     else:
         print(f"Going on after epoch {done} of {epochs}, from {file}.")
 
 
 def _set_aside(file: Path) -> None:
-    kept = file.with_name(f"{file.stem}.previous{file.suffix}")
+    """Rename a checkpoint; none of an earlier training is overwritten."""
+    names = (f"{file.stem}.previous-{n}{file.suffix}" for n in itertools.count(1))
+    kept = next(path for path in map(file.with_name, names) if not path.exists())
     os.replace(file, kept)
-    print(f"The old one is kept as {kept}.")
+    print(f"The old one is kept as {kept}; to go back, rename it to {file.name}.")

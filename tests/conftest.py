@@ -1,6 +1,8 @@
-"""What several test modules share: lesson 06, solved once; the same examples in every run."""
+"""What several test modules share: one run of the demo; the same examples in every run."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,10 +14,23 @@ settings.load_profile("course")
 
 
 @pytest.fixture(scope="session")
-def solved_06(tmp_path_factory):
-    """Run ``course solve 06`` once a session: its result, and the executed lesson's folder."""
-    from course_utils.grading.solve import solve
+def demo_run(tmp_path_factory):
+    """Run the demo once a session, which solves lessons 00 and 06, too.
 
-    keep = tmp_path_factory.mktemp("solved")
-    (result,) = solve(["06"], keep=keep, root=ROOT)
-    return result, keep / "06_unet_from_scratch"
+    ``place`` is its folder; ``solved`` holds results by lesson, ``marked`` hand-ins by
+    student and lesson.
+    """
+    from course_utils.grading.demo import demo
+
+    root = tmp_path_factory.mktemp("instructor")
+    shutil.copytree(ROOT / "solutions", root / "solutions")
+    shutil.copy(ROOT / "environment.yml", root)
+    with pytest.MonkeyPatch.context() as environment:  # the demo sets it for its processes
+        environment.setenv("COURSE_DATA", str(root / "data" / "cache"))
+        solved, marked = demo(root)
+    assert not (root / "grading").exists(), "the demo must not touch an instructor's grading/"
+    return SimpleNamespace(
+        place=root / "build" / "demo",
+        solved={one.lesson: one for one in solved},
+        marked={(one.student, one.lesson): one for one in marked},
+    )

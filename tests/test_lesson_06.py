@@ -92,9 +92,9 @@ def test_erasing_four_classes_costs_little_accuracy_and_four_tenths_of_the_mean_
 
 
 @pytest.fixture(scope="module")
-def run(solved_06):
+def run(demo_run):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
-    result, folder = solved_06
+    result, folder = demo_run.solved[NAME], demo_run.place / "solved" / NAME
     texts = {}
     for cell in nbformat.read(folder / f"{NAME}.ipynb", as_version=4).cells:
         parts = []

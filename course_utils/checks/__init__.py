@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from textwrap import shorten
 
 from course_utils.errors import CourseError
 
@@ -46,18 +47,24 @@ def explain(doing: str, causes: Mapping[str, str] | None = None, hint: str = "")
             yield
     except CheckFailed:
         raise
-    except NotImplementedError as error:
-        raise _not_implemented(
-            str(error) or f"{_place(error)} is still a stub: write its code"
-        ) from None
     except Exception as error:
+        if is_stub(error):
+            raise _not_implemented(
+                str(error) or f"{_place(error)} is still a stub: write its code"
+            ) from None
         text = " ".join(str(error).split())
-        said = f"{type(error).__name__}: {text[:160] or 'without a message'}"
+        shown = shorten(text, 160, placeholder=" ...") or "without a message"
+        said = f"{type(error).__name__}: {shown}"
         for pattern, cause in (causes or {}).items():
             if re.search(pattern, text):
                 said = cause
                 break
-        raise CheckFailed(f"{doing}: {said.rstrip('.')}. {hint}".strip()) from None
+        raise CheckFailed(f"{doing}: {said.rstrip('. ')}. {hint}".strip()) from None
+
+
+def is_stub(error: Exception) -> bool:
+    """Tell whether an error comes from a stub, and not from an operation that torch lacks."""
+    return isinstance(error, NotImplementedError) and "not implemented for" not in str(error)
 
 
 def _place(error: BaseException) -> str:

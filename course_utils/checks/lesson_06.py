@@ -23,6 +23,13 @@ _MOVED = "the batches lie on the model's device already: leave them there, witho
 _DEVICES = {"on the same device": _MOVED, r"and weight type \(torch": _MOVED}
 
 
+_CHANNELS = {
+    "running_mean should contain": "batch norm must have as many channels as it is given; after "
+    "the convolution these are out_channels",
+    "must be tuple of Tensors": "torch.cat takes one list, torch.cat([a, b], dim=1)",
+}
+
+
 def _build(cls: Callable, *arguments, **options) -> nn.Module:
     """Return ``cls(*arguments, **options)``, surely a module."""
     name = getattr(cls, "__name__", "the answer")
@@ -74,7 +81,9 @@ def _run(module: nn.Module, *inputs: torch.Tensor, causes=None) -> tuple[torch.T
 def _require_convolutions(module: nn.Module, count: int, name: str) -> list[nn.Conv2d]:
     """Return the module's 3x3 convolutions after looking at their number and settings."""
     convolutions = _all(module, nn.Conv2d)
-    held = [v for v in vars(module).values() if isinstance(v, (list, tuple, dict)) and v]
+    held = [
+        v for k, v in vars(module).items() if k[0] != "_" and isinstance(v, (list, tuple, dict))
+    ]
     if not convolutions and any(
         isinstance(x, nn.Module) for v in held for x in (v.values() if isinstance(v, dict) else v)
     ):
@@ -84,8 +93,8 @@ def _require_convolutions(module: nn.Module, count: int, name: str) -> list[nn.C
         )
     require(
         bool(convolutions),
-        f"{name} holds no nn.Conv2d: make the layers in __init__ and keep them as attributes "
-        "(a layer made in forward is new, and untrained, at each call).",
+        f"{name} holds no nn.Conv2d: make the layers in __init__ and keep them as attributes, "
+        "self.name = ... (a layer made in forward is new, and untrained, at each call).",
     )
     for convolution in convolutions:
         require(
@@ -108,9 +117,9 @@ def _require_convolutions(module: nn.Module, count: int, name: str) -> list[nn.C
     )
     norms = len(_all(module, nn.BatchNorm2d))
     require(
-        norms >= len(convolutions),
+        norms == len(convolutions),
         f"{name} holds {norms} nn.BatchNorm2d for {len(convolutions)} convolution(s): each "
-        "convolution is followed by its own batch norm.",
+        "convolution is followed by its own batch norm, and only by that.",
     )
     return convolutions
 
@@ -182,7 +191,8 @@ def conv_layer(answer: Callable) -> None:
     layer = _build(answer, 3, 8)
     _require_convolutions(layer, 1, "ConvLayer")
     batch = torch.randn(4, 3, 7, 10)
-    output, given = _run(layer.train(), batch)
+    swapped = {"Given groups=1": "are in_channels and out_channels swapped in the convolution?"}
+    output, given = _run(layer.train(), batch, causes=_CHANNELS | swapped)
     _require_each_called_once(_all(layer, (nn.Conv2d, nn.BatchNorm2d)), given, "ConvLayer")
     _require_same_size(output, (4, 8, 7, 10), "ConvLayer")
     _require_rectified(answer, "ConvLayer")
@@ -214,12 +224,21 @@ def conv_block(answer: Callable) -> None:
             f"ConvBlock(3, 8) goes through the channels {channels[0][0]} -> {channels[0][1]} -> "
             f"{channels[1][1]}; widen at once: 3 -> 8 -> 8.",
         )
-    output, given = _run(block.train(), torch.randn(2, 3, 8, 12))
+    lost = {"Given groups=1": "is the second layer given what the first returns?"}
+    output, given = _run(block.train(), torch.randn(2, 3, 8, 12), causes=_CHANNELS | lost)
     _require_each_called_once(_all(block, (nn.Conv2d, nn.BatchNorm2d)), given, "ConvBlock")
     require(
         len(convolutions) == 2, f"ConvBlock holds {len(convolutions)} ConvLayer(s); it should be 2."
     )
     _require_same_size(output, (2, 8, 8, 12), "ConvBlock")
+    slopes = torch.autograd.grad(
+        output.square().sum(), [c.weight for c in convolutions], allow_unused=True
+    )
+    require(
+        all(slope is not None for slope in slopes),
+        "ConvBlock calls both layers, but its output does not come from both: return what the "
+        "second layer gives.",
+    )
     _require_rectified(answer, "ConvBlock")
     with explain("ConvBlock(5, 2) does not work, ConvBlock(3, 8) does: are channels hard-coded?"):
         other = answer(5, 2)(torch.randn(1, 5, 16, 12))
@@ -288,9 +307,16 @@ def up_conv_block(answer: Callable) -> None:
     )
     convolutions = _require_convolutions(block, 2, "UpConvBlock")
     coarse, skip = torch.randn(2, 8, 3, 5), torch.randn(2, 4, 6, 10)
-    size = "the upsampled map and the skip differ in size: upsample x first, then concatenate"
+    causes = _CHANNELS | {
+        "Sizes of tensors must match": "the upsampled map and the skip differ in size: upsample x "
+        "first, then concatenate",
+        "transposed=1": "the transposed convolution is given a map of other channels: is it x, "
+        "from below, that you enlarge?",
+        "Given groups=1": "a ConvLayer is given other channels than it was made for: the "
+        "concatenation has 2 * out_channels",
+    }
     try:
-        output, given = _run(block, coarse, skip, causes={"Sizes of tensors must match": size})
+        output, given = _run(block, coarse, skip, causes=causes)
     except CheckFailed as failure:
         # the concatenation went wrong if a convolution then refused what it was given
         for arguments in getattr(failure, "given", {}).get(convolutions[0], []):
@@ -341,6 +367,11 @@ def unet_shapes(answer: Callable) -> None:
         f"unet_shapes gives {len(found)} shapes; there are 9: four encoders, the bottleneck, four "
         "decoders.",
     )
+    require(
+        [tuple(shape) for shape in found[:4:-1]] != _SHAPES_96_128[5:],
+        "unet_shapes lists the decoders from the shallowest; decoder 0 is the deepest, right after "
+        "the bottleneck.",
+    )
     for level, shape, wanted in zip(_LEVELS, found, _SHAPES_96_128, strict=True):
         shape = tuple(shape)
         require(
@@ -374,6 +405,10 @@ def unet_shapes(answer: Callable) -> None:
             (h, w) != (wanted[1] // 2, wanted[2] // 2),
             f"{says}: too small by a factor 2. Encoder 0 works at full size: pooling comes after a "
             "block, not before it.",
+        )
+        require(
+            (h, w) == wanted[1:] or level != "encoder 0",
+            f"{says}; wanted {wanted}: the first block keeps the image's size.",
         )
         require(
             (h, w) == wanted[1:], f"{says}: each pooling halves height and width, each decoder "
@@ -438,6 +473,9 @@ def unet(answer: Callable) -> None:
             causes={
                 "Sizes of tensors must match": sizes,
                 "not iterable": "forward returns nothing",
+                "transposed=1": "a decoder is given too few channels: does x go through the "
+                "bottleneck, and does that give 16 * width?",
+                **_CHANNELS,
             },
         )
     except CheckFailed as failure:
@@ -471,6 +509,10 @@ def unet(answer: Callable) -> None:
     logits.square().mean().backward()
     unused = [name for name, p in net.named_parameters() if p.grad is None]
     require(not unused, f"{unused[:1]} gets no gradient: it is built, but not used in forward.")
+    require(
+        torch.equal(given[net.encoders[0]][0][0], batch),
+        "encoder 0 is not given the images as they are: they lie in [0, 1] already.",
+    )
     _require_skips(net, given)
     with explain("UNet(1, 2, width=2) does not work, UNet(3, 5, width=4) does: hard-coded?"):
         other = answer(1, 2, width=2)(torch.rand(2, 1, 48, 32))
@@ -523,7 +565,10 @@ def untrained_loss(answer: Callable) -> None:
 
     def call(classes: int) -> float:
         with explain(f"untrained_loss({classes}) stops"):
-            return float(answer(classes))
+            loss = answer(classes)
+        require(loss is not None, "untrained_loss returns None: is its `return` missing?")
+        with explain("reading the loss as a number stops"):
+            return float(loss)
 
     found = call(4)
     near = lambda value: math.isclose(found, value, rel_tol=1e-3, abs_tol=1e-4)  # noqa: E731
@@ -598,8 +643,13 @@ def train_one_epoch(answer: Callable) -> None:
         "order is zero_grad, forward, loss, backward, step",
         "does not require grad": "the loss hangs on no parameter: give cross_entropy the logits, "
         "not their argmax, and no .detach() or no_grad on the way",
-        "expected scalar type Long": "cross_entropy wants (logits, labels), in this order",
-        "Expected floating point type": "cross_entropy wants (logits, labels), in this order",
+        "expected scalar type Long|Expected floating point type|not implemented for 'Long'": (
+            "cross_entropy wants (logits, labels), in this order, and logits, not their argmax"
+        ),
+        "'float' object has no attribute 'backward'": "backward() belongs to the loss as a tensor; "
+        "take .item() only for the mean that you return",
+        "Expected more than 1 value per channel": "use the argument `model`, not a network of "
+        "the notebook",
         **_DEVICES,
     }
 
@@ -622,6 +672,7 @@ def train_one_epoch(answer: Callable) -> None:
     )
     require(isinstance(loss, (int, float)), f"the mean loss is a {type(loss).__name__}, no float.")
     calls, steps = len(model.training_at_call), len(optimizer.had_gradient)
+    require(calls > 0, "the given model is never called: use `model`, not one of the notebook.")
     require(
         calls == 2,
         f"the model was called {calls} time(s) for 2 batches: is the return inside the for loop?",
@@ -637,7 +688,11 @@ def train_one_epoch(answer: Callable) -> None:
     cheap, dear = math.log(4 / 3), math.log(4)  # the loss on a 1, and on a 0
     says = f"for two batches with losses {cheap:.3f} and {dear:.3f} you return {loss:.3f}"
     near = lambda value: math.isclose(loss, value, abs_tol=2e-3)  # noqa: E731
-    require(not near(cheap + dear), f"{says}: the sum. Divide by the number of batches.")
+    require(
+        not near(cheap + dear),
+        f"{says}: the sum. Divide by the number of batches. "
+        "Or is each loss a sum over the pixels (reduction)?",
+    )
     require(not near(dear) and not near(cheap), f"{says}: one batch only. Return their mean.")
     softmax = F.cross_entropy(torch.tensor([[0.25, 0.75]] * 2), torch.tensor([0, 1])).item()
     require(
@@ -663,8 +718,8 @@ def _require_three_steps(run: Callable, labels: list[int]) -> None:
     _, model, optimizer = run([0.0, 0.0], 1.0, labels, labels, labels)
     require(
         any(optimizer.had_gradient),
-        "no gradient reaches optimizer.step(): loss.backward() is missing, or zero_grad() stands "
-        "between backward() and step() and wipes it out.",
+        "no gradient reaches optimizer.step(): loss.backward() is missing or comes after step(), "
+        "or zero_grad() stands between the two and wipes it out.",
     )
     require(
         optimizer.had_gradient[0],
@@ -685,8 +740,8 @@ def _require_three_steps(run: Callable, labels: list[int]) -> None:
     near = lambda value: math.isclose(found, value, abs_tol=1e-3)  # noqa: E731
     require(
         not near(by_hand(keep=True)),
-        "the gradients of the batches add up: zero_grad() is missing, so step 3 still follows "
-        "batches 1 and 2.",
+        "the gradients of the batches add up: zero_grad() is missing, or outside the loop, so "
+        "step 3 still follows batches 1 and 2.",
     )
     require(
         near(by_hand(keep=False)),
@@ -730,6 +785,10 @@ def predict_labels(answer: Callable) -> None:
         not any(model.training_at_call),
         "the model predicts in train mode: batch norm then uses this batch's own statistics, and a "
         "prediction depends on its neighbours in the batch. Call model.eval() first.",
+    )
+    require(
+        not model.training,
+        "predict_labels leaves the model in train mode; it is to be left in eval mode.",
     )
     found = tuple(labels.shape)
     wrong_axes = {

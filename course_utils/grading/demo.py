@@ -21,7 +21,7 @@ from course_utils.grading.grade import grade
 from course_utils.grading.gradebook import Marked
 from course_utils.grading.release import make_release
 from course_utils.grading.report import report
-from course_utils.grading.solve import run_lesson, solve
+from course_utils.grading.solve import Solved, run_lesson, solve
 from course_utils.grading.submit import zip_bytes
 from course_utils.grading.tasks import model_path, record_path
 from course_utils.grading.workplace import write_atomic
@@ -31,11 +31,13 @@ _TASK = "unet"
 _HURRIED_EPOCHS = 4
 
 
-def demo(root: Path | None = None) -> list[Marked]:
+def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
     """Make the class, grade it, write the report, open it where there is a display.
 
     Returns
     -------
+    list of Solved
+        What solving the lessons has come to; the executed ones lie in ``build/demo/solved``.
     list of Marked
         What each student got.
 
@@ -56,7 +58,7 @@ def demo(root: Path | None = None) -> list[Marked]:
     os.environ.setdefault("COURSE_DATA", str(root / "data" / "cache"))
 
     _step(1, "solve the lessons, as the best student will")
-    solve(keep=place / "solved", root=place)
+    solved = solve(keep=place / "solved", root=place)
     _step(2, f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will")
     _train_in_a_hurry(place, net)
     _step(3, "release the lessons, and make what eight students hand in")
@@ -80,7 +82,7 @@ def demo(root: Path | None = None) -> list[Marked]:
     page = report(root=place)
     if _has_display():
         webbrowser.open(page.resolve().as_uri())
-    return marked
+    return solved, marked
 
 
 def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, dict[str, bytes]]]:
