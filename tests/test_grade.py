@@ -67,6 +67,18 @@ def share():
 """
 
 
+# What a notebook may leave in its folder, or send, to stop or to fool what comes after it.
+TRICKS = {
+    "plants": "try:\n    os.remove(name)\n    os.symlink(kept, name)\n"
+    "    os.symlink(kept, 'notes.txt')\nexcept PermissionError:\n    pass",
+    "pipes": "try:\n    os.mkfifo('pipe')\nexcept PermissionError:\n    pass",
+    "blocks": "os.remove(name)\nos.mkdir(name)",
+    "digs": "for _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')",
+    "scripts": "from IPython.display import HTML, display\n"
+    "display(HTML('<script>mischief()</script>'))",
+}
+
+
 def bounds(monkeypatch, folder: Path, low: float, high: float) -> None:
     """Put other bounds into this process's tasks.toml."""
     text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
@@ -112,6 +124,8 @@ def course(tmp_path_factory, monkeymodule):
         "huge": "1e9",
         "negative": "-1.0",
         "part": "1.5",
+        "long": "'3' * 3_000_000",
+        "endless": "'3' * 60_000_000",
     }.items():
         hand_in(root, f"odd-{name}", share=f"def share(): return {value}")
     hand_in(
@@ -150,6 +164,12 @@ def course(tmp_path_factory, monkeymodule):
     folder = hand_in(root, "links")
     secret_seed(root)
     (folder / "seed.txt").symlink_to(root / "grading" / "secret_seed")
+    (root / "kept.txt").write_text("the instructor's")
+    for name, trick in TRICKS.items():
+        before = f"import os\nname, kept = '{MINI}.ipynb', {str(root / 'kept.txt')!r}\n"
+        hand_in(root, name, double=f"{before}{trick}\n{RIGHT}")
+    odd = hand_in(root, "odd") / f"{MINI}.ipynb"
+    odd.write_text(odd.read_text().replace("# Mini", "\\ud800"))
 
     add_model(hand_in(root, "good", NET), tiny_model(3))
     add_model(hand_in(root, "claims", NET, train="print('IoU 1.0')\nscore = 1"), tiny_model(0))
@@ -254,6 +274,26 @@ def test_a_link_brings_no_file_of_the_instructor(course):
     for name in ("results", "autograded", "feedback"):
         for path in (root / "grading" / name).rglob("*"):
             assert path.is_dir() or seed not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("student", TRICKS)
+def test_what_a_notebook_leaves_behind_harms_nobody(course, student):
+    root, _ = course
+    assert score(course, student, "test_double") == 2
+    assert score(course, student, "test_share") == 3
+    assert (root / "kept.txt").read_text() == "the instructor's"
+    page = (root / "grading" / "feedback" / student / MINI / f"{MINI}.html").read_text()
+    assert "<script>mischief" not in page
+
+
+def test_a_notebook_that_nbgrader_cannot_read_is_told_and_stops_nobody(course):
+    assert "save it again" in course[1]["odd", MINI].problem
+    assert course[1]["odd", MINI].total == 0
+
+
+def test_values_are_cut_and_never_dropped(course):
+    assert score(course, "odd-long", "test_share") == 0
+    assert score(course, "odd-endless", "test_share") == 0
 
 
 def test_a_task_is_marked_by_its_model_file_whatever_the_notebook_prints(course):

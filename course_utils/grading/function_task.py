@@ -64,7 +64,7 @@ def run_function_task(name: str, function: Callable[[np.ndarray], np.ndarray]) -
             return
         images = np.load(hidden, allow_pickle=False)
         masks, faults = _apply(function, images, task)
-        write_atomic(_masks_path(name), masks.tobytes())
+        write_atomic(masks_path(name), masks.tobytes())
         print(f"{len(images) - len(faults)} of {len(images)} hidden images done.")
         _tell_faults(faults)
         return
@@ -98,7 +98,7 @@ def prepare_function_task(folder: Path | str, task: Task | str, secret: int) -> 
     """
     task = get_task(task) if isinstance(task, str) else task
     folder = Path(folder)
-    (folder / _masks_path(task.name)).unlink(missing_ok=True)
+    (folder / masks_path(task.name)).unlink(missing_ok=True)
     path = folder / _images_path(task.name)
     path.unlink(missing_ok=True)  # not through a link that was handed in
     with open(path, "xb") as file:
@@ -118,7 +118,7 @@ def score_function_task(
     """
     task = get_task(task) if isinstance(task, str) else task
     hidden = task.hidden_set(secret)
-    name = _masks_path(task.name).name
+    name = masks_path(task.name).name
     shape = hidden.data.masks.shape
     try:
         content = _read_masks(Path(folder) / name, name, hidden.data.masks.size, task)
@@ -133,7 +133,8 @@ def _images_path(name: str) -> Path:
     return Path(f"hidden_{name}.npy")
 
 
-def _masks_path(name: str) -> Path:
+def masks_path(name: str) -> Path:
+    """Return the file with a task's masks, relative to the notebook's folder."""
     return Path(f"masks_{name}.bin")
 
 

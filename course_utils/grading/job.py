@@ -102,16 +102,25 @@ def run(job: Job, root: Path) -> dict:
     )
     api = make_api(config)
     outcome = api.autograde(job.lesson, job.student)
-    if not outcome["success"]:
-        raise SystemExit(f"nbgrader failed:\n{outcome.get('log', '')}\n{outcome.get('error', '')}")
+    if not outcome["success"] and problem is None:
+        # What the instructor's side has to mend comes again without the notebook.
+        problem = f"{notebook_name} cannot be run or read: save it again in JupyterLab"
+        (submitted / notebook_name).write_text(_EMPTY_NOTEBOOK)
+        outcome = api.autograde(job.lesson, job.student, force=True)
+    _require_success(outcome)
     executed = root / "grading" / "autograded" / job.student / job.lesson / notebook_name
     result = read_result(root, job.student, job.lesson, executed) | {"problem": problem}
-    api.generate_feedback(job.lesson, job.student)
+    _require_success(api.generate_feedback(job.lesson, job.student))
     output = Path(job.output)
     shutil.copyfile(executed, output / notebook_name)
     page = root / "grading" / "feedback" / job.student / job.lesson / f"{job.lesson}.html"
     shutil.copyfile(page, output / page.name)
     return result
+
+
+def _require_success(outcome: dict) -> None:
+    if not outcome["success"]:
+        raise SystemExit(f"nbgrader failed:\n{outcome.get('log', '')}\n{outcome.get('error', '')}")
 
 
 def read_result(root: Path, student: str, lesson: str, executed: Path) -> dict:

@@ -9,15 +9,19 @@ outcome strictly, and write the trusted scorer's marks over the tasks' cells.
 # Overridden methods say in their class's docstring what they do.
 # ruff: noqa: D102
 
+import json
 import math
 import os
 import re
 import secrets
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from time import monotonic
 
+import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
@@ -30,10 +34,14 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets import Bool, Integer, Unicode
 
 from course_utils.grading import marking, sandbox
+from course_utils.grading.function_task import masks_path
+from course_utils.grading.table import printable
 from course_utils.grading.tasks import task_names
 from course_utils.paths import data_folder
 
 _MAX_OUTPUT = 2_000_000
+_MAX_MESSAGE = 32 << 20
+"""Bytes; a kernel that sends more in one message is cut off before it fills the memory."""
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
@@ -104,6 +112,7 @@ class KernelManager(AsyncKernelManager):
         if os.name == "posix":
             options |= {"transport": "ipc", "ip": str(sockets / "k")}
         super().__init__(connection_file=str(sockets / "k.json"), **options)
+        self.context.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
         python = [
             sys.executable,
             "-I",  # no PYTHON* variables, no module of the student's folder before the real one
@@ -127,6 +136,13 @@ class KernelManager(AsyncKernelManager):
             language="python",
             interrupt_mode="message",  # a signal does not reach into every sandbox
         )
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **options) -> None:
+        # A student's text must not stand in the grader's log, where errors are looked for.
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        await super()._async_launch_kernel(kernel_cmd, **options | silent)
+
+    _launch_kernel = _async_launch_kernel
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart)
@@ -173,7 +189,11 @@ class SandboxedExecute(Execute):
         level = sandbox.require_isolation() if self.require_isolation else sandbox.isolation_level()
         self._outcome.update(stopped=None, armed=[], tampered=[], isolation=level)
         self._lesson = resources["nbgrader"]["assignment"]
-        return super().preprocess(nb, resources, km)
+        try:
+            return super().preprocess(nb, resources, km)
+        finally:
+            names = task_names(self._lesson)
+            _sweep(Path(resources["metadata"]["path"]), [masks_path(name) for name in names])
 
     def preprocess_cell(self, cell, resources, index):
         self._output = 0
@@ -225,10 +245,16 @@ class SandboxedExecute(Execute):
 
     def process_message(self, msg, cell, cell_index):
         # A cell that prints without end must not fill the grader's memory.
-        if msg["msg_type"] in ("stream", "display_data", "update_display_data"):
-            self._output += len(str(msg["content"]))
-            if self._output > _MAX_OUTPUT:
+        content = msg["content"]
+        self._output += len(json.dumps(content, default=str))
+        if self._output > _MAX_OUTPUT:
+            if msg["msg_type"] in ("stream", "display_data", "update_display_data"):
                 return None
+            # Values and errors decide about points: they are cut, never dropped.
+            if "data" in content:
+                content["data"] = {"text/plain": "(too long)"}
+            if "traceback" in content:
+                content |= {"evalue": str(content["evalue"])[:1000], "traceback": []}
         return super().process_message(msg, cell, cell_index)
 
     async def _answers(self) -> bool:
@@ -238,6 +264,25 @@ class SandboxedExecute(Execute):
         except Exception:
             return False
         return True
+
+
+def _sweep(work: Path, kept: list[Path]) -> None:
+    """Replace the folder that the dead kernel could write to by one with these files alone.
+
+    What comes after the kernel is not walled in: it would write through a link that the
+    notebook has left, wait for a pipe, or carry files into the feedback.
+    """
+    old = Path(tempfile.mkdtemp(dir=work.parent, prefix=".ran-"))
+    os.rename(work, old / "work")
+    work.mkdir()
+    for path in kept:
+        if (old / "work" / path).is_file() and not (old / "work" / path).is_symlink():
+            os.rename(old / "work" / path, work / path)
+    if os.name == "posix":  # shutil gives up on very deep folders
+        for command in (["chmod", "-R", "u+rwX", str(old)], ["rm", "-rf", str(old)]):
+            subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 class JudgeCells(NbGraderPreprocessor):
@@ -414,7 +459,5 @@ def _short(error) -> str:
         return "not solved: the stub is still there"
     if error.ename == "CellTimeoutError":
         return "the cell ran out of time"
-    text = " ".join(error.evalue.split())
-    if error.ename == "CheckFailed":
-        return text[:300]
-    return f"{error.ename}: {text}"[:300] if text else error.ename
+    text = error.evalue if error.ename == "CheckFailed" else f"{error.ename}: {error.evalue}"
+    return printable(" ".join(text.split()).removesuffix(":"), 300)

@@ -104,11 +104,12 @@ def read_notebook(path: Path) -> tuple[bytes, dict]:
             "Clear its outputs (Edit > Clear Outputs of All Cells), save, and try again."
         )
     try:
-        notebook = json.loads(content)
+        notebook = json.loads(content.decode())  # as nbgrader reads it: UTF-8, without a mark
         sound = notebook["nbformat"] == 4 and all(
-            isinstance(cell["metadata"], dict) for cell in notebook["cells"]
+            isinstance(cell["metadata"], dict) and isinstance(cell["source"], str | list)
+            for cell in notebook["cells"]
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         sound = False
     if not sound:
         raise CourseError(

@@ -3,6 +3,15 @@
 from collections.abc import Sequence
 
 
+def printable(text: object, limit: int | None = None) -> str:
+    r"""Return text of an untrusted hand that can stand in a line of a terminal or a report.
+
+    >>> printable("\x1b[2Jall is\nwell")
+    ' [2Jall is well'
+    """
+    return "".join(c if c.isprintable() else " " for c in str(text))[:limit]
+
+
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return rows under headings, columns aligned: numbers to the right, words to the left.
 
@@ -28,4 +37,4 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 def _text(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(value)
