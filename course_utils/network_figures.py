@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from course_utils.display import new_figure, show
+from course_utils.errors import CourseError
 
 
 def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
@@ -18,6 +19,10 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
         (channels, height, width) of each encoder from the top down, of the bottleneck, and of
         each decoder from the bottom up. A box is as high as the map, on a logarithmic scale.
     """
+    if len(shapes) % 2 == 0 or any(len(shape) != 3 for shape in shapes):
+        raise CourseError(
+            f"a U has an odd number of levels, each (channels, height, width): found {shapes}."
+        )
     depth = len(shapes) // 2
     figure, ((axes,),) = new_figure(9, 4.4)
     axes.set_axis_off()
@@ -49,7 +54,7 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
         axes.text((x0 + x1) / 2, y0 + 0.24, f"skip {k}", ha="center", va="bottom", color="0.3")
     axes.set_xlim(-3, places[-1][0] + 3)
     axes.set_ylim(places[depth][1] - 1.1, 1.0)
-    axes.set_title("channels × height × width; → down: max pooling, → up: transposed convolution")
+    axes.set_title("channels × height × width; blue: max pooling, green: transposed convolution")
     text = ", ".join(f"{c} x {h} x {w}" for c, h, w in shapes)
     show(figure, f"A U of {len(shapes)} boxes, from the upper left down and up again: {text}.")
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from course_utils.checks import NotYet
 from course_utils.errors import CourseError
 from course_utils.grading import export as exporting
 from course_utils.grading import tasks
@@ -293,6 +294,17 @@ def test_a_stub_that_is_left_stays_a_stub():
 
     with pytest.raises(NotImplementedError):
         export("unet", Stub())
+
+
+def test_a_model_without_its_history_waits_for_the_training():
+    with pytest.raises(NotImplementedError, match="first: the training"):
+        export("unet", trained(Small()), NotYet("the training"))
+    assert not Path("models/unet.onnx").exists()
+
+
+def test_a_history_of_another_model_is_noticed(capsys):
+    export("unet", trained(Small()), {"mean_iou": [0.3, 0.762]})
+    assert "history ends at a validation mean IoU of 0.762" in capsys.readouterr().out
 
 
 def test_a_net_too_slow_for_the_grader_is_refused(monkeypatch):

@@ -167,7 +167,8 @@ def course(tmp_path_factory, monkeymodule):
     (root / "kept.txt").write_text("the instructor's")
     for name, trick in TRICKS.items():
         before = f"import os\nname, kept = '{MINI}.ipynb', {str(root / 'kept.txt')!r}\n"
-        hand_in(root, name, double=f"{before}{trick}\n{RIGHT}")
+        why = "Because <script>mischief()</script>"
+        hand_in(root, name, double=f"{before}{trick}\n{RIGHT}", why=why)
     odd = hand_in(root, "odd") / f"{MINI}.ipynb"
     odd.write_text(odd.read_text().replace("# Mini", "\\ud800"))
 

@@ -111,7 +111,7 @@ def numbers(text):
 
 def skip_losses(text):
     """Read the table of skips: mean IoU without each, and each class's change."""
-    means = [float(n) for n in re.findall(r"size\): (\d\.\d+)", text)]
+    means = [float(n) for n in re.findall(r"size\): mean (\d\.\d+)", text)]
     rows = [
         dict(re.findall(r"(\w+) ([+-]\d\.\d+)", row)) for row in re.split(r"skip \d \(", text)[1:]
     ]

@@ -353,7 +353,7 @@ def test_changed_settings_train_anew_and_keep_the_old_file(model, capsys, option
     history = quick_fit(other, checkpoint="tiny.pt", **options)
     assert len(history) == options.get("epochs", 3)
     assert f"other {named}" in capsys.readouterr().out
-    assert Path("tiny.previous.pt").read_bytes() == old
+    assert Path("tiny.previous-1.pt").read_bytes() == old
 
 
 def test_changed_data_trains_anew(model, capsys):
@@ -369,7 +369,7 @@ def test_a_damaged_checkpoint_is_put_aside(model, capsys):
     Path("tiny.pt").write_bytes(Path("tiny.pt").read_bytes()[:-500])
     assert len(quick_fit(TinyUNet(), checkpoint="tiny.pt")) == 3
     assert "cannot be read" in capsys.readouterr().out
-    assert Path("tiny.previous.pt").exists()
+    assert Path("tiny.previous-1.pt").exists()
 
 
 def test_a_checkpoint_with_code_in_it_runs_nothing(model, capsys):
@@ -603,7 +603,7 @@ def test_restart_trains_anew_and_keeps_the_old_checkpoint(model):
 
     train_once("tiny", TinyUNet(), counted, restart=True)
     assert calls == [False]
-    assert Path("models/tiny.checkpoint.previous.pt").exists()
+    assert Path("models/tiny.checkpoint.previous-1.pt").exists()
 
 
 def test_train_must_return_the_history(model):

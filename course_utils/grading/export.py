@@ -32,6 +32,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from tqdm import tqdm
 
+from course_utils.checks import NotYet
 from course_utils.data import SegmentationSet
 from course_utils.errors import CourseError
 from course_utils.grading.gate import ModelFacts, check_model_bytes
@@ -77,6 +78,8 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
             f'export("{task}", model) takes the net, a torch.nn.Module; found '
             f"{type(model).__name__}."
         )
+    if isinstance(history, NotYet):
+        bool(history)  # which says what has to be run first
     valid = facts_of_task.load("valid")
     still = _copy_for_export(model)
     logits = _compute_logits(still, valid.images[:_COMPARED], facts_of_task)
@@ -94,6 +97,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     write_atomic(model_path(task), content)
     write_atomic(record_path(task), json.dumps(record, indent=1) + "\n")
     _report(facts_of_task, facts, agreement, confusion.mean_iou(), seconds)
+    _warn_of_another_model(record.get("history"), confusion.mean_iou())
 
 
 # ------------------------------------------------------------------------ torch
@@ -272,6 +276,16 @@ def _require_speed(seconds: float, task: Task) -> None:
         raise CourseError(
             f"the model is too slow: {seconds:.2f} s an image, so about {needed:.0f} s for the "
             f"hidden ones; the grader stops after {task.seconds:g} s. Use fewer channels."
+        )
+
+
+def _warn_of_another_model(history: Any, measured: float) -> None:
+    """Say so if the training that the record tells of ended elsewhere than this model is."""
+    told = history.get("mean_iou") if isinstance(history, dict) else None
+    if told and abs(told[-1] - measured) > 0.02:
+        print(
+            f"Careful: the history ends at a validation mean IoU of {told[-1]:.3f}, this model has "
+            f"{measured:.3f}. Is it the model that was trained, and is the training finished?"
         )
 
 

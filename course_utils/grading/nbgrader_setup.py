@@ -89,6 +89,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         IgnorePattern,
         own.JudgeCells,
         LimitOutput,
+        own.KeepPlain,
         SaveAutoGrades,
         own.ScoreTasks,
         AssignLatePenalties,
@@ -109,8 +110,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         for lesson in list_lessons(root / "solutions")
     }
     config.Autograde.pre_convert_hook = own.RemoveLinks(root / "grading" / "submitted")
-    # A student's HTML is shown to the instructor: without scripts.
-    config.HTMLExporter.sanitize_html = True
     # Warnings and progress bars on stderr cost nobody a mark.
     config.IgnorePattern.enabled = True
     config.IgnorePattern.pattern = r"[\s\S]*"

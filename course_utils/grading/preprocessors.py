@@ -319,6 +319,23 @@ class JudgeCells(NbGraderPreprocessor):
         return nb, resources
 
 
+class KeepPlain(NbGraderPreprocessor):
+    """Of outputs keep text and pictures, and of markdown no HTML.
+
+    The feedback and nbgrader's formgrader show both as they are, and formgrader does so inside
+    the instructor's Jupyter, where a student's script could open a terminal.
+    """
+
+    def preprocess_cell(self, cell, resources, cell_index):
+        if cell.cell_type != "code":
+            cell.source = re.sub(r"<(?=[a-zA-Z/!?])", "< ", cell.source)
+        for out in cell.get("outputs", []):
+            if "data" in out:
+                kept = ("text/plain", "image/png", "image/jpeg")
+                out.data = {kind: out.data[kind] for kind in kept if kind in out.data}
+        return cell, resources
+
+
 def refused_outcome(outputs: list, points: float) -> str | None:
     """Return why a test cell's outputs earn no points, or None if they do.
 

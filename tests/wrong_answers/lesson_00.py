@@ -54,6 +54,11 @@ def count_shares(mask, num_classes):
     return counts / counts.sum()
 
 
+def count_after_filling(mask, num_classes):
+    mask[mask == VOID] = 0
+    return np.bincount(mask.ravel(), minlength=num_classes)
+
+
 COUNT_PIXELS = Exercise(
     checks.count_pixels,
     [count_pixels, count_pixels_by_loop],
@@ -81,7 +86,10 @@ COUNT_PIXELS = Exercise(
         Wrong(count_shares, r"shares", "shares"),
         Wrong(lambda m, c: count_pixels(m, c).sum(), r"wanted \(5,\)", "the sum"),
         Wrong(lambda m, c: dict(enumerate(count_pixels(m, c))), r"gives a dict", "a dict"),
-        Wrong(lambda m, c: None, r"wanted \(5,\)", "return forgotten"),
+        Wrong(lambda m, c: None, r"`return` missing", "return forgotten"),
+        Wrong(lambda m, c: count_pixels(m, c)[1:], r"class 0 is missing", "counted from 1"),
+        Wrong(lambda m, c: count_pixels(m, c) / m.size, r"shares", "shares of all pixels"),
+        Wrong(count_after_filling, r"changed the mask", "void filled in place"),
         Wrong(lambda m, c: count_pixels(m, c)[:10] * 2, r"1 pole", "each pixel twice"),
     ],
     hidden.count_pixels,
@@ -156,6 +164,7 @@ ROAD_PERCENT = Exercise(
         Wrong(_ROAD_IN_ALL, r"in all the scenes", "all scenes"),
         Wrong(float("nan"), r"finite", "nan"),
         Wrong("half", r"ValueError", "words"),
+        Wrong(np.array([10.0, 20.0]), r"take the entry of road", "one number a class"),
         Wrong(-1.0, r"is not the percentage", "a guess"),
     ],
     hidden.road_percent,

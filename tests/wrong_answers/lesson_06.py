@@ -65,6 +65,13 @@ class LayersMadeInForward(nn.Module):
         return F.relu(conv(self.cin, self.cout)(x))
 
 
+class ForgottenSelf(nn.Module):
+    def __init__(self, cin, cout):
+        super().__init__()
+        convolution = conv(cin, cout)  # noqa: F841
+        self.norm = nn.BatchNorm2d(cout)
+
+
 class ForgottenSuper(nn.Module):
     def __init__(self, cin, cout):
         self.convolution = conv(cin, cout)
@@ -130,9 +137,20 @@ CONV_LAYER = Exercise(
         ),
         Wrong(
             layers(lambda i, o: [conv(i, o), nn.BatchNorm2d(i), nn.ReLU()]),
-            r"running_mean should contain",
+            r"as many channels as it is given",
             "batch norm of the input's channels",
         ),
+        Wrong(
+            layers(lambda i, o: [nn.BatchNorm2d(o), conv(i, o), nn.ReLU()]),
+            r"as many channels as it is given",
+            "batch norm first",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(o, i), nn.BatchNorm2d(o), nn.ReLU()]),
+            r"out_channels swapped",
+            "channels swapped",
+        ),
+        Wrong(ForgottenSelf, r"self\.name", "self forgotten"),
         Wrong(LayersInPlainList, r"plain Python list", "layers in a plain list"),
         Wrong(LayersMadeInForward, r"in __init__", "layers made in forward"),
         Wrong(ForgottenSuper, r"super\(\).__init__", "super forgotten"),
@@ -179,6 +197,19 @@ class SameLayerTwice(nn.Module):
 class SecondLayerUnused(ConvBlockByAttributes):
     def forward(self, x):
         return self.first(x)
+
+
+class SecondResultLost(ConvBlockByAttributes):
+    def forward(self, x):
+        x = self.first(x)
+        self.second(x)
+        return x
+
+
+class FirstResultLost(ConvBlockByAttributes):
+    def forward(self, x):
+        self.first(x)
+        return self.second(x)
 
 
 class FirstLayerTwice(ConvBlockByAttributes):
@@ -249,6 +280,13 @@ CONV_BLOCK = Exercise(
         ),
         Wrong(AddsTheInput, r"Something is added", "adds a shortcut"),
         Wrong(SecondLayerUnused, r"never calls", "second layer not used"),
+        Wrong(SecondResultLost, r"come from both", "second layer's result lost"),
+        Wrong(FirstResultLost, r"what the first returns", "first layer's result lost"),
+        Wrong(
+            blocks(lambda i, o: [ConvLayer(i, o), ConvLayer(o, o), nn.BatchNorm2d(o), nn.ReLU()]),
+            r"only by that",
+            "a batch norm too many",
+        ),
         Wrong(BlockInPlainList, r"plain Python list", "layers in a plain list"),
         Wrong(BlockWithoutReturn, r"`return` missing", "return forgotten"),
     ],
@@ -294,6 +332,11 @@ def up_block(up=None, read=2, join=None, after=None):
 
     Changed.__name__ = "UpConvBlock"
     return Changed
+
+
+class EnlargesTheSkip(UpConvBlock):
+    def forward(self, x, skip):
+        return super().forward(skip, x)
 
 
 class ConcatenatesFirst(UpConvBlock):
@@ -363,9 +406,15 @@ UP_CONV_BLOCK = Exercise(
         Wrong(ConcatenatesFirst, r"upsample x first", "concatenates before it upsamples"),
         Wrong(
             up_block(join=lambda up, skip, x: torch.cat(up, skip, dim=1)),
-            r"stops on input",
+            r"takes one list",
             "cat without the list",
         ),
+        Wrong(
+            up_block(join=lambda up, skip, x: torch.cat([up, x], dim=1)),
+            r"upsample x first",
+            "x beside itself",
+        ),
+        Wrong(EnlargesTheSkip, r"is it x, from below", "enlarges the skip"),
         Wrong(up_block(after=lambda i, o: ConvBlock(8, 4)), r"hard-coded", "channels hard-coded"),
     ],
     hidden.up_conv_block,
@@ -425,7 +474,12 @@ UNET_SHAPES = Exercise(
             "no doubling",
         ),
         Wrong(float_shapes, r"whole pixels", "true division"),
-        Wrong(changed(lambda s: s[:5] + s[5:][::-1]), r"each decoder doubles", "decoders top down"),
+        Wrong(changed(lambda s: s[:5] + s[5:][::-1]), r"from the shallowest", "decoders top down"),
+        Wrong(
+            changed(lambda s: [(c, h, h) for c, h, w in s]),
+            r"wanted \(16, 96, 128\)",
+            "height for width",
+        ),
         Wrong(lambda height, width, channels=16: unet_shapes(96, 128), r"hard-coded", "hard-coded"),
         Wrong(changed(lambda s: None), r"list of tuples", "returns nothing"),
     ],
@@ -504,7 +558,17 @@ def after_head(function):
     return unet_with(forward=lambda self, x: function(UNet.forward(self, x)))
 
 
-def unet_run(pool=F.max_pool2d, order=reversed, keep="before", change=lambda skip: skip):
+def through_bottleneck(self, x):
+    return self.bottleneck(x)
+
+
+def unet_run(
+    pool=F.max_pool2d,
+    order=reversed,
+    keep="before",
+    change=lambda skip: skip,
+    bottom=through_bottleneck,
+):
     """Return a UNet whose forward has one mistake."""
 
     def forward(self, x):
@@ -513,7 +577,7 @@ def unet_run(pool=F.max_pool2d, order=reversed, keep="before", change=lambda ski
             full = encoder(x)
             x = pool(full, 2)
             skips.append(change(full if keep == "before" else x))
-        x = self.bottleneck(x)
+        x = bottom(self, x)
         for decoder, skip in zip(self.decoders, order(skips), strict=True):
             x = decoder(x, skip)
         return self.head(x)
@@ -587,6 +651,12 @@ UNET = Exercise(
         Wrong(unet_run(keep="after"), r"before the pooling", "skips kept after pooling"),
         Wrong(unet_run(change=torch.zeros_like), r"is no skip", "skips of zeros"),
         Wrong(unet_run(change=lambda s: s.detach() * 2), r"is no skip", "skips changed"),
+        Wrong(unet_run(bottom=lambda self, x: x), r"go through the bottleneck", "no bottleneck"),
+        Wrong(
+            unet_with(forward=lambda self, x: UNet.forward(self, x / 255)),
+            r"lie in \[0, 1\] already",
+            "divides by 255",
+        ),
         Wrong(unet_with(spare_layer), r"gets no gradient", "a layer never used"),
         Wrong(fixed_input, r"hard-coded", "input channels hard-coded"),
     ],
@@ -612,6 +682,7 @@ UNTRAINED_LOSS = Exercise(
         Wrong(lambda c: 0.0, r"perfect", "zero"),
         Wrong(lambda c: math.log(10), r"-ln\(1/4\) = 1.386", "ten classes always"),
         Wrong(lambda c: 1.3863, r"hard-coded", "four classes always"),
+        Wrong(lambda c: None, r"`return` missing", "return forgotten"),
     ],
     hidden.untrained_loss,
 )
@@ -710,6 +781,10 @@ def void_as_zero_loss(logits, labels):
     return F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").mean()
 
 
+def another_model(model, batches, optimizer):
+    return train_one_epoch(nn.Conv2d(3, 2, 1), batches, optimizer)
+
+
 TRAIN_ONE_EPOCH = Exercise(
     checks.train_one_epoch,
     [train_one_epoch, train_one_epoch_by_hand],
@@ -729,8 +804,28 @@ TRAIN_ONE_EPOCH = Exercise(
         Wrong(
             epoch(lossy=lambda y, t: F.cross_entropy(y.argmax(1).float(), t)),
             r"train_one_epoch stops",
+            "argmax before the loss, as float",
+        ),
+        Wrong(
+            epoch(lossy=lambda y, t: F.cross_entropy(y.argmax(1), t)),
+            r"not their argmax",
             "argmax before the loss",
         ),
+        Wrong(
+            epoch(lossy=lambda y, t: F.cross_entropy(t, y)),
+            r"in this order",
+            "labels before logits",
+        ),
+        Wrong(
+            epoch(lossy=ignoring(lambda y: y, reduction="sum")), r"reduction", "summed over pixels"
+        ),
+        Wrong(epoch(order="step backward"), r"comes after step", "step before backward"),
+        Wrong(
+            epoch(lossy=lambda y, t: ignoring(lambda z: z)(y, t).item()),
+            r"only for the mean",
+            "item before backward",
+        ),
+        Wrong(another_model, r"use `model`", "another model than the given one"),
         Wrong(epoch(end="tensor"), r"loss.item\(\)", "returns a tensor"),
         Wrong(epoch(end="sum"), r"the sum", "returns the sum"),
         Wrong(epoch(end="last"), r"one batch only", "returns the last loss"),
@@ -767,6 +862,12 @@ def labels(pick, mode=False, grad=False):
     return predict
 
 
+def back_to_training(model, images):
+    predicted = predict_labels(model, images)
+    model.train()
+    return predicted
+
+
 PREDICT_LABELS = Exercise(
     checks.predict_labels,
     [predict_labels, predict_labels_by_probability],
@@ -782,6 +883,7 @@ PREDICT_LABELS = Exercise(
         Wrong(labels(lambda y: y.softmax(1)), r"score for every class", "probabilities"),
         Wrong(labels(lambda y: y.argmax(1, keepdim=True)), r"keepdim", "class axis kept"),
         Wrong(labels(lambda y: None), r"`return` missing", "return forgotten"),
+        Wrong(back_to_training, r"left in eval mode", "train mode afterwards"),
         Wrong(labels(lambda y: (y[:, 1] > 0).long()), r"highest score", "threshold of one class"),
         Wrong(labels(lambda y: y.argmax(1).numpy()), r"return a tensor", "a numpy array"),
     ],
