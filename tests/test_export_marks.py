@@ -109,6 +109,23 @@ def marks_with(root, platform, roster):
     return rows(path)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_roster_may_have_semicolons_or_tabs(root, tmp_path, separator):
+    lines = [["First name", "Surname", "ID number"], ["JANE", "Doe", "0042"]]
+    roster = tmp_path / "roster.csv"
+    text = "\n".join(separator.join(line) for line in lines)
+    roster.write_text(f"\ufeff{text}\n", encoding="utf-8")
+    (path,) = export_marks("moodle", tmp_path / "marks.csv", roster, root=root)
+    assert ["JANE", "Doe", "0042", "", "", "10.0", "5.0"] in rows(path)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_roster_that_is_not_utf8_is_told(root, tmp_path, encoding):
+    (tmp_path / "roster.csv").write_text("Full name;ID number\nZoë;1\n", encoding=encoding)
+    with pytest.raises(CourseError, match="save it as UTF-8"):
+        export_marks("moodle", roster=tmp_path / "roster.csv", root=root)
+
+
 def test_nobody_gets_the_marks_of_a_namesake(tmp_path, monkeypatch, capsys):
     root = graded_class(tmp_path / "c", monkeypatch, anna=("moodle", "Anna Schmidt", "7"))
     people = marks_with(root, "moodle", ANNAS)[1:]

@@ -202,8 +202,16 @@ def _by_name(entries: list[dict[str, str]]) -> dict[tuple[str, ...], list[dict[s
 def _read_roster(roster: Path) -> list[dict[str, str]]:
     """Return a roster's people: the columns under the names of the files written here."""
     try:
-        rows = list(csv.DictReader(io.StringIO(roster.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeError, csv.Error) as error:
+        text = roster.read_text(encoding="utf-8-sig")
+        heading = text.partition("\n")[0]
+        # Many a spreadsheet writes semicolons, and Moodle offers both these and tabs.
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=heading.count)))
+    except UnicodeError:
+        raise CourseError(
+            f"{roster} is not in UTF-8, so names would be misread; save it as UTF-8 (in a "
+            "spreadsheet: save as 'CSV UTF-8')."
+        ) from None
+    except (OSError, csv.Error) as error:
         raise CourseError(f"{roster} cannot be read as a CSV: {error}.") from None
     lines = []
     for row in rows:
