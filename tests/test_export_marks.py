@@ -73,6 +73,19 @@ def test_moodle_gets_a_gradebook_and_a_worksheet_for_each_assignment(root, tmp_p
     ]
 
 
+def test_what_moodle_cannot_import_is_told(root, tmp_path, capsys):
+    export_marks("moodle", tmp_path / "marks.csv", root=root)
+    told = capsys.readouterr().out
+    assert "Warning: marks.csv has nobody's ID number, username or e-mail address" in told
+    assert "import the worksheets marks-LESSON.csv, or give" in told
+    assert f"to the lesson's points ({NET} 10, {MINI} 6): Moodle ignores" in told
+
+
+def test_people_whom_canvas_does_not_know_are_counted(root, tmp_path, capsys):
+    export_marks("canvas", tmp_path / "marks.csv", root=root)
+    assert "Warning: 2 of 3 people have no Canvas ID" in capsys.readouterr().out
+
+
 def test_moodle_columns_can_be_filled_from_its_own_export(root, tmp_path, capsys):
     roster = tmp_path / "roster.csv"
     roster.write_text(
@@ -80,7 +93,9 @@ def test_moodle_columns_can_be_filled_from_its_own_export(root, tmp_path, capsys
     )
     (path,) = export_marks("moodle", tmp_path / "marks.csv", roster, root=root)
     assert ["JANE", "Doe", "0042", "", "jane@x.org", "10.0", "5.0"] in rows(path)
-    assert "doejohn (doejohn_12345) is not in roster.csv" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "doejohn (doejohn_12345) is not in roster.csv" in told
+    assert "cannot import" not in told
 
 
 ANNAS = (
@@ -164,7 +179,7 @@ def test_namesakes_are_told_apart_by_canvas_ids(tmp_path, monkeypatch, capsys):
         ["Schmidt, Anna", "1", "", "one", "", "6.0"],
         ["Schmidt, Anna", "2", "", "two", "", "6.0"],
     ]
-    assert "Warning" not in capsys.readouterr().out
+    assert "Warning" not in capsys.readouterr().out  # nor is anybody said to lack an ID
 
 
 def test_a_line_of_the_roster_is_used_once(tmp_path, monkeypatch, capsys):

@@ -78,10 +78,38 @@ def export_marks(
                 written.append(path)
     for path in written:
         print(f"Wrote {path}")
+    if platform == "canvas":
+        _tell_canvas(people)
+    elif roster is None:
+        _tell_moodle(output, lessons, worksheets=len(written) > 1)
     waiting = sorted({f"{one.student}/{one.lesson}" for one in marked if one.needs_hand})
     if waiting:
         print(f"Warning: answers that a person has yet to mark count 0: {', '.join(waiting)}.")
     return written
+
+
+def _tell_canvas(people: list[dict[str, str]]) -> None:
+    unknown = sum(not person["ID"] for person in people)
+    if unknown:
+        print(
+            f"Warning: {unknown} of {len(people)} people have no Canvas ID, and Canvas may not "
+            "find them; give Canvas's own export with --roster, or fill in the column ID by hand."
+        )
+
+
+def _tell_moodle(output: Path, lessons: dict[str, float], worksheets: bool) -> None:
+    """Say what Moodle can import, and what it leaves to be set by hand."""
+    cure = f"import the worksheets {output.stem}-LESSON.csv, or " if worksheets else ""
+    print(
+        f"Warning: {output.name} has nobody's ID number, username or e-mail address, so Moodle "
+        f"cannot import it; {cure}give Moodle's own list of participants with --roster."
+    )
+    if worksheets:
+        points = ", ".join(f"{lesson} {points:g}" for lesson, points in lessons.items())
+        print(
+            "Set the maximum grade of each assignment in Moodle to the lesson's points "
+            f"({points}): Moodle ignores the column Maximum Grade."
+        )
 
 
 def _people(marked: list[Marked], students: dict[str, dict]) -> list[dict[str, str]]:
