@@ -1,13 +1,16 @@
 """The class report says every mark, its reason and how it was made, in terminal and page."""
 
+import os
+import time
 from html.parser import HTMLParser
 
 import pytest
 
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
+from course_utils.grading.export_marks import export_marks
 from course_utils.grading.gradebook import class_marks
-from course_utils.grading.report import bar, html_report, report, sign, text_report
+from course_utils.grading.report import bar, html_report, not_graded, report, sign, text_report
 from course_utils.grading.table import text_table
 from course_utils.grading.workplace import write_atomic
 from tests.mini_course import MINI, NET, make_course, merge_result, task_record
@@ -73,6 +76,41 @@ def test_the_page_is_written_and_named(root, capsys):
     assert path == root / "grading" / "report.html"
     assert str(path) in capsys.readouterr().out
     assert "eve/90_mini" in path.read_text()
+
+
+@pytest.fixture
+def write_later(root):
+    """Write files into a hand-in of ada's, as if a minute from now."""
+    written = []
+
+    def write(name):
+        written.append(root / "grading" / "submitted" / "ada" / MINI / name)
+        write_atomic(written[-1], "new")
+        os.utime(written[-1], (time.time() + 60,) * 2)
+
+    yield write
+    for path in written:
+        path.unlink()
+
+
+def test_a_mark_of_an_older_hand_in_is_told(root, write_later, capsys, tmp_path):
+    write_later(f"{MINI}.ipynb")
+    words = f"ada/{MINI} (handed in anew, the mark is of the old one)"
+    assert words in not_graded(root, class_marks(root))
+    assert words in report(root=root).read_text()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if words in line]
+    assert line.startswith("Not graded yet: ")
+    export_marks("canvas", tmp_path / "marks.csv", root=root)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if words in line]
+    assert line.startswith("Warning: not graded yet: ")
+
+
+def test_hidden_files_are_no_newer_hand_in(root, write_later):
+    write_later(".ipynb_checkpoints/a-checkpoint.ipynb")
+    write_later(".DS_Store")
+    waiting = not_graded(root, class_marks(root))
+    assert f"eve/{MINI}" in waiting
+    assert not any("handed in anew" in one for one in waiting)
 
 
 def test_the_page_stands_alone_and_is_sound(page):

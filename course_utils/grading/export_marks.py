@@ -18,6 +18,7 @@ from pathlib import Path
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import Marked, class_marks, read_students
+from course_utils.grading.report import not_graded, shortened
 from course_utils.grading.workplace import write_atomic
 from course_utils.paths import course_root
 
@@ -82,6 +83,8 @@ def export_marks(
         _tell_canvas(people)
     elif roster is None:
         _tell_moodle(output, lessons, worksheets=len(written) > 1)
+    if old := not_graded(root, marked):
+        print(f"Warning: not graded yet: {shortened(old)}. Run course grade, then this again.")
     waiting = sorted({f"{one.student}/{one.lesson}" for one in marked if one.needs_hand})
     if waiting:
         print(f"Warning: answers that a person has yet to mark count 0: {', '.join(waiting)}.")
