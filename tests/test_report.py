@@ -5,11 +5,13 @@ import time
 from html.parser import HTMLParser
 
 import pytest
+from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
 from course_utils.grading.export_marks import export_marks
 from course_utils.grading.gradebook import class_marks
+from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.report import bar, html_report, not_graded, report, sign, text_report
 from course_utils.grading.table import text_table
 from course_utils.grading.workplace import write_atomic
@@ -69,6 +71,27 @@ def test_the_terminal_shows_marks_intervals_and_reasons(root):
     assert "bob: test_double: wrong" in text
     assert "cleo: task unet: IoU 0.400, marks begin at" in text
     assert "ada: same model file as <b>dan</b>" in text
+
+
+def test_marks_by_hand_that_overrule_the_tests_leave_a_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
+    root = make_course(tmp_path / "course")
+    merge_result(root, "ada", MINI)
+    merge_result(root, "ada", NET, tasks={"task_unet": task_record(0.75)})
+    with Gradebook(gradebook_url(root)) as gradebook:
+        for lesson, cell, score in [
+            (MINI, "test_double", 1.5),
+            (MINI, "test_share", 3),  # what the test gives
+            (MINI, "why", 1),  # no test gives anything
+            (NET, "task_unet", 0),
+        ]:
+            gradebook.find_grade(cell, lesson, lesson, "ada").manual_score = score
+        gradebook.db.commit()
+    net, mini = class_marks(root)
+    assert mini.remarks == ["test_double: 1.5 by hand (the tests give 2)"]
+    assert net.remarks == ["task_unet: 0 by hand (the scorer gives 10)"]
+    assert mini.remarks[0] in text_report([net, mini])
+    assert mini.remarks[0] in html_report([net, mini], [])
 
 
 def test_the_page_is_written_and_named(root, capsys):
