@@ -94,6 +94,14 @@ def test_marks_by_hand_that_overrule_the_tests_leave_a_trace(tmp_path, monkeypat
     assert mini.remarks[0] in html_report([net, mini], [])
 
 
+def test_an_unreadable_notebook_is_not_said_to_have_stubs(tmp_path, monkeypatch):
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
+    root = make_course(tmp_path / "course")
+    merge_result(root, "ada", MINI, double=0, problem=f"{MINI}.ipynb is not a whole notebook.")
+    (mini,) = class_marks(root)
+    assert mini.remarks == [f"{MINI}.ipynb is not a whole notebook."]
+
+
 def test_the_page_is_written_and_named(root, capsys):
     path = report(root=root)
     assert path == root / "grading" / "report.html"

@@ -65,7 +65,8 @@ class Marked:
         for name, mark in self.marks.items():
             if mark.task:
                 found += _lost(mark.task)
-            elif mark.reason and not mark.reason.startswith("not run:"):
+            elif mark.reason and not self.problem and not mark.reason.startswith("not run:"):
+                # With a problem an empty notebook was marked, whose stubs are not the student's.
                 reasons.setdefault(mark.reason, []).append(name)
         found += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
         return found + [
