@@ -10,7 +10,7 @@ from nbgrader.api import Gradebook
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
 from course_utils.grading.export_marks import export_marks
-from course_utils.grading.gradebook import class_marks
+from course_utils.grading.gradebook import Mark, Marked, class_marks
 from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.report import bar, html_report, not_graded, report, sign, text_report
 from course_utils.grading.table import text_table
@@ -163,6 +163,22 @@ def test_tables_are_accessible(page):
     bars = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(bars) == 3
     assert all(attributes["role"] == "img" for attributes in bars)
+
+
+def test_marks_of_all_lessons_have_the_colours_of_their_signs(page):
+    tables = [i for i, (tag, _) in enumerate(page.tags) if tag == "table"]
+    classes = [a.get("class") for tag, a in page.tags[tables[0] : tables[1]] if tag == "td"]
+    assert {"mark full", "mark none"} <= {*classes}
+
+
+def test_headings_stick_in_long_tables_only():
+    def page_of(size):
+        class_ = [Marked(f"s{i}", f"{i:0>100}", MINI, {"a": Mark(1, 2)}, 1, 2) for i in range(size)]
+        return html_report(class_, [])
+
+    assert page_of(25).count('class="scroll"') == page_of(26).count('class="scroll long"') == 2
+    assert "scroll long" not in page_of(25)
+    assert "max-width: 18rem; overflow-wrap: anywhere" in page_of(1)
 
 
 def test_names_cannot_inject_markup(page):

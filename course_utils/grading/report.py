@@ -94,7 +94,7 @@ def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"bar": bar, "sign": sign, "number": _number}
+    environment.globals |= {"bar": bar, "sign": sign, "colour": _colour, "number": _number}
     template = environment.from_string(
         files("course_utils.grading").joinpath("report.html").read_text(encoding="utf-8")
     )
@@ -187,6 +187,11 @@ def bar(task: dict) -> str:
         f'<line class="interval" x1="{left}" x2="{right}" y1="14" y2="14"/>'
         f'<circle class="iou" cx="{x(task["iou"])}" cy="14" r="3"/></svg>'
     )
+
+
+def _colour(symbol: str) -> str:
+    """Return the class of a mark with this sign in the page."""
+    return {"✓": "full", "◐": "part", "✗": "none"}.get(symbol, "")
 
 
 def _by_lesson(marked: list[Marked]) -> dict[str, list[Marked]]:
