@@ -73,6 +73,19 @@ def test_moodle_gets_a_gradebook_and_a_worksheet_for_each_assignment(root, tmp_p
     ]
 
 
+def test_what_moodle_cannot_import_is_told(root, tmp_path, capsys):
+    export_marks("moodle", tmp_path / "marks.csv", root=root)
+    told = capsys.readouterr().out
+    assert "Warning: marks.csv has nobody's ID number, username or e-mail address" in told
+    assert "import the worksheets marks-LESSON.csv, or give" in told
+    assert f"to the lesson's points ({NET} 10, {MINI} 6): Moodle ignores" in told
+
+
+def test_people_whom_canvas_does_not_know_are_counted(root, tmp_path, capsys):
+    export_marks("canvas", tmp_path / "marks.csv", root=root)
+    assert "Warning: 2 of 3 people have no Canvas ID" in capsys.readouterr().out
+
+
 def test_moodle_columns_can_be_filled_from_its_own_export(root, tmp_path, capsys):
     roster = tmp_path / "roster.csv"
     roster.write_text(
@@ -80,7 +93,117 @@ def test_moodle_columns_can_be_filled_from_its_own_export(root, tmp_path, capsys
     )
     (path,) = export_marks("moodle", tmp_path / "marks.csv", roster, root=root)
     assert ["JANE", "Doe", "0042", "", "jane@x.org", "10.0", "5.0"] in rows(path)
-    assert "doejohn (doejohn_12345) is not in roster.csv" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "doejohn (doejohn_12345) is not in roster.csv" in told
+    assert "cannot import" not in told
+
+
+ANNAS = (
+    "First name,Last name,ID number,Email address\n"
+    "Anna,Schmidt,M1,anna1@x.de\nAnna,Schmidt,M2,anna2@x.de\n"
+)
+
+
+def graded_class(root, monkeypatch, **students):
+    """Make a course in which each of these has a graded hand-in."""
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
+    make_course(root)
+    for student in students:
+        merge_result(root, student, MINI, why=1)
+    entries = {
+        student: {"platform": platform, "name": name, "numbers": {MINI: number}}
+        for student, (platform, name, number) in students.items()
+    }
+    write_atomic(root / "grading" / "students.json", json.dumps(entries))
+    return root
+
+
+def marks_with(root, platform, roster):
+    (root / "roster.csv").write_text(roster, encoding="utf-8")
+    (path,) = export_marks(platform, root / "marks.csv", root / "roster.csv", root=root)
+    return rows(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_roster_may_have_semicolons_or_tabs(root, tmp_path, separator):
+    lines = [["First name", "Surname", "ID number"], ["JANE", "Doe", "0042"]]
+    roster = tmp_path / "roster.csv"
+    text = "\n".join(separator.join(line) for line in lines)
+    roster.write_text(f"\ufeff{text}\n", encoding="utf-8")
+    (path,) = export_marks("moodle", tmp_path / "marks.csv", roster, root=root)
+    assert ["JANE", "Doe", "0042", "", "", "10.0", "5.0"] in rows(path)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_roster_that_is_not_utf8_is_told(root, tmp_path, encoding):
+    (tmp_path / "roster.csv").write_text("Full name;ID number\nZoë;1\n", encoding=encoding)
+    with pytest.raises(CourseError, match="save it as UTF-8"):
+        export_marks("moodle", roster=tmp_path / "roster.csv", root=root)
+
+
+def test_nobody_gets_the_marks_of_a_namesake(tmp_path, monkeypatch, capsys):
+    root = graded_class(tmp_path / "c", monkeypatch, anna=("moodle", "Anna Schmidt", "7"))
+    people = marks_with(root, "moodle", ANNAS)[1:]
+    assert people == [
+        ["Anna", "Schmidt", "", "", "", "6.0"],
+        ["Anna", "Schmidt", "M1", "", "anna1@x.de", ""],
+        ["Anna", "Schmidt", "M2", "", "anna2@x.de", ""],
+    ]
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if "told apart" in line]
+    assert "Anna Schmidt" in warning
+    assert "roster.csv: M1, M2; graded: anna" in warning
+
+
+def test_two_graded_of_one_name_do_not_share_a_line(tmp_path, monkeypatch, capsys):
+    anna = ("moodle", "Anna Schmidt")
+    root = graded_class(tmp_path / "c", monkeypatch, anna=(*anna, "7"), anna_8=(*anna, "8"))
+    people = marks_with(root, "moodle", "".join(ANNAS.splitlines(True)[:2]))[1:]
+    assert [person[2:] for person in people] == [
+        ["", "", "", "6.0"],
+        ["", "", "", "6.0"],
+        ["M1", "", "anna1@x.de", ""],
+    ]
+    assert capsys.readouterr().out.count("told apart") == 1
+
+
+def test_namesakes_are_told_apart_by_canvas_ids(tmp_path, monkeypatch, capsys):
+    root = graded_class(
+        tmp_path / "c",
+        monkeypatch,
+        schmidtanna_1=("canvas", "schmidtanna", "1"),
+        schmidtanna_2=("canvas", "schmidtanna", "2"),
+    )
+    roster = 'Student,ID,SIS Login ID\n"Schmidt, Anna",2,two\n"Schmidt, Anna",1,one\n'
+    people = marks_with(root, "canvas", roster)[2:]
+    assert people == [
+        ["Schmidt, Anna", "1", "", "one", "", "6.0"],
+        ["Schmidt, Anna", "2", "", "two", "", "6.0"],
+    ]
+    assert "Warning" not in capsys.readouterr().out  # nor is anybody said to lack an ID
+
+
+def test_a_line_of_the_roster_is_used_once(tmp_path, monkeypatch, capsys):
+    """The line is found by number, whoever comes first in the alphabet."""
+    root = graded_class(
+        tmp_path / "c",
+        monkeypatch,
+        John=("folder", "John Doe", ""),
+        doejohn_5=("canvas", "doejohn", "5"),
+        oldname_5=("canvas", "oldname", "5"),
+        other_6=("canvas", "Jane Roe", "6"),
+    )
+    people = marks_with(root, "canvas", 'Student,ID\n"Doe, John",5\n"Roe, Jane",7\n')[2:]
+    assert people == [
+        ["Doe, John", "5", "", "", "", "6.0"],
+        ["John Doe", "", "", "", "", "6.0"],
+        ["oldname", "", "", "", "", "6.0"],
+        ["Jane Roe", "6", "", "", "", "6.0"],
+        ["Roe, Jane", "7", "", "", "", ""],
+    ]
+    told = capsys.readouterr().out
+    assert "John Doe (John) is the person of roster.csv who is also doejohn_5" in told
+    assert "oldname (oldname_5) is the person of roster.csv who is also doejohn_5" in told
+    assert "Jane Roe (other_6) is not in roster.csv" in told
 
 
 def test_a_name_is_never_a_formula(root, tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_the_readme_names_the_commands_that_students_and_instructors_need():
     named = {words[0] for words in commands("course")}
     assert {"lab", "doctor", "submit", "collect", "grade", "report", "export", "bundle"} <= named
     assert {"lab", "test", "demo"} <= {words[0] for words in commands("make")}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
+@pytest.mark.parametrize("command", ["bundle", "export"])
+def test_files_that_the_readme_has_written_into_a_clone_are_ignored(command):
+    """Names and marks must not be committed by accident."""
+    (name,) = {
+        word
+        for words in commands("course")
+        if words[0] == command
+        for word in words
+        if word.endswith((".csv", ".zip"))
+    }
+    ignored = subprocess.run(["git", "check-ignore", "-q", "--no-index", name], cwd=ROOT)
+    assert ignored.returncode == 0
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?://)([^)#]+)\)", TEXT))

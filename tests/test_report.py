@@ -1,13 +1,18 @@
 """The class report says every mark, its reason and how it was made, in terminal and page."""
 
+import os
+import time
 from html.parser import HTMLParser
 
 import pytest
+from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
-from course_utils.grading.gradebook import class_marks
-from course_utils.grading.report import bar, html_report, report, sign, text_report
+from course_utils.grading.export_marks import export_marks
+from course_utils.grading.gradebook import Mark, Marked, class_marks
+from course_utils.grading.nbgrader_setup import gradebook_url
+from course_utils.grading.report import bar, html_report, not_graded, report, sign, text_report
 from course_utils.grading.table import text_table
 from course_utils.grading.workplace import write_atomic
 from tests.mini_course import MINI, NET, make_course, merge_result, task_record
@@ -68,11 +73,75 @@ def test_the_terminal_shows_marks_intervals_and_reasons(root):
     assert "ada: same model file as <b>dan</b>" in text
 
 
+def test_marks_by_hand_that_overrule_the_tests_leave_a_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
+    root = make_course(tmp_path / "course")
+    merge_result(root, "ada", MINI)
+    merge_result(root, "ada", NET, tasks={"task_unet": task_record(0.75)})
+    with Gradebook(gradebook_url(root)) as gradebook:
+        for lesson, cell, score in [
+            (MINI, "test_double", 1.5),
+            (MINI, "test_share", 3),  # what the test gives
+            (MINI, "why", 1),  # no test gives anything
+            (NET, "task_unet", 0),
+        ]:
+            gradebook.find_grade(cell, lesson, lesson, "ada").manual_score = score
+        gradebook.db.commit()
+    net, mini = class_marks(root)
+    assert mini.remarks == ["test_double: 1.5 by hand (the tests give 2)"]
+    assert net.remarks == ["task_unet: 0 by hand (the scorer gives 10)"]
+    assert mini.remarks[0] in text_report([net, mini])
+    assert mini.remarks[0] in html_report([net, mini], [])
+
+
+def test_an_unreadable_notebook_is_not_said_to_have_stubs(tmp_path, monkeypatch):
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
+    root = make_course(tmp_path / "course")
+    merge_result(root, "ada", MINI, double=0, problem=f"{MINI}.ipynb is not a whole notebook.")
+    (mini,) = class_marks(root)
+    assert mini.remarks == [f"{MINI}.ipynb is not a whole notebook."]
+
+
 def test_the_page_is_written_and_named(root, capsys):
     path = report(root=root)
     assert path == root / "grading" / "report.html"
     assert str(path) in capsys.readouterr().out
     assert "eve/90_mini" in path.read_text()
+
+
+@pytest.fixture
+def write_later(root):
+    """Write files into a hand-in of ada's, as if a minute from now."""
+    written = []
+
+    def write(name):
+        written.append(root / "grading" / "submitted" / "ada" / MINI / name)
+        write_atomic(written[-1], "new")
+        os.utime(written[-1], (time.time() + 60,) * 2)
+
+    yield write
+    for path in written:
+        path.unlink()
+
+
+def test_a_mark_of_an_older_hand_in_is_told(root, write_later, capsys, tmp_path):
+    write_later(f"{MINI}.ipynb")
+    words = f"ada/{MINI} (handed in anew, the mark is of the old one)"
+    assert words in not_graded(root, class_marks(root))
+    assert words in report(root=root).read_text()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if words in line]
+    assert line.startswith("Not graded yet: ")
+    export_marks("canvas", tmp_path / "marks.csv", root=root)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if words in line]
+    assert line.startswith("Warning: not graded yet: ")
+
+
+def test_hidden_files_are_no_newer_hand_in(root, write_later):
+    write_later(".ipynb_checkpoints/a-checkpoint.ipynb")
+    write_later(".DS_Store")
+    waiting = not_graded(root, class_marks(root))
+    assert f"eve/{MINI}" in waiting
+    assert not any("handed in anew" in one for one in waiting)
 
 
 def test_the_page_stands_alone_and_is_sound(page):
@@ -94,6 +163,22 @@ def test_tables_are_accessible(page):
     bars = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(bars) == 3
     assert all(attributes["role"] == "img" for attributes in bars)
+
+
+def test_marks_of_all_lessons_have_the_colours_of_their_signs(page):
+    tables = [i for i, (tag, _) in enumerate(page.tags) if tag == "table"]
+    classes = [a.get("class") for tag, a in page.tags[tables[0] : tables[1]] if tag == "td"]
+    assert {"mark full", "mark none"} <= {*classes}
+
+
+def test_headings_stick_in_long_tables_only():
+    def page_of(size):
+        class_ = [Marked(f"s{i}", f"{i:0>100}", MINI, {"a": Mark(1, 2)}, 1, 2) for i in range(size)]
+        return html_report(class_, [])
+
+    assert page_of(25).count('class="scroll"') == page_of(26).count('class="scroll long"') == 2
+    assert "scroll long" not in page_of(25)
+    assert "max-width: 18rem; overflow-wrap: anywhere" in page_of(1)
 
 
 def test_names_cannot_inject_markup(page):

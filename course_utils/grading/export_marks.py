@@ -18,6 +18,7 @@ from pathlib import Path
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import Marked, class_marks, read_students
+from course_utils.grading.report import not_graded, shortened
 from course_utils.grading.workplace import write_atomic
 from course_utils.paths import course_root
 
@@ -78,10 +79,40 @@ def export_marks(
                 written.append(path)
     for path in written:
         print(f"Wrote {path}")
+    if platform == "canvas":
+        _tell_canvas(people)
+    elif roster is None:
+        _tell_moodle(output, lessons, worksheets=len(written) > 1)
+    if old := not_graded(root, marked):
+        print(f"Warning: not graded yet: {shortened(old)}. Run course grade, then this again.")
     waiting = sorted({f"{one.student}/{one.lesson}" for one in marked if one.needs_hand})
     if waiting:
         print(f"Warning: answers that a person has yet to mark count 0: {', '.join(waiting)}.")
     return written
+
+
+def _tell_canvas(people: list[dict[str, str]]) -> None:
+    unknown = sum(not person["ID"] for person in people)
+    if unknown:
+        print(
+            f"Warning: {unknown} of {len(people)} people have no Canvas ID, and Canvas may not "
+            "find them; give Canvas's own export with --roster, or fill in the column ID by hand."
+        )
+
+
+def _tell_moodle(output: Path, lessons: dict[str, float], worksheets: bool) -> None:
+    """Say what Moodle can import, and what it leaves to be set by hand."""
+    cure = f"import the worksheets {output.stem}-LESSON.csv, or " if worksheets else ""
+    print(
+        f"Warning: {output.name} has nobody's ID number, username or e-mail address, so Moodle "
+        f"cannot import it; {cure}give Moodle's own list of participants with --roster."
+    )
+    if worksheets:
+        points = ", ".join(f"{lesson} {points:g}" for lesson, points in lessons.items())
+        print(
+            "Set the maximum grade of each assignment in Moodle to the lesson's points "
+            f"({points}): Moodle ignores the column Maximum Grade."
+        )
 
 
 def _people(marked: list[Marked], students: dict[str, dict]) -> list[dict[str, str]]:
@@ -127,33 +158,106 @@ def _worksheet(lesson, points, totals, students) -> list[list]:
 
 
 def _with_roster(people: list[dict[str, str]], roster: Path) -> list[dict[str, str]]:
-    """Add what a platform's own export says about each person."""
+    """Add what a platform's own export says about each person; no line is given to two."""
+    lines = _read_roster(roster)
+    by_number = {line["ID"]: line for line in lines if line.get("ID")}
+    owners: dict[int, str] = {}  # by the id() of a line, the student whose it is
+    for person in people:
+        if line := by_number.get(person["ID"]):
+            owners.setdefault(id(line), person["student"])
+    _match_names(people, lines, by_number, owners, roster.name)
+    lines_of = {owners[id(line)]: line for line in lines if id(line) in owners}
+    found = []
+    for person in people:
+        line = lines_of.get(person["student"])
+        if line is None and person["ID"] in by_number:
+            person = person | {"ID": ""}  # the number is another's row already
+        found.append(person | {column: text for column, text in (line or {}).items() if text})
+    return found + [{"student": "", "ID": "", **line} for line in lines if id(line) not in owners]
+
+
+def _match_names(
+    people: list[dict[str, str]],
+    lines: list[dict[str, str]],
+    by_number: dict[str, dict[str, str]],
+    owners: dict[int, str],
+    roster: str,
+) -> None:
+    """Enter into ``owners`` who is found by name; never by one that two people have.
+
+    Marks that go to a namesake are worse than a row to be filled in by hand.
+    """
+    in_roster, graded = _by_name(lines), _by_name(people)
+    numbered = set(owners.values())
+    told = set()
+    for person in people:
+        student, name = person["student"], _plain(person["name"])
+        if student in numbered:
+            continue
+        called = in_roster.get(name, [])
+        who = f"{person['name']} ({student})"
+        if len(called) > 1 or (called and len(graded[name]) > 1):
+            if name not in told:
+                print(_namesakes(person["name"], called, graded[name], roster))
+            told.add(name)
+            continue
+        line = by_number.get(person["ID"]) or (called[0] if called else None)
+        if line is not None and id(line) in owners:
+            print(
+                f"Warning: {who} is the person of {roster} who is also {owners[id(line)]}; "
+                "put the marks of both into one row by hand."
+            )
+        elif line is None or (person["ID"] and line.get("ID")):
+            print(f"Warning: {who} is not in {roster}.")
+        else:
+            owners[id(line)] = student
+
+
+def _namesakes(name: str, lines: list[dict], graded: list[dict], roster: str) -> str:
+    columns = ("ID", "ID number", "Email address", "Username", "SIS Login ID")
+    numbers = [next(filter(None, map(line.get, columns)), "no number") for line in lines]
+    return (
+        f"Warning: not everybody called {name} can be told apart "
+        f"({roster}: {', '.join(numbers)}; graded: "
+        f"{', '.join(person['student'] for person in graded)}); fill in whose row is whose by hand."
+    )
+
+
+def _by_name(entries: list[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for entry in entries:
+        found.setdefault(_plain(entry["name"]), []).append(entry)
+    return found
+
+
+def _read_roster(roster: Path) -> list[dict[str, str]]:
+    """Return a roster's people: the columns under the names of the files written here."""
     try:
-        lines = list(csv.DictReader(io.StringIO(roster.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeError, csv.Error) as error:
+        text = roster.read_text(encoding="utf-8-sig")
+        heading = text.partition("\n")[0]
+        # Many a spreadsheet writes semicolons, and Moodle offers both these and tabs.
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=heading.count)))
+    except UnicodeError:
+        raise CourseError(
+            f"{roster} is not in UTF-8, so names would be misread; save it as UTF-8 (in a "
+            "spreadsheet: save as 'CSV UTF-8')."
+        ) from None
+    except (OSError, csv.Error) as error:
         raise CourseError(f"{roster} cannot be read as a CSV: {error}.") from None
-    known = {}
-    for line in lines:
-        line = {("Last name" if k == "Surname" else k): v or "" for k, v in line.items() if k}
+    lines = []
+    for row in rows:
+        line = {("Last name" if k == "Surname" else k): v or "" for k, v in row.items() if k}
         full = line.get("Full name") or line.get("Student") or ""
         full = full or f"{line.get('First name', '')} {line.get('Last name', '')}"
-        if full.strip() and "Points Possible" not in full:
-            known[_plain(full)] = line | {"name": full.strip()}
-    by_number = {line["ID"]: line for line in known.values() if line.get("ID")}
-    if not known:
+        line["name"] = full.strip()
+        if line["name"] and "Points Possible" not in full and line not in lines:
+            lines.append(line)
+    if not lines:
         raise CourseError(
             f"{roster} names nobody: it needs the column 'Student', 'Full name', or 'First name' "
             "and 'Last name', as Canvas and Moodle export them."
         )
-    found = []
-    for person in people:
-        line = by_number.pop(person["ID"], None) or known.get(_plain(person["name"]))
-        if line is None:
-            print(f"Warning: {person['name']} ({person['student']}) is not in {roster.name}.")
-        else:
-            known = {key: other for key, other in known.items() if other is not line}
-        found.append(person | (line or {}))
-    return found + [{"student": "", "ID": "", **line} for line in known.values()]
+    return lines
 
 
 def _plain(name: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 
 from course_utils.errors import CourseError
@@ -22,12 +23,15 @@ class Mark:
         Why points were lost, or None.
     task
         The trusted scorer's record, for the cell of a task.
+    automatic
+        Points that the tests or the scorer give; None for an answer in words.
     """
 
     score: float | None
     points: float
     reason: str | None = None
     task: dict | None = None
+    automatic: float | None = None
 
 
 @dataclass
@@ -61,9 +65,13 @@ class Marked:
         for name, mark in self.marks.items():
             if mark.task:
                 found += _lost(mark.task)
-            elif mark.reason and not mark.reason.startswith("not run:"):
+            elif mark.reason and not self.problem and not mark.reason.startswith("not run:"):
+                # With a problem an empty notebook was marked, whose stubs are not the student's.
                 reasons.setdefault(mark.reason, []).append(name)
-        return found + [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        found += [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        return found + [
+            words for name, mark in self.marks.items() if (words := _by_hand(name, mark))
+        ]
 
     @property
     def tasks(self) -> list[dict]:
@@ -136,6 +144,7 @@ def _marked(submission, path: Path, student: str, name: str) -> Marked:
             points=grade.max_score,
             reason=course.get("reasons", {}).get(grade.name),
             task=course.get("tasks", {}).get(grade.name),
+            automatic=grade.auto_score,
         )
         for grade in grades
     }
@@ -178,6 +187,18 @@ def _tell_copies(found: list[Marked]) -> None:
         keys = [(task["task"], task["sha256"]) for task in one.tasks]
         others = {other for key in keys for other in owners.get(key, ()) if other != one.student}
         one.same_model_as = sorted(others)
+
+
+def _by_hand(name: str, mark: Mark) -> str | None:
+    """Return that a person has overruled the tests, so that it leaves a trace."""
+    if (
+        mark.score is None
+        or mark.automatic is None
+        or isclose(mark.score, mark.automatic, abs_tol=1e-9)
+    ):
+        return None
+    who = "the scorer gives" if mark.task else "the tests give"
+    return f"{name}: {mark.score:.4g} by hand ({who} {mark.automatic:.4g})"
 
 
 def _lost(task: dict) -> list[str]:

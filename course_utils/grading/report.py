@@ -5,6 +5,7 @@ every mark is a number with a sign, every bar has its numbers beside it.
 """
 
 import webbrowser
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -35,17 +36,26 @@ def report(open_page: bool = False, root: Path | None = None) -> Path:
     """
     root = root or course_root()
     marked = class_marks(root)
-    print(text_report(marked))
+    waiting = not_graded(root, marked)
+    print(text_report(marked, waiting))
     path = root / "grading" / "report.html"
-    write_atomic(path, html_report(marked, waiting=not_graded(root, marked)))
+    write_atomic(path, html_report(marked, waiting))
     print(f"\nThe same with reasons and intervals: {path}")
     if open_page and not webbrowser.open(path.resolve().as_uri()):
         raise CourseError(f"no browser could be started; open {path} by hand.")
     return path
 
 
-def text_report(marked: list[Marked]) -> str:
-    """Return one table a lesson: marks per cell, total, IoU with its interval, what went wrong."""
+def text_report(marked: list[Marked], waiting: Sequence[str] = ()) -> str:
+    """Return one table a lesson: marks per cell, total, IoU with its interval, what went wrong.
+
+    Parameters
+    ----------
+    marked
+        Graded hand-ins.
+    waiting
+        Those without a mark, or with that of an older one, as from :func:`not_graded`.
+    """
     parts = []
     for lesson, group in _by_lesson(marked).items():
         cells = list(group[0].marks)
@@ -66,10 +76,12 @@ def text_report(marked: list[Marked]) -> str:
         parts += [lesson, text_table(headings, rows)]
         parts += ["What went wrong:", *wrong] if wrong else []
         parts.append("")
+    if waiting:
+        parts.append(f"Not graded yet: {shortened(waiting)}. Run course grade.")
     return "\n".join(parts).rstrip()
 
 
-def html_report(marked: list[Marked], waiting: list[str]) -> str:
+def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
     """Return the page.
 
     Parameters
@@ -77,12 +89,12 @@ def html_report(marked: list[Marked], waiting: list[str]) -> str:
     marked
         Graded hand-ins, as from :func:`course_utils.grading.gradebook.class_marks`.
     waiting
-        Hand-ins that were collected and are not graded yet.
+        Hand-ins that were collected and are not graded yet, as from :func:`not_graded`.
     """
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"bar": bar, "sign": sign, "number": _number}
+    environment.globals |= {"bar": bar, "sign": sign, "colour": _colour, "number": _number}
     template = environment.from_string(
         files("course_utils.grading").joinpath("report.html").read_text(encoding="utf-8")
     )
@@ -110,13 +122,33 @@ def html_report(marked: list[Marked], waiting: list[str]) -> str:
 
 
 def not_graded(root: Path, marked: list[Marked]) -> list[str]:
-    """Return ``student/lesson`` of the hand-ins that were collected and are not graded."""
+    """Return ``student/lesson`` of the hand-ins collected without, or after, their mark.
+
+    Files' times tell this of ``course grade`` and of ``nbgrader autograde``, which leaves
+    no result with the hash of what it has marked. Hidden files are not the hand-in's.
+    """
     graded = {(one.student, one.lesson) for one in marked}
-    return sorted(
-        f"{path.parent.name}/{path.name}"
-        for path in (root / "grading" / "submitted").glob("*/*")
-        if path.is_dir() and (path.parent.name, path.name) not in graded
-    )
+    found = []
+    for path in sorted((root / "grading" / "submitted").glob("[!.]*/*")):
+        student, lesson = path.parent.name, path.name
+        if not path.is_dir():
+            continue
+        executed = root / "grading" / "autograded" / student / lesson / f"{lesson}.ipynb"
+        if (student, lesson) not in graded:
+            found.append(f"{student}/{lesson}")
+        elif _newest(path) > executed.stat().st_mtime:
+            found.append(f"{student}/{lesson} (handed in anew, the mark is of the old one)")
+    return found
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Return names in one line, of a whole class only the first.
+
+    >>> shortened(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def sign(score: float | None, points: float) -> str:
@@ -157,11 +189,26 @@ def bar(task: dict) -> str:
     )
 
 
+def _colour(symbol: str) -> str:
+    """Return the class of a mark with this sign in the page."""
+    return {"✓": "full", "◐": "part", "✗": "none"}.get(symbol, "")
+
+
 def _by_lesson(marked: list[Marked]) -> dict[str, list[Marked]]:
     lessons: dict[str, list[Marked]] = {}
     for one in marked:
         lessons.setdefault(one.lesson, []).append(one)
     return lessons
+
+
+def _newest(folder: Path) -> float:
+    """Return when a folder's newest file that is not hidden was written; 0 if it has none."""
+    times = (
+        path.stat().st_mtime
+        for path in folder.rglob("*")
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+    return max(times, default=0)
 
 
 def _number(value: float | None) -> str:
