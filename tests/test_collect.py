@@ -177,6 +177,68 @@ def test_a_lesson_can_be_named(root, tmp_path):
         collect([tmp_path / "in"], root=root)
 
 
+MOODLE = "Ada Best_4000_assignsubmission_file_"
+POSING = [f"{MOODLE}/{MINI}/", f"adabest_111_99999_x/{MINI}/", "adabest_111_99999_", "Ada/", MOODLE]
+
+
+@pytest.mark.parametrize("inner", POSING)
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_in_a_student_s_zip_do_not_say_whose_it_is(root, tmp_path, inner, packed):
+    content = zip_bytes({f"{inner}{MINI}.ipynb": notebook(tmp_path, "M")})
+    if packed:
+        content = zip_bytes({"Ada Best_4000_assignsubmission_file_x.zip": content})
+    ada = lesson_zip(tmp_path, "A")
+    moodle = {f"Mallory_6_assignsubmission_file_/{MINI}.zip": content, f"{MOODLE}/a.zip": ada}
+    canvas = {f"mallory_6_5_{MINI}.zip": content, f"adabest_111_99999_{MINI}.zip": ada}
+    for files, ids in ((moodle, ["Ada-Best", "Mallory"]), (canvas, ["adabest_111", "mallory_6"])):
+        assert who(collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)) == ids
+        assert text_of(root, ids[0]) == "A"
+        for name, data in files.items():
+            write(tmp_path / ids[0] / name, data)
+        assert who(collect([tmp_path / ids[0]], root=root)) == ids
+        assert text_of(root, ids[0]) == "A"
+
+
+@pytest.mark.parametrize("inner", POSING)
+@pytest.mark.parametrize("name", ["Mallory/x.zip", "Mallory.zip"])
+def test_nor_where_folders_are_named_after_students(root, tmp_path, inner, name):
+    write(tmp_path / "in" / "Ada.zip", lesson_zip(tmp_path, "A"))
+    write(tmp_path / "in" / name, zip_bytes({f"{inner}{MINI}.ipynb": notebook(tmp_path, "M")}))
+    for given in ([tmp_path / "in"], sorted((tmp_path / "in").iterdir())):
+        result = collect(given, root=root)
+        assert {"Ada"} <= {*who(result)} <= {"Ada", "Mallory", "x"}
+        assert text_of(root, "Ada") == "A"
+
+
+def test_a_folder_of_any_name_in_a_zip_joins_no_students(root, tmp_path):
+    content = zip_bytes({f"homework_2026_11_final/{MINI}.ipynb": notebook(tmp_path)})
+    bulk = zip_bytes({f"{name}/{MINI}.zip": content for name in ("ada", "bob")})
+    assert who(collect([write(tmp_path / "all.zip", bulk)], root=root)) == ["ada", "bob"]
+
+
+def test_a_folder_with_the_zips_of_a_platform(root, tmp_path):
+    for n in ("1", "2"):
+        name = f"Jane Doe{'x' * int(n)}_{n}_assignsubmission_file_/{MINI}.zip"
+        write(tmp_path / "in" / f"{n}.zip", zip_bytes({name: lesson_zip(tmp_path)}))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Jane-Doex", "Jane-Doexx"]
+    write(tmp_path / "in" / "cleo.zip", lesson_zip(tmp_path))
+    result = collect([tmp_path / "in"], root=root)
+    assert who(result) == ["cleo"]  # among others, they could be a student's
+    assert [why for _, why in result.refused] == [
+        "it looks like a platform's zip; if it is one, give it alone"
+    ] * 2
+
+
+def test_a_time_in_a_student_s_zip_is_not_believed(root, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        late = zipfile.ZipInfo(f"{MINI}/{MINI}.ipynb", (2040, 1, 1, 0, 0, 0))
+        archive.writestr(late, notebook(tmp_path))
+    name = f"A B_1_assignsubmission_file_{MINI}.zip"
+    write(tmp_path / "in" / name, buffer.getvalue())
+    assert [hand_in.when for hand_in in collect([tmp_path / "in"], root=root).taken] == [None]
+
+
 def hostile(names=(), **options):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -4,8 +4,9 @@ Understood are the names that Moodle gives (``Jane Doe_12345_assignsubmission_fi
 same flat), those that Canvas gives (``doejane_LATE_12345_67890_...-1.zip``), and plain folders or
 zips named after a student; each inside of zips and folders at will.
 
-Students' zips are not trusted: paths, links, sizes and numbers of files are looked at
-before a byte is unpacked, and a refused one does not stop the others.
+Students' zips are not trusted: the names inside of one never say whose it is where
+anything outside of it does; paths, links, sizes and numbers of files are looked at before a
+byte is unpacked; and a refused one does not stop the others.
 """
 
 import json
@@ -18,7 +19,7 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -41,8 +42,13 @@ _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
 
 _MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
-_CANVAS = re.compile(r"(?P<name>\w+?)_(LATE_)?(?P<id>\d+)_(?P<upload>\d+)_(?P<file>.+)")
-_CANVAS_ANONYMOUS = re.compile(r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>\d+)_(?P<file>.+)")
+# Canvas names files, not folders: with the ending, a folder `homework_2026_11_final` is no match.
+_CANVAS = re.compile(
+    r"(?P<name>\w+?)_(LATE_)?(?P<id>[0-9]+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
+)
+_CANVAS_ANONYMOUS = re.compile(
+    r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
+)
 _JUNK = {"__MACOSX", "__pycache__"}
 
 
@@ -87,6 +93,16 @@ class _Item:
     parts: tuple[str, ...]
     path: Path
     when: float | None  # when it was handed in, where the platform's zip says so
+    outer: int  # how many of the parts come from outside of the student's own zip
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """What a path lies in: how many zips, since which part a student's own, and its time."""
+
+    depth: int = 0
+    outer: int | None = None
+    when: float | None = None
 
 
 @dataclass
@@ -124,10 +140,12 @@ def collect(
     result = Collection()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
         items: list[_Item] = []
+        bulk = _bulk_zips(paths)
         for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
             if not path.exists():
                 raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
-            items += _items(path, _first_parts(path), None, 0, Path(scratch), result.refused)
+            parts = _first_parts(path)
+            items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused)
         found = _hand_ins(items, lessons, lesson, result.refused)
         students = read_students(root)
         _tell_namesakes_apart(found, students)
@@ -266,11 +284,37 @@ def _first_parts(path: Path) -> tuple[str, ...]:
     return (path.resolve().name,)
 
 
+def _bulk_zips(paths: Sequence[Path]) -> set[Path]:
+    """Return the zips that hold a class: the only one that is given, or the platform's.
+
+    Among several, a student's could pose as the platform's; so all must be, or none is.
+    """
+    in_folders = [child for path in paths if path.is_dir() for child in path.iterdir()]
+    zips = set(filter(_may_be_bulk, [*paths, *in_folders]))
+    if any(False in _platform_names(path) for path in zips):
+        return zips & set(paths) if len(paths) == 1 else set()
+    return zips
+
+
+def _may_be_bulk(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and path.is_file() and not _match(path.name)
+
+
+def _platform_names(archive: Path) -> set[bool]:
+    """Return of a zip's files whether they have a platform's names; nothing if it is broken."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [PurePosixPath(name) for name in opened.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return set()
+    return {any(map(_match, name.parts[:2])) for name in names if not _junk(name)}
+
+
 def _items(
     path: Path,
     parts: tuple[str, ...],
-    when: float | None,
-    depth: int,
+    inside: _Inside,
+    bulk: set[Path],
     scratch: Path,
     refused: list[tuple[str, str]],
 ) -> Iterator[_Item]:
@@ -281,23 +325,43 @@ def _items(
     elif path.is_dir():
         for child in sorted(path.iterdir()):
             if not _junk(PurePosixPath(child.name)):
-                yield from _items(child, (*parts, child.name), when, depth, scratch, refused)
+                yield from _items(child, (*parts, child.name), inside, bulk, scratch, refused)
     elif path.suffix.lower() == ".zip":
         into = Path(tempfile.mkdtemp(dir=scratch))
+        is_bulk = path in bulk
         try:
-            if depth == _DEPTH:
+            if inside.depth == _DEPTH:
                 raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
-            unpack(path, into, bulk=depth == 0)
+            nobodys = inside.outer is None and not is_bulk and not any(map(_match, parts))
+            if nobodys and _platform_names(path) == {True}:  # or a student's, posing as one
+                raise Refused("it looks like a platform's zip; if it is one, give it alone")
+            unpack(path, into, bulk=inside.depth == 0)
         except Refused as error:
             refused.append((label, str(error)))
             return
-        # Inside a platform's zip, a file's time is when it was handed in.
-        if depth > 0:
-            when = _handed_in(path)
-        yield from _items(into, parts, when, depth + 1, scratch, refused)
+        now = _in_zip(path, parts, inside, is_bulk)
+        yield from _items(into, parts, now, bulk, scratch, refused)
     elif path.is_file():
-        unpacked = depth > 0 and any(map(_match, parts))
-        yield _Item(parts, path, when or (_handed_in(path) if unpacked else None))
+        outer = len(parts) if inside.outer is None else inside.outer
+        by_platform = inside.depth > 0 and inside.outer is None and any(map(_match, parts))
+        yield _Item(parts, path, _handed_in(path) if by_platform else inside.when, outer)
+
+
+def _in_zip(path: Path, parts: tuple[str, ...], inside: _Inside, bulk: bool) -> _Inside:
+    """Return what the files of a zip lie in; a student's own zip says nothing about its time."""
+    depth = inside.depth + 1
+    if bulk or inside.outer is not None:
+        return replace(inside, depth=depth)
+    # Inside a platform's zip, a file's time is when it was handed in.
+    when = _handed_in(path) if inside.depth else None
+    # A zip that is alone in a student's folder has a name of the student's choice.
+    in_folder = len(parts) > 1 and not parts[-2].lower().endswith(".zip")
+    alone = in_folder and not any(
+        other != path and (other.is_dir() or other.suffix.lower() == ".zip")
+        for other in path.parent.iterdir()
+        if not _junk(PurePosixPath(other.name))
+    )
+    return _Inside(depth, len(parts) - alone, when)
 
 
 def _handed_in(path: Path) -> float | None:
@@ -320,7 +384,7 @@ def _hand_ins(
         if name is None:
             refused.append((label, f"no lesson has this name ({', '.join(lessons)})"))
             continue
-        who = _student(item.parts, name)
+        who = _student(item.parts, item.outer, name)
         if who is None:
             refused.append((label, "whose is it? Put it into a folder named after the student"))
             continue
@@ -373,14 +437,32 @@ def _lesson_of(file_name: str, lessons: list[str]) -> str | None:
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
 
 
-def _student(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
-    """Return who the path belongs to, and Canvas's number of the upload."""
-    for part in reversed(parts):
-        if found := _match(part):
-            if found.re is _MOODLE:
-                return Student("moodle", found["name"].strip(), found["id"]), 0
-            return Student("canvas", found["name"], found["id"]), int(found["upload"])
-    for part in reversed(parts[:-1]):
+def _student(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student, int] | None:
+    """Return who the path belongs to, and Canvas's number of the upload.
+
+    Names inside of a student's own zip count only where nothing outside names anybody.
+    """
+    folders = parts[:-1]
+    return (
+        _by_platform(parts[:outer])
+        or _by_folder(folders[:outer][::-1], lesson)
+        or _by_platform(parts[outer:])
+        or _by_folder(folders[outer:], lesson)
+    )
+
+
+def _by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
+    """Return who the outermost of a platform's names is about."""
+    for found in filter(None, map(_match, parts)):
+        if found.re is _MOODLE:
+            return Student("moodle", found["name"].strip(), found["id"]), 0
+        return Student("canvas", found["name"], found["id"]), int(found["upload"])
+    return None
+
+
+def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
+    """Return who the first folder or zip with a name of its own is about."""
+    for part in parts:
         name = part[:-4] if part.lower().endswith(".zip") else part
         if _lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
             return Student("folder", name), 0
