@@ -308,6 +308,28 @@ def test_links_in_a_folder_are_refused(root, tmp_path):
     assert not (root / "grading/submitted/ada" / MINI / "link.txt").exists()
 
 
+def test_a_file_where_a_folder_is_needed_stops_no_other(root, tmp_path):
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
+    for name, data in ((f"{MINI}.ipynb", notebook(tmp_path)), ("models", b""), ("a.onnx", b"")):
+        write(tmp_path / "in" / f"Bob_1_assignsubmission_file_{name}", data)
+    result = collect([tmp_path / "in"], root=root)
+    assert who(result) == ["ada"]
+    assert any("'models' is a file" in why for _, why in result.refused), result.refused
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+def test_a_name_that_is_not_utf_8_comes_in(root, tmp_path):
+    for raw in (b"J\xf6rg M", b"J\xe4rg M"):
+        folder = tmp_path / "in" / os.fsdecode(raw)
+        try:
+            write(folder / f"{MINI}.ipynb", notebook(tmp_path))
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+    write(tmp_path / "in" / "zoe" / f"{MINI}.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], root=root)) == ["J-xe4rg-M", "J-xf6rg-M", "zoe"]
+    assert "J\\\\xf6rg M" in (root / "grading/students.json").read_text(encoding="utf-8")
+
+
 def test_junk_of_platforms_is_left_out(root, tmp_path):
     files = {f"{MINI}/{MINI}.ipynb": notebook(tmp_path), f"__MACOSX/{MINI}/._{MINI}.ipynb": b"x"}
     files |= {f"{MINI}/.ipynb_checkpoints/{MINI}-checkpoint.ipynb": b"x", ".DS_Store": b"x"}

@@ -281,7 +281,12 @@ def _first_parts(path: Path) -> tuple[str, ...]:
     """A zip's own name may be the student's; a folder's only if it is a hand-in itself."""
     if path.is_dir() and not any(path.glob("*.ipynb")) and not any(path.glob("*/*.ipynb")):
         return ()
-    return (path.resolve().name,)
+    return (_readable(path.resolve().name),)
+
+
+def _readable(name: str) -> str:
+    """Return a name with each byte that is not UTF-8 replaced by its number: no two become one."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _bulk_zips(paths: Sequence[Path]) -> set[Path]:
@@ -325,7 +330,8 @@ def _items(
     elif path.is_dir():
         for child in sorted(path.iterdir()):
             if not _junk(PurePosixPath(child.name)):
-                yield from _items(child, (*parts, child.name), inside, bulk, scratch, refused)
+                longer = (*parts, _readable(child.name))
+                yield from _items(child, longer, inside, bulk, scratch, refused)
     elif path.suffix.lower() == ".zip":
         into = Path(tempfile.mkdtemp(dir=scratch))
         is_bulk = path in bulk
@@ -503,18 +509,24 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> None:
         raise Refused(f"it holds {len(hand_in.files)} files; at most {MAX_FILES} are taken")
     if sum(path.stat().st_size for path in hand_in.files.values()) > MAX_BYTES:
         raise Refused(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
+    folders = {str(above) for name in hand_in.files for above in PurePosixPath(name).parents}
+    if both := sorted(folders & set(hand_in.files)):
+        raise Refused(f"{both[0]!r} is a file, where a folder is needed; ask for it again")
     target = submitted / hand_in.student.student_id / hand_in.lesson
     stamp = target / "timestamp.txt"
     present = read_timestamp(stamp)
     if hand_in.when and present and present.replace(tzinfo=UTC).timestamp() > hand_in.when:
         raise Refused(f"a later one of {present} UTC is here already")
     draft = Path(tempfile.mkdtemp(dir=scratch))
-    for name, path in hand_in.files.items():
-        if name == "timestamp.txt":
-            continue
-        copy = draft / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy, follow_symlinks=False)
+    try:
+        for name, path in hand_in.files.items():
+            if name == "timestamp.txt":
+                continue
+            copy = draft / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy, follow_symlinks=False)
+    except OSError as error:
+        raise Refused(f"it cannot be copied: {error.strerror}") from None
     if hand_in.when:
         moment = datetime.fromtimestamp(hand_in.when, UTC)
         (draft / "timestamp.txt").write_text(f"{moment:%Y-%m-%d %H:%M:%S} UTC\n")
