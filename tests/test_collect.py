@@ -11,7 +11,7 @@ from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
 from course_utils.grading import collect as collect_module
-from course_utils.grading.collect import Refused, collect, safe_name, unpack
+from course_utils.grading.collect import Refused, Room, collect, safe_name, unpack
 from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.submit import zip_bytes
 from tests.mini_course import MINI, make_course, mini_cells, save
@@ -288,7 +288,26 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "a.zip", hostile([("a", os.urandom(900)), ("b", os.urandom(900))]))
     with pytest.raises(Refused, match="at most 0 are taken"):
         unpack(path, tmp_path / "out")
-    unpack(path, tmp_path / "out", bulk=True)
+    room = Room.of(2)
+    unpack(path, tmp_path / "out", room)
+    assert (room.bytes_left, room.files_left) == (200, 998)
+
+
+@pytest.mark.parametrize("given", ["a folder", "a platform's zip", "students' zips"])
+def test_zips_in_a_hand_in_share_one_limit(root, tmp_path, monkeypatch, given):
+    monkeypatch.setattr(collect_module, "MAX_BYTES", 100_000)
+    inner = hostile([(f"{i}.bin", bytes(9000)) for i in range(10)])
+    content = zip_bytes({f"{i}.zip": inner for i in range(4)})
+    files = {"Mallory_6_assignsubmission_file_x.zip": content}
+    files[f"Ada_7_assignsubmission_file_{MINI}.zip"] = lesson_zip(tmp_path)
+    paths = [write(tmp_path / "in" / name, data) for name, data in files.items()]
+    if given == "a folder":
+        paths = [tmp_path / "in"]
+    elif given == "a platform's zip":
+        paths = [write(tmp_path / "all.zip", zip_bytes(files))]
+    result = collect(paths, root=root)
+    assert who(result) == ["Ada"]
+    assert len([why for _, why in result.refused if why.startswith("it unpacks to")]) == 3
 
 
 def test_zips_in_zips_in_zips_end(root, tmp_path):

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tqdm import tqdm
 
@@ -96,13 +97,27 @@ class _Item:
     outer: int  # how many of the parts come from outside of the student's own zip
 
 
+@dataclass
+class Room:
+    """How many bytes and files a hand-in may still unpack, all zips inside of its zip together."""
+
+    bytes_left: int
+    files_left: int
+
+    @classmethod
+    def of(cls, hand_ins: int = 1) -> "Room":
+        """Return the room of so many hand-ins."""
+        return cls(MAX_BYTES * hand_ins, MAX_FILES * hand_ins)
+
+
 @dataclass(frozen=True)
 class _Inside:
-    """What a path lies in: how many zips, since which part a student's own, and its time."""
+    """What a path lies in: how many zips, since which part a student's own, its time and room."""
 
     depth: int = 0
     outer: int | None = None
     when: float | None = None
+    room: Room | None = None
 
 
 @dataclass
@@ -197,7 +212,7 @@ def safe_name(name: str) -> str:
     return "student-" + "-".join(f"{ord(letter):x}" for letter in name if not letter.isspace())[:50]
 
 
-def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
+def unpack(archive: Path, into: Path, room: Room | None = None) -> None:
     """Unpack a zip that may be hostile.
 
     Parameters
@@ -206,8 +221,8 @@ def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
         The zip.
     into
         An empty folder.
-    bulk
-        Whether it may hold a class of hand-ins: the limits are larger then.
+    room
+        What may be unpacked; what is unpacked is taken from it. By default, that of a hand-in.
 
     Raises
     ------
@@ -215,12 +230,12 @@ def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
         If it is no zip, is encrypted, has paths that leave the folder, links, names that
         differ in case only, more than is allowed, or parts that do not match their checksums.
     """
-    factor = _BULK_FACTOR if bulk else 1
+    room = room or Room.of()
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [(info, _safe_path(info)) for info in opened.infolist()]
             entries = [(info, path) for info, path in entries if path.parts and not _junk(path)]
-            _check_limits([info for info, _ in entries], factor)
+            _check_limits([info for info, _ in entries], room)
             names: dict[str, str] = {}
             for info, path in entries:
                 for whole in (path, *path.parents[:-1]):
@@ -234,7 +249,7 @@ def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
                     raise Refused(f"the name {path} occurs twice")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(info) as source, open(target, "xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+                    _copy(source, sink, room)
                 stamp = time.mktime((*info.date_time, 0, 0, -1))
                 os.utime(target, (stamp, stamp))
     except (zipfile.BadZipFile, EOFError, zipfile.LargeZipFile):
@@ -260,17 +275,27 @@ def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
     return path
 
 
-def _check_limits(infos: list[zipfile.ZipInfo], factor: int) -> None:
-    if len(infos) > MAX_FILES * factor:
+def _check_limits(infos: list[zipfile.ZipInfo], room: Room) -> None:
+    if len(infos) > room.files_left:
         raise Refused(f"it holds {len(infos)} files; at most {MAX_FILES} are taken")
+    room.files_left -= len(infos)
     total = sum(info.file_size for info in infos)
-    if total > MAX_BYTES * factor:
+    if total > room.bytes_left:
         raise Refused(
             f"it unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are taken"
         )
     for info in infos:
         if info.file_size > 10**7 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
             raise Refused(f"{info.filename!r} is a zip bomb")
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], room: Room) -> None:
+    """Copy a file, as far as there is room: a zip may lie about its sizes."""
+    while block := source.read(1 << 20):
+        room.bytes_left -= len(block)
+        if room.bytes_left < 0:
+            raise Refused(f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB")
+        sink.write(block)
 
 
 def _junk(path: PurePosixPath) -> bool:
@@ -341,11 +366,13 @@ def _items(
             nobodys = inside.outer is None and not is_bulk and not any(map(_match, parts))
             if nobodys and _platform_names(path) == {True}:  # or a student's, posing as one
                 raise Refused("it looks like a platform's zip; if it is one, give it alone")
-            unpack(path, into, bulk=inside.depth == 0)
+            room = inside.room or Room.of(_BULK_FACTOR if is_bulk else 1)
+            unpack(path, into, room)
         except Refused as error:
+            shutil.rmtree(into)  # what is there of it already, takes space for nothing
             refused.append((label, str(error)))
             return
-        now = _in_zip(path, parts, inside, is_bulk)
+        now = _Inside(depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
         yield from _items(into, parts, now, bulk, scratch, refused)
     elif path.is_file():
         outer = len(parts) if inside.outer is None else inside.outer
@@ -353,10 +380,10 @@ def _items(
         yield _Item(parts, path, _handed_in(path) if by_platform else inside.when, outer)
 
 
-def _in_zip(path: Path, parts: tuple[str, ...], inside: _Inside, bulk: bool) -> _Inside:
-    """Return what the files of a zip lie in; a student's own zip says nothing about its time."""
+def _in_own_zip(path: Path, parts: tuple[str, ...], inside: _Inside, room: Room) -> _Inside:
+    """Return what the files of a student's zip lie in; it says nothing about its time itself."""
     depth = inside.depth + 1
-    if bulk or inside.outer is not None:
+    if inside.outer is not None:
         return replace(inside, depth=depth)
     # Inside a platform's zip, a file's time is when it was handed in.
     when = _handed_in(path) if inside.depth else None
@@ -367,7 +394,7 @@ def _in_zip(path: Path, parts: tuple[str, ...], inside: _Inside, bulk: bool) -> 
         for other in path.parent.iterdir()
         if not _junk(PurePosixPath(other.name))
     )
-    return _Inside(depth, len(parts) - alone, when)
+    return _Inside(depth, len(parts) - alone, when, room)
 
 
 def _handed_in(path: Path) -> float | None:
