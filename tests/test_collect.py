@@ -369,6 +369,17 @@ def test_student_ids_are_safe(name):
     assert len(safe_name(name)) <= 60
 
 
+def test_names_cannot_forge_lines(root, tmp_path, capsys):
+    evil = "\x1b[2Jx\nAda taken\u202e\x9b\r.ipynb"
+    path = write(tmp_path / "Bob_1_assignsubmission_file_.zip", zip_bytes({evil: b"{}"}))
+    with pytest.raises(CourseError, match="no hand-in was taken") as caught:
+        collect([path], root=root)
+    printed = capsys.readouterr().out + str(caught.value)
+    assert "Ada taken" in printed
+    assert not any(line.startswith("Ada") for line in printed.splitlines())
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
+
+
 def test_nothing_found_is_one_helpful_line(root, tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(CourseError, match="no hand-in was taken") as caught:

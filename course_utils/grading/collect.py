@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import enter_student, read_students
-from course_utils.grading.table import text_table
+from course_utils.grading.table import printable, text_table
 from course_utils.grading.workplace import grading_folder, read_timestamp, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
@@ -179,7 +179,7 @@ def collect(
         _register(root, result.taken)
     _print(result)
     if not result.taken:
-        reason = f" ({result.refused[0][0]}: {result.refused[0][1]})" if result.refused else ""
+        reason = f" ({printable(': '.join(result.refused[0]))})" if result.refused else ""
         raise CourseError(
             f"no hand-in was taken{reason}. Hand-ins are zips of `course submit`, or folders "
             "NN_name/ with NN_name.ipynb, below a folder or in a zip named after the student."

@@ -20,6 +20,7 @@ import numpy as np
 from course_utils.errors import CourseError
 from course_utils.grading import sandbox
 from course_utils.grading.gate import Refused, read_plain_file
+from course_utils.grading.table import printable
 from course_utils.grading.tasks import PROFILES, HiddenSet, Task, get_task, model_path
 from course_utils.metrics import bootstrap_interval, iou, mean_iou, per_image_matrices
 
@@ -195,7 +196,7 @@ def _inspect(content: bytes, name: str, label: str, level: str) -> str:
     except (ValueError, AttributeError, RecursionError):
         refusal, profile = None, None
     if refusal:
-        raise Refused(_printable(refusal, 500))
+        raise Refused(printable(refusal, 500))
     if profile not in PROFILES:
         raise Refused(f"{label} upset the process that read it, so nothing of it is believed.")
     return profile
@@ -236,11 +237,6 @@ def _ask(request, buffers, max_output: int, seconds: float, label: str, level: s
         "time": f"needs more than the {seconds:g} seconds allowed; use fewer channels",
         "memory": f"needs more than the {_MEMORY >> 20} MB of memory allowed; use fewer channels",
         "output": "gave more bytes than it was asked for",
-        "crash": f"cannot be run: {_printable(lines[-1], 300)}",
+        "crash": f"cannot be run: {printable(lines[-1], 300)}",
     }
     raise Refused(f"{label} {reasons[done.failure]}.")
-
-
-def _printable(text: Any, limit: int) -> str:
-    """Return text of an untrusted child that can stand in a report's line."""
-    return "".join(c if c.isprintable() else " " for c in str(text))[:limit]

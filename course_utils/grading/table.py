@@ -6,6 +6,8 @@ from collections.abc import Sequence
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return rows under headings, columns aligned: numbers to the right, words to the left.
 
+    Names and reasons may be a student's: what is not printable cannot forge a line.
+
     >>> print(text_table(["lesson", "marks"], [["00_start", 2.5], ["06_unet", None]]))
     lesson    marks
     --------  -----
@@ -28,4 +30,13 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 def _text(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(value)
+
+
+def printable(text: object, limit: int | None = None) -> str:
+    r"""Return untrusted text that can stand in a line: each other character is a space.
+
+    >>> printable("a\x1b[2J\nb", 6)
+    'a [2J '
+    """
+    return "".join(c if c.isprintable() else " " for c in str(text))[:limit]
