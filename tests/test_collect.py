@@ -113,6 +113,45 @@ def test_moodle_namesakes_are_told_apart(root, tmp_path):
     assert who(collect([path], root=root)) == ["Jane-Doe_1", "Jane-Doe_2"]
 
 
+def moodle(tmp_path, *people):
+    """A Moodle zip of people's names and numbers; each hand-in's text is its number."""
+    names = {number: f"{name}_{number}_assignsubmission_file_" for name, number in people}
+    files = {f"{names[n]}/{MINI}.zip": lesson_zip(tmp_path, n) for n in names}
+    return [write(tmp_path / "all.zip", zip_bytes(files))]
+
+
+def to_next_assignment(root):
+    """What is known of the students is from another lesson: Moodle's numbers differ there."""
+    path = root / "grading/students.json"
+    path.write_text(path.read_text(encoding="utf-8").replace(MINI, "other"), encoding="utf-8")
+
+
+def test_people_whose_names_look_alike_in_ascii_are_told_apart(root, tmp_path):
+    li, wang = ("李 Ming", "1"), ("王 ming", "2")
+    both = who(collect(moodle(tmp_path, li, wang), root=root))
+    assert len(both) == 2
+    assert {student[:5].lower() for student in both} == {"ming_"}
+    assert {text_of(root, student) for student in both} == {"1", "2"}
+    to_next_assignment(root)
+    for name, number in (("李 Ming", "7"), ("王 ming", "8")):
+        (again,) = who(collect(moodle(tmp_path, (name, number)), root=root))
+        assert again in both
+        assert text_of(root, again) == number
+    assert len(json.loads((root / "grading/students.json").read_text(encoding="utf-8"))) == 2
+
+
+def test_who_looks_like_one_known_gets_another_id(root, tmp_path):
+    assert who(collect(moodle(tmp_path, ("Łukasz Wałęsa", "1")), root=root)) == ["Lukasz-Walesa"]
+    (other,) = who(collect(moodle(tmp_path, ("Lukasz Walesa", "2")), root=root))
+    assert other.startswith("Lukasz-Walesa_")
+    assert text_of(root, "Lukasz-Walesa") == "1"
+    write(tmp_path / "in" / "Lukasz-Walesa" / f"{MINI}.ipynb", notebook(tmp_path, "by id"))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Lukasz-Walesa"]
+    to_next_assignment(root)
+    assert who(collect(moodle(tmp_path, ("Lukasz Walesa", "3")), root=root)) == [other]
+    assert who(collect(moodle(tmp_path, ("Łukasz Wałęsa", "4")), root=root)) == ["Lukasz-Walesa"]
+
+
 def test_canvas_with_late_and_second_uploads(root, tmp_path):
     path = write(
         tmp_path / "submissions.zip",

@@ -9,6 +9,7 @@ anything outside of it does; paths, links, sizes and numbers of files are looked
 byte is unpacked; and a refused one does not stop the others.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -50,6 +51,11 @@ _CANVAS = re.compile(
 _CANVAS_ANONYMOUS = re.compile(
     r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
 )
+# Letters that Unicode does not take apart into one of ASCII and an accent.
+_LETTERS = str.maketrans(
+    {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "ı": "i"}
+    | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "Th"}
+)
 _JUNK = {"__MACOSX", "__pycache__"}
 
 
@@ -65,15 +71,19 @@ class Student:
     name: str
     number: str = ""
     namesake: bool = False
+    lookalike: bool = False
 
     @property
     def student_id(self) -> str:
         """Letters, digits, ``.``, ``_`` and ``-`` only; the same at every collection.
 
         Canvas's number belongs to the person. Moodle's differs from assignment to
-        assignment, so it is used only to tell namesakes apart.
+        assignment, so it is used only to tell namesakes apart; people whose names differ, but
+        not in ASCII, are told apart by a hash of the name, which stays.
         """
         slug = safe_name(self.name)
+        if self.lookalike:
+            slug += f"_{hashlib.sha256(_full(self.name).encode()).hexdigest()[:6]}"
         return f"{slug}_{self.number}" if self.namesake or self.platform == "canvas" else slug
 
 
@@ -163,6 +173,7 @@ def collect(
             items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused)
         found = _hand_ins(items, lessons, lesson, result.refused)
         students = read_students(root)
+        _tell_lookalikes_apart(found, students)
         _tell_namesakes_apart(found, students)
         for hand_in in _latest(found, result.refused):
             try:
@@ -171,9 +182,7 @@ def collect(
                 result.refused.append((hand_in.source, str(error)))
                 continue
             result.taken.append(hand_in)
-            entry = students.setdefault(hand_in.student.student_id, {"numbers": {}})
-            entry |= {"platform": hand_in.student.platform, "name": hand_in.student.name}
-            entry["numbers"][hand_in.lesson] = hand_in.student.number
+            _note(students, hand_in.student, hand_in.lesson)
         write_atomic(folder / "students.json", json.dumps(students, indent=1, ensure_ascii=False))
     if result.taken:
         _register(root, result.taken)
@@ -185,6 +194,14 @@ def collect(
             "NN_name/ with NN_name.ipynb, below a folder or in a zip named after the student."
         )
     return result
+
+
+def _note(students: dict[str, dict], student: Student, lesson: str) -> None:
+    """Enter a student; a folder named after an id does not replace the name that is known."""
+    entry = students.setdefault(student.student_id, {"numbers": {}})
+    if student.name != student.student_id or "name" not in entry:
+        entry |= {"platform": student.platform, "name": student.name}
+    entry["numbers"][lesson] = student.number
 
 
 def _register(root: Path, taken: list[HandIn]) -> None:
@@ -202,14 +219,22 @@ def _register(root: Path, taken: list[HandIn]) -> None:
 def safe_name(name: str) -> str:
     """Return a student id of letters, digits, ``.``, ``_`` and ``-``.
 
-    >>> safe_name("Zoë O'Neil"), safe_name("../../etc"), safe_name("李 明")
-    ('Zoe-O-Neil', 'etc', 'student-674e-660e')
+    >>> safe_name("Zoë O'Neil"), safe_name("../../etc"), safe_name("李 明"), safe_name("Wałęsa")
+    ('Zoe-O-Neil', 'etc', 'student-674e-660e', 'Walesa')
     """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = (
+        unicodedata.normalize("NFKD", name.translate(_LETTERS)).encode("ascii", "ignore").decode()
+    )
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-_")[:60]
     if slug:
         return slug
     return "student-" + "-".join(f"{ord(letter):x}" for letter in name if not letter.isspace())[:50]
+
+
+def _full(name: str) -> str:
+    """Return a name without what may differ for one person: case, spaces and signs."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(letter for letter in plain if letter.isalnum()) or plain
 
 
 def unpack(archive: Path, into: Path, room: Room | None = None) -> None:
@@ -500,6 +525,32 @@ def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | Non
         if _lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
             return Student("folder", name), 0
     return None
+
+
+def _tell_lookalikes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
+    """Give people whose different names make the same id, such as 李 Ming and 王 Ming, two ids."""
+    named = [
+        student
+        for student in (hand_in.student for hand_in in found)
+        if student.platform != "canvas"  # there, the number tells them apart
+        if (student.platform, student.name) != ("folder", student.student_id)
+    ]
+    known = {
+        student_id.casefold(): _full(entry["name"])
+        for student_id, entry in students.items()
+        if (entry["platform"], entry["name"]) != ("folder", student_id)
+    }
+    names = {student_id: {name} for student_id, name in known.items()}
+    for student in named:
+        names.setdefault(student.student_id.casefold(), set()).add(_full(student.name))
+    for student in named:
+        plain, full = student.student_id.casefold(), _full(student.name)
+        clash = len(names[plain]) > 1 and known.get(plain) != full
+        student.lookalike = clash or _as_lookalike(student) in students
+
+
+def _as_lookalike(student: Student) -> str:
+    return replace(student, lookalike=True).student_id
 
 
 def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
