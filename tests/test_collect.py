@@ -120,6 +120,14 @@ def moodle(tmp_path, *people):
     return [write(tmp_path / "all.zip", zip_bytes(files))]
 
 
+def test_one_of_two_namesakes_hands_in_again(root, tmp_path):
+    anna = "Anna Schmidt"
+    both = ["Anna-Schmidt_1007", "Anna-Schmidt_1008"]
+    assert who(collect(moodle(tmp_path, (anna, "1007"), (anna, "1008")), root=root)) == both
+    assert who(collect(moodle(tmp_path, (anna, "1008")), root=root)) == both[1:]
+    assert sorted(json.loads((root / "grading/students.json").read_text())) == both
+
+
 def to_next_assignment(root):
     """What is known of the students is from another lesson: Moodle's numbers differ there."""
     path = root / "grading/students.json"

@@ -567,7 +567,9 @@ def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> Non
         if student.platform == "moodle":
             namesakes = numbers[student.student_id, hand_in.lesson]
             known = students.get(student.student_id, {}).get("numbers", {}).get(hand_in.lesson)
-            student.namesake = len(namesakes) > 1 and student.number != known
+            # One of two namesakes who hands in again, alone this time, has an id already.
+            again = f"{student.student_id}_{student.number}" in students
+            student.namesake = again or (len(namesakes) > 1 and student.number != known)
 
 
 def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
