@@ -416,6 +416,30 @@ def test_student_ids_are_safe(name):
     assert len(safe_name(name)) <= 60
 
 
+def test_a_hand_in_without_a_notebook_is_named(root, tmp_path):
+    whole = {f"Ada_1_assignsubmission_file_/{MINI}.zip": lesson_zip(tmp_path)}
+    whole["Ada_1_assignsubmission_onlinetext_/onlinetext.html"] = b""
+    empty = zip_bytes({})
+    whole |= {"Bob_2_assignsubmission_file_/a.zip": empty, "cleo_3_4_text.html": b""}
+    whole |= {"dan_5_6_b.zip": empty, "dan_5_7_c.zip": empty, "eve_8_9_d.zip": b"no zip"}
+    path = write(tmp_path / "all.zip", zip_bytes(whole))
+    refused = collect([path], root=root).refused
+    told = sorted(what for what, why in refused if why == "no notebook in it")
+    assert told == [
+        "all.zip/Bob_2_assignsubmission_file_",
+        "all.zip/cleo_3_4_text.html",
+        "all.zip/dan_5_6_b.zip",
+    ]
+    assert len(refused) == 4  # Eve is told that it is no zip
+
+
+def test_of_many_files_without_a_notebook_the_rest_is_counted(root, tmp_path):
+    files = {f"ada/{i}.bin": b"" for i in range(25)} | {f"bob/{MINI}.zip": lesson_zip(tmp_path)}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert len(result.refused) == 21
+    assert result.refused[-1] == ("and 5 more", "it belongs to no notebook")
+
+
 def test_names_cannot_forge_lines(root, tmp_path, capsys):
     evil = "\x1b[2Jx\nAda taken\u202e\x9b\r.ipynb"
     path = write(tmp_path / "Bob_1_assignsubmission_file_.zip", zip_bytes({evil: b"{}"}))

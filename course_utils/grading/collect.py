@@ -56,6 +56,7 @@ _LETTERS = str.maketrans(
     {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "ı": "i"}
     | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "Th"}
 )
+_STRAYS = 20  # so many files without a notebook are named
 _JUNK = {"__MACOSX", "__pycache__"}
 
 
@@ -165,13 +166,15 @@ def collect(
     result = Collection()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
         items: list[_Item] = []
+        seen: list[tuple[str, ...]] = []
         bulk = _bulk_zips(paths)
         for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
             if not path.exists():
                 raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
             parts = _first_parts(path)
-            items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused)
+            items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused, seen)
         found = _hand_ins(items, lessons, lesson, result.refused)
+        _note_vanished(seen, found, result.refused)
         students = read_students(root)
         _tell_lookalikes_apart(found, students)
         _tell_namesakes_apart(found, students)
@@ -372,16 +375,22 @@ def _items(
     bulk: set[Path],
     scratch: Path,
     refused: list[tuple[str, str]],
+    seen: list[tuple[str, ...]],
 ) -> Iterator[_Item]:
-    """Yield the files below ``path``, zips unpacked, with the names that lead to each."""
+    """Yield the files below ``path``, zips unpacked, with the names that lead to each.
+
+    What is refused, and where a platform's name was seen, is added to the lists.
+    """
     label = "/".join(parts) or path.name
+    if inside.outer is None and parts and _match(parts[-1]):
+        seen.append(parts)
     if path.is_symlink():
         refused.append((label, "it is a symbolic link"))
     elif path.is_dir():
         for child in sorted(path.iterdir()):
             if not _junk(PurePosixPath(child.name)):
                 longer = (*parts, _readable(child.name))
-                yield from _items(child, longer, inside, bulk, scratch, refused)
+                yield from _items(child, longer, inside, bulk, scratch, refused, seen)
     elif path.suffix.lower() == ".zip":
         into = Path(tempfile.mkdtemp(dir=scratch))
         is_bulk = path in bulk
@@ -398,7 +407,7 @@ def _items(
             refused.append((label, str(error)))
             return
         now = _Inside(depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
-        yield from _items(into, parts, now, bulk, scratch, refused)
+        yield from _items(into, parts, now, bulk, scratch, refused, seen)
     elif path.is_file():
         outer = len(parts) if inside.outer is None else inside.outer
         by_platform = inside.depth > 0 and inside.outer is None and any(map(_match, parts))
@@ -463,13 +472,33 @@ def _hand_ins(
             files["/".join(below)] = other.path
             used.add(other.parts)
         found.append(HandIn(student, name, files, item.when, upload, label))
-    refused += [
+    strays = [
         ("/".join(item.parts), "it belongs to no notebook")
         for item in items
         if item.parts not in used
         and not item.parts[-1].lower().endswith((".ipynb", ".html", ".txt"))
-    ][:20]
+    ]
+    refused += strays[:_STRAYS]
+    if len(strays) > _STRAYS:
+        refused.append((f"and {len(strays) - _STRAYS} more", strays[0][1]))
     return found
+
+
+def _note_vanished(
+    seen: list[tuple[str, ...]], found: list[HandIn], refused: list[tuple[str, str]]
+) -> None:
+    """Name those by a platform's name of whom neither a hand-in nor a reason has come."""
+    known = {_person(hand_in.student) for hand_in in found}
+    known |= {_person(who[0]) for what, _ in refused if (who := _by_platform(what.split("/")))}
+    for parts in seen:
+        person = _person(_by_platform(parts)[0])
+        if person not in known:
+            refused.append(("/".join(parts), "no notebook in it"))
+        known.add(person)
+
+
+def _person(student: Student) -> tuple[str, str, str]:
+    return student.platform, student.name, student.number
 
 
 def _match(name: str) -> re.Match | None:
