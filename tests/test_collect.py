@@ -220,8 +220,17 @@ def test_the_latest_wins_also_over_what_is_there(root, tmp_path):
 def test_a_lesson_can_be_named(root, tmp_path):
     write(tmp_path / "in" / "ada" / "my homework.ipynb", notebook(tmp_path))
     assert who(collect([tmp_path / "in"], lesson="90", root=root)) == ["ada"]
-    with pytest.raises(CourseError, match="no lesson has this name"):
+    with pytest.raises(CourseError, match="no lesson has this name") as caught:
         collect([tmp_path / "in"], root=root)
+    assert "course collect FILE --lesson 06" in str(caught.value)  # the first lesson's number
+    bob = zip_bytes({"mine.ipynb": notebook(tmp_path)})
+    cleo = zip_bytes({"homework/mine.ipynb": notebook(tmp_path)})
+    for path, student in (
+        (tmp_path / "in" / "ada", "ada"),
+        (write(tmp_path / "bob.zip", bob), "bob"),
+        (write(tmp_path / "Cleo_1_assignsubmission_file_x.zip", cleo), "Cleo"),
+    ):
+        assert who(collect([path], lesson="90", root=root)) == [student]
 
 
 MOODLE = "Ada Best_4000_assignsubmission_file_"

@@ -449,7 +449,7 @@ def _hand_ins(
         folder, label = item.parts[:-1], "/".join(item.parts)
         name = lesson or _lesson_of(item.parts[-1], lessons)
         if name is None:
-            refused.append((label, f"no lesson has this name ({', '.join(lessons)})"))
+            refused.append((label, _no_lesson(lessons)))
             continue
         who = _student(item.parts, item.outer, name)
         if who is None:
@@ -522,6 +522,15 @@ def _lesson_of(file_name: str, lessons: list[str]) -> str | None:
     stem = Path(_platform_file(file_name)).stem
     stem = re.sub(r"(-\d+| ?\(\d+\)|-copy\d*)$", "", stem, flags=re.IGNORECASE)
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
+
+
+def _no_lesson(lessons: list[str]) -> str:
+    """Return why a notebook is refused, and how it is taken: its name is not asked then."""
+    number = lessons[0].split("_")[0]
+    return (
+        f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the student's "
+        f"zip or folder: course collect FILE --lesson {number}"
+    )
 
 
 def _student(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student, int] | None:
