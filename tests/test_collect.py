@@ -11,7 +11,7 @@ from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
 from course_utils.grading import collect as collect_module
-from course_utils.grading.collect import Refused, collect, safe_name, unpack
+from course_utils.grading.collect import Refused, Room, collect, safe_name, unpack
 from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.submit import zip_bytes
 from tests.mini_course import MINI, make_course, mini_cells, save
@@ -113,6 +113,53 @@ def test_moodle_namesakes_are_told_apart(root, tmp_path):
     assert who(collect([path], root=root)) == ["Jane-Doe_1", "Jane-Doe_2"]
 
 
+def moodle(tmp_path, *people):
+    """A Moodle zip of people's names and numbers; each hand-in's text is its number."""
+    names = {number: f"{name}_{number}_assignsubmission_file_" for name, number in people}
+    files = {f"{names[n]}/{MINI}.zip": lesson_zip(tmp_path, n) for n in names}
+    return [write(tmp_path / "all.zip", zip_bytes(files))]
+
+
+def test_one_of_two_namesakes_hands_in_again(root, tmp_path):
+    anna = "Anna Schmidt"
+    both = ["Anna-Schmidt_1007", "Anna-Schmidt_1008"]
+    assert who(collect(moodle(tmp_path, (anna, "1007"), (anna, "1008")), root=root)) == both
+    assert who(collect(moodle(tmp_path, (anna, "1008")), root=root)) == both[1:]
+    assert sorted(json.loads((root / "grading/students.json").read_text())) == both
+
+
+def to_next_assignment(root):
+    """What is known of the students is from another lesson: Moodle's numbers differ there."""
+    path = root / "grading/students.json"
+    path.write_text(path.read_text(encoding="utf-8").replace(MINI, "other"), encoding="utf-8")
+
+
+def test_people_whose_names_look_alike_in_ascii_are_told_apart(root, tmp_path):
+    li, wang = ("李 Ming", "1"), ("王 ming", "2")
+    both = who(collect(moodle(tmp_path, li, wang), root=root))
+    assert len(both) == 2
+    assert {student[:5].lower() for student in both} == {"ming_"}
+    assert {text_of(root, student) for student in both} == {"1", "2"}
+    to_next_assignment(root)
+    for name, number in (("李 Ming", "7"), ("王 ming", "8")):
+        (again,) = who(collect(moodle(tmp_path, (name, number)), root=root))
+        assert again in both
+        assert text_of(root, again) == number
+    assert len(json.loads((root / "grading/students.json").read_text(encoding="utf-8"))) == 2
+
+
+def test_who_looks_like_one_known_gets_another_id(root, tmp_path):
+    assert who(collect(moodle(tmp_path, ("Łukasz Wałęsa", "1")), root=root)) == ["Lukasz-Walesa"]
+    (other,) = who(collect(moodle(tmp_path, ("Lukasz Walesa", "2")), root=root))
+    assert other.startswith("Lukasz-Walesa_")
+    assert text_of(root, "Lukasz-Walesa") == "1"
+    write(tmp_path / "in" / "Lukasz-Walesa" / f"{MINI}.ipynb", notebook(tmp_path, "by id"))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Lukasz-Walesa"]
+    to_next_assignment(root)
+    assert who(collect(moodle(tmp_path, ("Lukasz Walesa", "3")), root=root)) == [other]
+    assert who(collect(moodle(tmp_path, ("Łukasz Wałęsa", "4")), root=root)) == ["Lukasz-Walesa"]
+
+
 def test_canvas_with_late_and_second_uploads(root, tmp_path):
     path = write(
         tmp_path / "submissions.zip",
@@ -173,8 +220,79 @@ def test_the_latest_wins_also_over_what_is_there(root, tmp_path):
 def test_a_lesson_can_be_named(root, tmp_path):
     write(tmp_path / "in" / "ada" / "my homework.ipynb", notebook(tmp_path))
     assert who(collect([tmp_path / "in"], lesson="90", root=root)) == ["ada"]
-    with pytest.raises(CourseError, match="no lesson has this name"):
+    with pytest.raises(CourseError, match="no lesson has this name") as caught:
         collect([tmp_path / "in"], root=root)
+    assert "course collect FILE --lesson 06" in str(caught.value)  # the first lesson's number
+    bob = zip_bytes({"mine.ipynb": notebook(tmp_path)})
+    cleo = zip_bytes({"homework/mine.ipynb": notebook(tmp_path)})
+    for path, student in (
+        (tmp_path / "in" / "ada", "ada"),
+        (write(tmp_path / "bob.zip", bob), "bob"),
+        (write(tmp_path / "Cleo_1_assignsubmission_file_x.zip", cleo), "Cleo"),
+    ):
+        assert who(collect([path], lesson="90", root=root)) == [student]
+
+
+MOODLE = "Ada Best_4000_assignsubmission_file_"
+POSING = [f"{MOODLE}/{MINI}/", f"adabest_111_99999_x/{MINI}/", "adabest_111_99999_", "Ada/", MOODLE]
+
+
+@pytest.mark.parametrize("inner", POSING)
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_in_a_student_s_zip_do_not_say_whose_it_is(root, tmp_path, inner, packed):
+    content = zip_bytes({f"{inner}{MINI}.ipynb": notebook(tmp_path, "M")})
+    if packed:
+        content = zip_bytes({"Ada Best_4000_assignsubmission_file_x.zip": content})
+    ada = lesson_zip(tmp_path, "A")
+    moodle = {f"Mallory_6_assignsubmission_file_/{MINI}.zip": content, f"{MOODLE}/a.zip": ada}
+    canvas = {f"mallory_6_5_{MINI}.zip": content, f"adabest_111_99999_{MINI}.zip": ada}
+    for files, ids in ((moodle, ["Ada-Best", "Mallory"]), (canvas, ["adabest_111", "mallory_6"])):
+        assert who(collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)) == ids
+        assert text_of(root, ids[0]) == "A"
+        for name, data in files.items():
+            write(tmp_path / ids[0] / name, data)
+        assert who(collect([tmp_path / ids[0]], root=root)) == ids
+        assert text_of(root, ids[0]) == "A"
+
+
+@pytest.mark.parametrize("inner", POSING)
+@pytest.mark.parametrize("name", ["Mallory/x.zip", "Mallory.zip"])
+def test_nor_where_folders_are_named_after_students(root, tmp_path, inner, name):
+    write(tmp_path / "in" / "Ada.zip", lesson_zip(tmp_path, "A"))
+    write(tmp_path / "in" / name, zip_bytes({f"{inner}{MINI}.ipynb": notebook(tmp_path, "M")}))
+    for given in ([tmp_path / "in"], sorted((tmp_path / "in").iterdir())):
+        result = collect(given, root=root)
+        assert {"Ada"} <= {*who(result)} <= {"Ada", "Mallory", "x"}
+        assert text_of(root, "Ada") == "A"
+
+
+def test_a_folder_of_any_name_in_a_zip_joins_no_students(root, tmp_path):
+    content = zip_bytes({f"homework_2026_11_final/{MINI}.ipynb": notebook(tmp_path)})
+    bulk = zip_bytes({f"{name}/{MINI}.zip": content for name in ("ada", "bob")})
+    assert who(collect([write(tmp_path / "all.zip", bulk)], root=root)) == ["ada", "bob"]
+
+
+def test_a_folder_with_the_zips_of_a_platform(root, tmp_path):
+    for n in ("1", "2"):
+        name = f"Jane Doe{'x' * int(n)}_{n}_assignsubmission_file_/{MINI}.zip"
+        write(tmp_path / "in" / f"{n}.zip", zip_bytes({name: lesson_zip(tmp_path)}))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Jane-Doex", "Jane-Doexx"]
+    write(tmp_path / "in" / "cleo.zip", lesson_zip(tmp_path))
+    result = collect([tmp_path / "in"], root=root)
+    assert who(result) == ["cleo"]  # among others, they could be a student's
+    assert [why for _, why in result.refused] == [
+        "it looks like a platform's zip; if it is one, give it alone"
+    ] * 2
+
+
+def test_a_time_in_a_student_s_zip_is_not_believed(root, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        late = zipfile.ZipInfo(f"{MINI}/{MINI}.ipynb", (2040, 1, 1, 0, 0, 0))
+        archive.writestr(late, notebook(tmp_path))
+    name = f"A B_1_assignsubmission_file_{MINI}.zip"
+    write(tmp_path / "in" / name, buffer.getvalue())
+    assert [hand_in.when for hand_in in collect([tmp_path / "in"], root=root).taken] == [None]
 
 
 def hostile(names=(), **options):
@@ -226,7 +344,26 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     path = write(tmp_path / "a.zip", hostile([("a", os.urandom(900)), ("b", os.urandom(900))]))
     with pytest.raises(Refused, match="at most 0 are taken"):
         unpack(path, tmp_path / "out")
-    unpack(path, tmp_path / "out", bulk=True)
+    room = Room.of(2)
+    unpack(path, tmp_path / "out", room)
+    assert (room.bytes_left, room.files_left) == (200, 998)
+
+
+@pytest.mark.parametrize("given", ["a folder", "a platform's zip", "students' zips"])
+def test_zips_in_a_hand_in_share_one_limit(root, tmp_path, monkeypatch, given):
+    monkeypatch.setattr(collect_module, "MAX_BYTES", 100_000)
+    inner = hostile([(f"{i}.bin", bytes(9000)) for i in range(10)])
+    content = zip_bytes({f"{i}.zip": inner for i in range(4)})
+    files = {"Mallory_6_assignsubmission_file_x.zip": content}
+    files[f"Ada_7_assignsubmission_file_{MINI}.zip"] = lesson_zip(tmp_path)
+    paths = [write(tmp_path / "in" / name, data) for name, data in files.items()]
+    if given == "a folder":
+        paths = [tmp_path / "in"]
+    elif given == "a platform's zip":
+        paths = [write(tmp_path / "all.zip", zip_bytes(files))]
+    result = collect(paths, root=root)
+    assert who(result) == ["Ada"]
+    assert len([why for _, why in result.refused if why.startswith("it unpacks to")]) == 3
 
 
 def test_zips_in_zips_in_zips_end(root, tmp_path):
@@ -244,6 +381,28 @@ def test_links_in_a_folder_are_refused(root, tmp_path):
     result = collect([tmp_path / "in"], root=root)
     assert any("symbolic link" in why for _, why in result.refused)
     assert not (root / "grading/submitted/ada" / MINI / "link.txt").exists()
+
+
+def test_a_file_where_a_folder_is_needed_stops_no_other(root, tmp_path):
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
+    for name, data in ((f"{MINI}.ipynb", notebook(tmp_path)), ("models", b""), ("a.onnx", b"")):
+        write(tmp_path / "in" / f"Bob_1_assignsubmission_file_{name}", data)
+    result = collect([tmp_path / "in"], root=root)
+    assert who(result) == ["ada"]
+    assert any("'models' is a file" in why for _, why in result.refused), result.refused
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+def test_a_name_that_is_not_utf_8_comes_in(root, tmp_path):
+    for raw in (b"J\xf6rg M", b"J\xe4rg M"):
+        folder = tmp_path / "in" / os.fsdecode(raw)
+        try:
+            write(folder / f"{MINI}.ipynb", notebook(tmp_path))
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+    write(tmp_path / "in" / "zoe" / f"{MINI}.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], root=root)) == ["J-xe4rg-M", "J-xf6rg-M", "zoe"]
+    assert "J\\\\xf6rg M" in (root / "grading/students.json").read_text(encoding="utf-8")
 
 
 def test_junk_of_platforms_is_left_out(root, tmp_path):
@@ -264,6 +423,41 @@ def test_student_ids_are_safe(name):
     )
     assert safe_name(name)[:1].isalnum()
     assert len(safe_name(name)) <= 60
+
+
+def test_a_hand_in_without_a_notebook_is_named(root, tmp_path):
+    whole = {f"Ada_1_assignsubmission_file_/{MINI}.zip": lesson_zip(tmp_path)}
+    whole["Ada_1_assignsubmission_onlinetext_/onlinetext.html"] = b""
+    empty = zip_bytes({})
+    whole |= {"Bob_2_assignsubmission_file_/a.zip": empty, "cleo_3_4_text.html": b""}
+    whole |= {"dan_5_6_b.zip": empty, "dan_5_7_c.zip": empty, "eve_8_9_d.zip": b"no zip"}
+    path = write(tmp_path / "all.zip", zip_bytes(whole))
+    refused = collect([path], root=root).refused
+    told = sorted(what for what, why in refused if why == "no notebook in it")
+    assert told == [
+        "all.zip/Bob_2_assignsubmission_file_",
+        "all.zip/cleo_3_4_text.html",
+        "all.zip/dan_5_6_b.zip",
+    ]
+    assert len(refused) == 4  # Eve is told that it is no zip
+
+
+def test_of_many_files_without_a_notebook_the_rest_is_counted(root, tmp_path):
+    files = {f"ada/{i}.bin": b"" for i in range(25)} | {f"bob/{MINI}.zip": lesson_zip(tmp_path)}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert len(result.refused) == 21
+    assert result.refused[-1] == ("and 5 more", "it belongs to no notebook")
+
+
+def test_names_cannot_forge_lines(root, tmp_path, capsys):
+    evil = "\x1b[2Jx\nAda taken\u202e\x9b\r.ipynb"
+    path = write(tmp_path / "Bob_1_assignsubmission_file_.zip", zip_bytes({evil: b"{}"}))
+    with pytest.raises(CourseError, match="no hand-in was taken") as caught:
+        collect([path], root=root)
+    printed = capsys.readouterr().out + str(caught.value)
+    assert "Ada taken" in printed
+    assert not any(line.startswith("Ada") for line in printed.splitlines())
+    assert all(letter.isprintable() or letter == "\n" for letter in printed)
 
 
 def test_nothing_found_is_one_helpful_line(root, tmp_path):

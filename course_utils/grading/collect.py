@@ -4,10 +4,12 @@ Understood are the names that Moodle gives (``Jane Doe_12345_assignsubmission_fi
 same flat), those that Canvas gives (``doejane_LATE_12345_67890_...-1.zip``), and plain folders or
 zips named after a student; each inside of zips and folders at will.
 
-Students' zips are not trusted: paths, links, sizes and numbers of files are looked at
-before a byte is unpacked, and a refused one does not stop the others.
+Students' zips are not trusted: the names inside of one never say whose it is where
+anything outside of it does; paths, links, sizes and numbers of files are looked at before a
+byte is unpacked; and a refused one does not stop the others.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -18,15 +20,16 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import enter_student, read_students
-from course_utils.grading.table import text_table
+from course_utils.grading.table import printable, text_table
 from course_utils.grading.workplace import grading_folder, read_timestamp, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
@@ -41,8 +44,19 @@ _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
 
 _MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
-_CANVAS = re.compile(r"(?P<name>\w+?)_(LATE_)?(?P<id>\d+)_(?P<upload>\d+)_(?P<file>.+)")
-_CANVAS_ANONYMOUS = re.compile(r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>\d+)_(?P<file>.+)")
+# Canvas names files, not folders: with the ending, a folder `homework_2026_11_final` is no match.
+_CANVAS = re.compile(
+    r"(?P<name>\w+?)_(LATE_)?(?P<id>[0-9]+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
+)
+_CANVAS_ANONYMOUS = re.compile(
+    r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
+)
+# Letters that Unicode does not take apart into one of ASCII and an accent.
+_LETTERS = str.maketrans(
+    {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "ı": "i"}
+    | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "Th"}
+)
+_STRAYS = 20  # so many files without a notebook are named
 _JUNK = {"__MACOSX", "__pycache__"}
 
 
@@ -58,15 +72,19 @@ class Student:
     name: str
     number: str = ""
     namesake: bool = False
+    lookalike: bool = False
 
     @property
     def student_id(self) -> str:
         """Letters, digits, ``.``, ``_`` and ``-`` only; the same at every collection.
 
         Canvas's number belongs to the person. Moodle's differs from assignment to
-        assignment, so it is used only to tell namesakes apart.
+        assignment, so it is used only to tell namesakes apart; people whose names differ, but
+        not in ASCII, are told apart by a hash of the name, which stays.
         """
         slug = safe_name(self.name)
+        if self.lookalike:
+            slug += f"_{hashlib.sha256(_full(self.name).encode()).hexdigest()[:6]}"
         return f"{slug}_{self.number}" if self.namesake or self.platform == "canvas" else slug
 
 
@@ -87,6 +105,30 @@ class _Item:
     parts: tuple[str, ...]
     path: Path
     when: float | None  # when it was handed in, where the platform's zip says so
+    outer: int  # how many of the parts come from outside of the student's own zip
+
+
+@dataclass
+class Room:
+    """How many bytes and files a hand-in may still unpack, all zips inside of its zip together."""
+
+    bytes_left: int
+    files_left: int
+
+    @classmethod
+    def of(cls, hand_ins: int = 1) -> "Room":
+        """Return the room of so many hand-ins."""
+        return cls(MAX_BYTES * hand_ins, MAX_FILES * hand_ins)
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """What a path lies in: how many zips, since which part a student's own, its time and room."""
+
+    depth: int = 0
+    outer: int | None = None
+    when: float | None = None
+    room: Room | None = None
 
 
 @dataclass
@@ -124,12 +166,17 @@ def collect(
     result = Collection()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
         items: list[_Item] = []
+        seen: list[tuple[str, ...]] = []
+        bulk = _bulk_zips(paths)
         for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
             if not path.exists():
                 raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
-            items += _items(path, _first_parts(path), None, 0, Path(scratch), result.refused)
+            parts = _first_parts(path)
+            items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused, seen)
         found = _hand_ins(items, lessons, lesson, result.refused)
+        _note_vanished(seen, found, result.refused)
         students = read_students(root)
+        _tell_lookalikes_apart(found, students)
         _tell_namesakes_apart(found, students)
         for hand_in in _latest(found, result.refused):
             try:
@@ -138,20 +185,26 @@ def collect(
                 result.refused.append((hand_in.source, str(error)))
                 continue
             result.taken.append(hand_in)
-            entry = students.setdefault(hand_in.student.student_id, {"numbers": {}})
-            entry |= {"platform": hand_in.student.platform, "name": hand_in.student.name}
-            entry["numbers"][hand_in.lesson] = hand_in.student.number
+            _note(students, hand_in.student, hand_in.lesson)
         write_atomic(folder / "students.json", json.dumps(students, indent=1, ensure_ascii=False))
     if result.taken:
         _register(root, result.taken)
     _print(result)
     if not result.taken:
-        reason = f" ({result.refused[0][0]}: {result.refused[0][1]})" if result.refused else ""
+        reason = f" ({printable(': '.join(result.refused[0]))})" if result.refused else ""
         raise CourseError(
             f"no hand-in was taken{reason}. Hand-ins are zips of `course submit`, or folders "
             "NN_name/ with NN_name.ipynb, below a folder or in a zip named after the student."
         )
     return result
+
+
+def _note(students: dict[str, dict], student: Student, lesson: str) -> None:
+    """Enter a student; a folder named after an id does not replace the name that is known."""
+    entry = students.setdefault(student.student_id, {"numbers": {}})
+    if student.name != student.student_id or "name" not in entry:
+        entry |= {"platform": student.platform, "name": student.name}
+    entry["numbers"][lesson] = student.number
 
 
 def _register(root: Path, taken: list[HandIn]) -> None:
@@ -169,17 +222,25 @@ def _register(root: Path, taken: list[HandIn]) -> None:
 def safe_name(name: str) -> str:
     """Return a student id of letters, digits, ``.``, ``_`` and ``-``.
 
-    >>> safe_name("Zoë O'Neil"), safe_name("../../etc"), safe_name("李 明")
-    ('Zoe-O-Neil', 'etc', 'student-674e-660e')
+    >>> safe_name("Zoë O'Neil"), safe_name("../../etc"), safe_name("李 明"), safe_name("Wałęsa")
+    ('Zoe-O-Neil', 'etc', 'student-674e-660e', 'Walesa')
     """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = (
+        unicodedata.normalize("NFKD", name.translate(_LETTERS)).encode("ascii", "ignore").decode()
+    )
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-_")[:60]
     if slug:
         return slug
     return "student-" + "-".join(f"{ord(letter):x}" for letter in name if not letter.isspace())[:50]
 
 
-def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
+def _full(name: str) -> str:
+    """Return a name without what may differ for one person: case, spaces and signs."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(letter for letter in plain if letter.isalnum()) or plain
+
+
+def unpack(archive: Path, into: Path, room: Room | None = None) -> None:
     """Unpack a zip that may be hostile.
 
     Parameters
@@ -188,8 +249,8 @@ def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
         The zip.
     into
         An empty folder.
-    bulk
-        Whether it may hold a class of hand-ins: the limits are larger then.
+    room
+        What may be unpacked; what is unpacked is taken from it. By default, that of a hand-in.
 
     Raises
     ------
@@ -197,12 +258,12 @@ def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
         If it is no zip, is encrypted, has paths that leave the folder, links, names that
         differ in case only, more than is allowed, or parts that do not match their checksums.
     """
-    factor = _BULK_FACTOR if bulk else 1
+    room = room or Room.of()
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [(info, _safe_path(info)) for info in opened.infolist()]
             entries = [(info, path) for info, path in entries if path.parts and not _junk(path)]
-            _check_limits([info for info, _ in entries], factor)
+            _check_limits([info for info, _ in entries], room)
             names: dict[str, str] = {}
             for info, path in entries:
                 for whole in (path, *path.parents[:-1]):
@@ -216,7 +277,7 @@ def unpack(archive: Path, into: Path, bulk: bool = False) -> None:
                     raise Refused(f"the name {path} occurs twice")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(info) as source, open(target, "xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+                    _copy(source, sink, room)
                 stamp = time.mktime((*info.date_time, 0, 0, -1))
                 os.utime(target, (stamp, stamp))
     except (zipfile.BadZipFile, EOFError, zipfile.LargeZipFile):
@@ -242,17 +303,27 @@ def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
     return path
 
 
-def _check_limits(infos: list[zipfile.ZipInfo], factor: int) -> None:
-    if len(infos) > MAX_FILES * factor:
+def _check_limits(infos: list[zipfile.ZipInfo], room: Room) -> None:
+    if len(infos) > room.files_left:
         raise Refused(f"it holds {len(infos)} files; at most {MAX_FILES} are taken")
+    room.files_left -= len(infos)
     total = sum(info.file_size for info in infos)
-    if total > MAX_BYTES * factor:
+    if total > room.bytes_left:
         raise Refused(
             f"it unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are taken"
         )
     for info in infos:
         if info.file_size > 10**7 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
             raise Refused(f"{info.filename!r} is a zip bomb")
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], room: Room) -> None:
+    """Copy a file, as far as there is room: a zip may lie about its sizes."""
+    while block := source.read(1 << 20):
+        room.bytes_left -= len(block)
+        if room.bytes_left < 0:
+            raise Refused(f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB")
+        sink.write(block)
 
 
 def _junk(path: PurePosixPath) -> bool:
@@ -263,41 +334,101 @@ def _first_parts(path: Path) -> tuple[str, ...]:
     """A zip's own name may be the student's; a folder's only if it is a hand-in itself."""
     if path.is_dir() and not any(path.glob("*.ipynb")) and not any(path.glob("*/*.ipynb")):
         return ()
-    return (path.resolve().name,)
+    return (_readable(path.resolve().name),)
+
+
+def _readable(name: str) -> str:
+    """Return a name with each byte that is not UTF-8 replaced by its number: no two become one."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _bulk_zips(paths: Sequence[Path]) -> set[Path]:
+    """Return the zips that hold a class: the only one that is given, or the platform's.
+
+    Among several, a student's could pose as the platform's; so all must be, or none is.
+    """
+    in_folders = [child for path in paths if path.is_dir() for child in path.iterdir()]
+    zips = set(filter(_may_be_bulk, [*paths, *in_folders]))
+    if any(False in _platform_names(path) for path in zips):
+        return zips & set(paths) if len(paths) == 1 else set()
+    return zips
+
+
+def _may_be_bulk(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and path.is_file() and not _match(path.name)
+
+
+def _platform_names(archive: Path) -> set[bool]:
+    """Return of a zip's files whether they have a platform's names; nothing if it is broken."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [PurePosixPath(name) for name in opened.namelist()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return set()
+    return {any(map(_match, name.parts[:2])) for name in names if not _junk(name)}
 
 
 def _items(
     path: Path,
     parts: tuple[str, ...],
-    when: float | None,
-    depth: int,
+    inside: _Inside,
+    bulk: set[Path],
     scratch: Path,
     refused: list[tuple[str, str]],
+    seen: list[tuple[str, ...]],
 ) -> Iterator[_Item]:
-    """Yield the files below ``path``, zips unpacked, with the names that lead to each."""
+    """Yield the files below ``path``, zips unpacked, with the names that lead to each.
+
+    What is refused, and where a platform's name was seen, is added to the lists.
+    """
     label = "/".join(parts) or path.name
+    if inside.outer is None and parts and _match(parts[-1]):
+        seen.append(parts)
     if path.is_symlink():
         refused.append((label, "it is a symbolic link"))
     elif path.is_dir():
         for child in sorted(path.iterdir()):
             if not _junk(PurePosixPath(child.name)):
-                yield from _items(child, (*parts, child.name), when, depth, scratch, refused)
+                longer = (*parts, _readable(child.name))
+                yield from _items(child, longer, inside, bulk, scratch, refused, seen)
     elif path.suffix.lower() == ".zip":
         into = Path(tempfile.mkdtemp(dir=scratch))
+        is_bulk = path in bulk
         try:
-            if depth == _DEPTH:
+            if inside.depth == _DEPTH:
                 raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
-            unpack(path, into, bulk=depth == 0)
+            nobodys = inside.outer is None and not is_bulk and not any(map(_match, parts))
+            if nobodys and _platform_names(path) == {True}:  # or a student's, posing as one
+                raise Refused("it looks like a platform's zip; if it is one, give it alone")
+            room = inside.room or Room.of(_BULK_FACTOR if is_bulk else 1)
+            unpack(path, into, room)
         except Refused as error:
+            shutil.rmtree(into)  # what is there of it already, takes space for nothing
             refused.append((label, str(error)))
             return
-        # Inside a platform's zip, a file's time is when it was handed in.
-        if depth > 0:
-            when = _handed_in(path)
-        yield from _items(into, parts, when, depth + 1, scratch, refused)
+        now = _Inside(depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
+        yield from _items(into, parts, now, bulk, scratch, refused, seen)
     elif path.is_file():
-        unpacked = depth > 0 and any(map(_match, parts))
-        yield _Item(parts, path, when or (_handed_in(path) if unpacked else None))
+        outer = len(parts) if inside.outer is None else inside.outer
+        by_platform = inside.depth > 0 and inside.outer is None and any(map(_match, parts))
+        yield _Item(parts, path, _handed_in(path) if by_platform else inside.when, outer)
+
+
+def _in_own_zip(path: Path, parts: tuple[str, ...], inside: _Inside, room: Room) -> _Inside:
+    """Return what the files of a student's zip lie in; it says nothing about its time itself."""
+    depth = inside.depth + 1
+    if inside.outer is not None:
+        return replace(inside, depth=depth)
+    # Inside a platform's zip, a file's time is when it was handed in.
+    when = _handed_in(path) if inside.depth else None
+    # A zip that is alone in a student's folder has a name of the student's choice.
+    in_folder = len(parts) > 1 and not parts[-2].lower().endswith(".zip")
+    alone = in_folder and not any(
+        other != path and (other.is_dir() or other.suffix.lower() == ".zip")
+        for other in path.parent.iterdir()
+        if not _junk(PurePosixPath(other.name))
+    )
+    return _Inside(depth, len(parts) - alone, when, room)
 
 
 def _handed_in(path: Path) -> float | None:
@@ -318,9 +449,9 @@ def _hand_ins(
         folder, label = item.parts[:-1], "/".join(item.parts)
         name = lesson or _lesson_of(item.parts[-1], lessons)
         if name is None:
-            refused.append((label, f"no lesson has this name ({', '.join(lessons)})"))
+            refused.append((label, _no_lesson(lessons)))
             continue
-        who = _student(item.parts, name)
+        who = _student(item.parts, item.outer, name)
         if who is None:
             refused.append((label, "whose is it? Put it into a folder named after the student"))
             continue
@@ -341,13 +472,33 @@ def _hand_ins(
             files["/".join(below)] = other.path
             used.add(other.parts)
         found.append(HandIn(student, name, files, item.when, upload, label))
-    refused += [
+    strays = [
         ("/".join(item.parts), "it belongs to no notebook")
         for item in items
         if item.parts not in used
         and not item.parts[-1].lower().endswith((".ipynb", ".html", ".txt"))
-    ][:20]
+    ]
+    refused += strays[:_STRAYS]
+    if len(strays) > _STRAYS:
+        refused.append((f"and {len(strays) - _STRAYS} more", strays[0][1]))
     return found
+
+
+def _note_vanished(
+    seen: list[tuple[str, ...]], found: list[HandIn], refused: list[tuple[str, str]]
+) -> None:
+    """Name those by a platform's name of whom neither a hand-in nor a reason has come."""
+    known = {_person(hand_in.student) for hand_in in found}
+    known |= {_person(who[0]) for what, _ in refused if (who := _by_platform(what.split("/")))}
+    for parts in seen:
+        person = _person(_by_platform(parts)[0])
+        if person not in known:
+            refused.append(("/".join(parts), "no notebook in it"))
+        known.add(person)
+
+
+def _person(student: Student) -> tuple[str, str, str]:
+    return student.platform, student.name, student.number
 
 
 def _match(name: str) -> re.Match | None:
@@ -373,18 +524,71 @@ def _lesson_of(file_name: str, lessons: list[str]) -> str | None:
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
 
 
-def _student(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
-    """Return who the path belongs to, and Canvas's number of the upload."""
-    for part in reversed(parts):
-        if found := _match(part):
-            if found.re is _MOODLE:
-                return Student("moodle", found["name"].strip(), found["id"]), 0
-            return Student("canvas", found["name"], found["id"]), int(found["upload"])
-    for part in reversed(parts[:-1]):
+def _no_lesson(lessons: list[str]) -> str:
+    """Return why a notebook is refused, and how it is taken: its name is not asked then."""
+    number = lessons[0].split("_")[0]
+    return (
+        f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the student's "
+        f"zip or folder: course collect FILE --lesson {number}"
+    )
+
+
+def _student(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student, int] | None:
+    """Return who the path belongs to, and Canvas's number of the upload.
+
+    Names inside of a student's own zip count only where nothing outside names anybody.
+    """
+    folders = parts[:-1]
+    return (
+        _by_platform(parts[:outer])
+        or _by_folder(folders[:outer][::-1], lesson)
+        or _by_platform(parts[outer:])
+        or _by_folder(folders[outer:], lesson)
+    )
+
+
+def _by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
+    """Return who the outermost of a platform's names is about."""
+    for found in filter(None, map(_match, parts)):
+        if found.re is _MOODLE:
+            return Student("moodle", found["name"].strip(), found["id"]), 0
+        return Student("canvas", found["name"], found["id"]), int(found["upload"])
+    return None
+
+
+def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
+    """Return who the first folder or zip with a name of its own is about."""
+    for part in parts:
         name = part[:-4] if part.lower().endswith(".zip") else part
         if _lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
             return Student("folder", name), 0
     return None
+
+
+def _tell_lookalikes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
+    """Give people whose different names make the same id, such as 李 Ming and 王 Ming, two ids."""
+    named = [
+        student
+        for student in (hand_in.student for hand_in in found)
+        if student.platform != "canvas"  # there, the number tells them apart
+        if (student.platform, student.name) != ("folder", student.student_id)
+    ]
+    known = {
+        student_id.casefold(): _full(entry["name"])
+        for student_id, entry in students.items()
+        if (entry["platform"], entry["name"]) != ("folder", student_id)
+    }
+    names = {student_id: {name} for student_id, name in known.items()}
+    for student in named:
+        names.setdefault(student.student_id.casefold(), set()).add(_full(student.name))
+    for student in named:
+        plain, full = student.student_id.casefold(), _full(student.name)
+        clash = len(names[plain]) > 1 and known.get(plain) != full
+        student.lookalike = clash or _as_lookalike(student) in students
+
+
+def _as_lookalike(student: Student) -> str:
+    return replace(student, lookalike=True).student_id
 
 
 def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
@@ -401,7 +605,9 @@ def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> Non
         if student.platform == "moodle":
             namesakes = numbers[student.student_id, hand_in.lesson]
             known = students.get(student.student_id, {}).get("numbers", {}).get(hand_in.lesson)
-            student.namesake = len(namesakes) > 1 and student.number != known
+            # One of two namesakes who hands in again, alone this time, has an id already.
+            again = f"{student.student_id}_{student.number}" in students
+            student.namesake = again or (len(namesakes) > 1 and student.number != known)
 
 
 def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
@@ -421,18 +627,24 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> None:
         raise Refused(f"it holds {len(hand_in.files)} files; at most {MAX_FILES} are taken")
     if sum(path.stat().st_size for path in hand_in.files.values()) > MAX_BYTES:
         raise Refused(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
+    folders = {str(above) for name in hand_in.files for above in PurePosixPath(name).parents}
+    if both := sorted(folders & set(hand_in.files)):
+        raise Refused(f"{both[0]!r} is a file, where a folder is needed; ask for it again")
     target = submitted / hand_in.student.student_id / hand_in.lesson
     stamp = target / "timestamp.txt"
     present = read_timestamp(stamp)
     if hand_in.when and present and present.replace(tzinfo=UTC).timestamp() > hand_in.when:
         raise Refused(f"a later one of {present} UTC is here already")
     draft = Path(tempfile.mkdtemp(dir=scratch))
-    for name, path in hand_in.files.items():
-        if name == "timestamp.txt":
-            continue
-        copy = draft / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy, follow_symlinks=False)
+    try:
+        for name, path in hand_in.files.items():
+            if name == "timestamp.txt":
+                continue
+            copy = draft / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy, follow_symlinks=False)
+    except OSError as error:
+        raise Refused(f"it cannot be copied: {error.strerror}") from None
     if hand_in.when:
         moment = datetime.fromtimestamp(hand_in.when, UTC)
         (draft / "timestamp.txt").write_text(f"{moment:%Y-%m-%d %H:%M:%S} UTC\n")

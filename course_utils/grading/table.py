@@ -15,6 +15,8 @@ def printable(text: object, limit: int | None = None) -> str:
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return rows under headings, columns aligned: numbers to the right, words to the left.
 
+    Names and reasons may be a student's: what is not printable cannot forge a line.
+
     >>> print(text_table(["lesson", "marks"], [["00_start", 2.5], ["06_unet", None]]))
     lesson    marks
     --------  -----
