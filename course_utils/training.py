@@ -636,6 +636,7 @@ def _require_weights(weights, num_classes: int) -> torch.Tensor | None:
 
 def _require_module(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
+        getattr(model, "parameters", None)  # a NotYet says here what comes first
         raise CourseError(
             f"model must be a torch.nn.Module, found {type(model).__name__}. "
             "Did you pass the class itself? Make an object of it first."
