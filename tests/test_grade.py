@@ -432,6 +432,23 @@ def test_nothing_handed_in_is_told(tmp_path):
         grade(root=root)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("students.json", '{"ada": {"na', "students.json is damaged.*course collect"),
+        ("gradebook.db", "no database at all", r"gradebook.db is damaged.*course grade"),
+    ],
+)
+def test_a_damaged_file_of_the_grader_is_told_in_one_line(tmp_path, name, content, words):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    (root / "grading" / name).write_text(content)
+    with pytest.raises(CourseError, match=words):
+        grade(root=root)
+    with pytest.raises(CourseError, match=words):
+        class_marks(root)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file modes")
 def test_the_secret_seed_is_the_owners_only_and_stays(tmp_path):
     root = make_course(tmp_path / "course")

@@ -24,7 +24,13 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading import marking, nbgrader_setup, sandbox
-from course_utils.grading.gradebook import Marked, class_marks, enter_student, student_names
+from course_utils.grading.gradebook import (
+    Marked,
+    class_marks,
+    enter_student,
+    refuse_damaged,
+    student_names,
+)
 from course_utils.grading.job import Job, specification
 from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
 from course_utils.grading.table import text_table
@@ -96,12 +102,18 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
+    refuse_damaged(folder / "gradebook.db")
+    student_names(root)  # what is damaged is told now, not after an hour of grading
     if require_isolation:
         sandbox.require_isolation()
     level = sandbox.isolation_level()
     secret = secret_seed(root)
     present = sorted({lesson for _, lesson in found})
     if data is not None:
+        if not data.is_dir():
+            raise CourseError(
+                f"{data} is no folder. Name one that holds images/ and masks/ after --data."
+            )
         for name in chain.from_iterable(map(task_names, present)):
             if not (task := get_task(name, "full")).generated:
                 task.hidden_set(secret, data)  # a wrong mask is told now, not by every job
