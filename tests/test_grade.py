@@ -416,6 +416,28 @@ def test_marked_cells_cannot_change_under_graded_hand_ins(tmp_path):
         grade(root=root)
 
 
+def test_points_that_differ_from_the_tasks_cell_stop_the_grading(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good", NET)
+    nbgrader_setup.register(root, [NET])  # and graded, before the points were changed
+    result_folder(root, "good", NET).mkdir(parents=True)
+    (result_folder(root, "good", NET) / "result.json").write_text("{}")
+    text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
+    head, unet, rest = text.partition("[unet]")
+    (tmp_path / "tasks.toml").write_text(
+        head + unet + rest.replace("points = 10", "points = 20", 1)
+    )
+    monkeypatch.setattr(tasks, "_FILE", tmp_path / "tasks.toml")
+    monkeypatch.setattr(grade_module, "merge", lambda *_: pytest.fail("marks were merged"))
+    tasks._entries.cache_clear()
+    try:
+        with pytest.raises(CourseError, match=r"task_unet of 20 points \(found 10\)"):
+            grade(root=root)
+    finally:
+        monkeypatch.undo()
+        tasks._entries.cache_clear()
+
+
 def test_a_changed_hand_in_has_another_result(tmp_path):
     root = make_course(tmp_path / "course")
     folder = hand_in(root, "good")

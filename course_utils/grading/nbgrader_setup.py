@@ -148,9 +148,10 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     Raises
     ------
     CourseError
-        If a lesson's marked cells have changed since hand-ins of it were graded.
+        If a lesson's marked cells have changed since hand-ins of it were graded, or
+        its notebook is faulty, such as a task's cell with other points than tasks.toml has.
     """
-    from course_utils.grading.release import generate
+    from course_utils.grading.release import generate, sound_source
 
     note = root / "grading" / "registered.json"
     own = url is None
@@ -158,6 +159,7 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     if own and note.exists() and (root / "grading" / "gradebook.db").exists():
         known = json.loads(note.read_text())
     for lesson in lessons:
+        sound_source(root, lesson)  # also where the notebook is known: tasks.toml may have changed
         version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
         if known.get(lesson) == version and _has(gradebook_url(root), lesson):
             continue
