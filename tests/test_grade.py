@@ -223,6 +223,25 @@ def test_emptied_test_cells_give_nothing(course):
     assert "did not run as written" in "; ".join(course[1]["empties", MINI].remarks)
 
 
+def test_a_shell_that_swallows_errors_gives_nothing_and_is_named(tmp_path):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    swallow = """
+async def run_code(code, *result, **more):
+    try:
+        exec(code, shell.user_ns)
+    except BaseException:
+        pass
+    return False
+shell = get_ipython()
+shell.run_code = run_code"""
+    hand_in(root, "swallows", double=WRONG + swallow)
+    good, swallows = grade(root=root)
+    assert good.tampered == []
+    assert swallows.tampered == ["IPython's run_code"]
+    assert swallows.marks["test_double"].score == 0
+
+
 def test_a_patched_metric_is_named(course):
     assert course[1]["patches", MINI].tampered == ["course_utils.metrics.ConfusionMatrix.mean_iou"]
     assert score(course, "patches", "test_double") == 2
