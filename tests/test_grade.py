@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -411,6 +415,79 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
         grade(root=root)
     assert "out of memory" in (root / "grading" / "failures.log").read_text()
     assert [one.student for one in class_marks(root)] == ["good"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, capsys):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "ada")
+    hand_in(root, "bob")
+    children = []
+
+    def interrupt():
+        deadline = time.monotonic() + 60
+        while not children and time.monotonic() < deadline:
+            children.extend(grade_module._children)
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        grade(root=root, jobs=1)
+    assert [child.poll() for child in children] == [-signal.SIGKILL]
+    assert not grade_module._children
+    assert not list((root / "grading").glob(".grade-*"))
+    assert "Stopped; 0 of 2 hand-ins are done and kept. Run the" in capsys.readouterr().out
+
+
+def test_an_executor_of_the_caller_is_left_running(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "ada")
+
+    def broken(futures):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(grade_module, "_run_job", lambda *job: None)
+    monkeypatch.setattr(grade_module, "as_completed", broken)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(RuntimeError, match="broken"):
+            grade(root=root, executor=pool)
+        assert pool.submit(int).result() == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks")
+def test_what_a_killed_run_has_left_is_removed_but_not_a_living_runs(tmp_path):
+    (tmp_path / ".grade-killed").mkdir()
+    (tmp_path / ".grade-killed" / "x").write_text("x")
+    with grade_module._scratch(tmp_path) as first:
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == [first]
+        with grade_module._scratch(tmp_path) as second:
+            assert first.exists()
+            assert second != first
+    assert [path.name for path in tmp_path.iterdir()] == [".grade.lock"]
+
+
+def test_a_damaged_result_does_not_stop_the_merging_of_others(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    for student in ("ada", "bob", "eve"):
+        hand_in(root, student)
+    merged = []
+
+    def job(job, target, threads):
+        target.mkdir(parents=True)
+        (target / "result.json").write_text("{" if job.student == "bob" else "{}")
+
+    def merge(root, folder):
+        json.loads((folder / "result.json").read_text())
+        merged.append(folder.parent.name)
+
+    monkeypatch.setattr(grade_module, "_run_job", job)
+    monkeypatch.setattr(grade_module, "merge", merge)
+    monkeypatch.setattr(grade_module, "class_marks", lambda root: [])
+    with pytest.raises(CourseError, match=r"1 of 3 .*: bob/.* its stored result was damaged"):
+        grade(root=root)
+    assert merged == ["ada", "eve"]
+    assert not result_folder(root, "bob", MINI).exists()
 
 
 def test_links_are_removed_before_plain_nbgrader_follows_them(tmp_path):
