@@ -1,5 +1,6 @@
 """The ``course`` command: each one parses its options and calls the module that does the work."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,14 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets. Example: course data list")
 app.add_typer(data_app, name="data")
+
+
+def _no_folder(path: Path | None) -> Path | None:
+    """Refuse a folder where a file is to be written, before any work is done for it."""
+    if path is not None and path.is_dir():
+        raise CourseError(f"{path} is a folder: name a file.")
+    return path
+
 
 Lessons = Annotated[list[str] | None, typer.Argument(help="Lessons, e.g. 06. Default: all.")]
 
@@ -151,10 +160,10 @@ def grade(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of images/ and masks/ (255 is void), for models of profile full."
+            help="Folder of images/ and masks/ (255 is void), for models of profile full.",
         ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Submissions at a time.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Submissions at a time.", min=1)] = None,
     require_isolation: Annotated[
         bool, typer.Option(help="Stop rather than run notebooks without a sandbox.")
     ] = False,
@@ -183,7 +192,10 @@ def report(
 
 @app.command()
 def export(
-    output: Annotated[Path | None, typer.Argument(help="Default: grading/marks-<for>.csv.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Argument(help="Default: grading/marks-<for>.csv.", callback=_no_folder),
+    ] = None,
     platform: Annotated[str, typer.Option("--for", help="canvas or moodle.")] = "moodle",
     roster: Annotated[
         Path | None, typer.Option(help="The platform's own CSV of its people, to add their ids.")
@@ -200,7 +212,9 @@ def export(
 
 @app.command()
 def bundle(
-    output: Annotated[Path, typer.Argument(help="The zip to write.")] = Path("course-bundle.zip"),
+    output: Annotated[Path, typer.Argument(help="The zip to write.", callback=_no_folder)] = Path(
+        "course-bundle.zip"
+    ),
 ) -> None:
     """Make what a class is given: lessons, helper package, environment; no solution, no secret.
 
@@ -223,11 +237,17 @@ def demo() -> None:
 
 
 def main() -> None:
-    """Run the command line; a CourseError becomes one line on stderr and exit code 1."""
+    """Run the command line; a CourseError becomes one line on stderr and exit code 1.
+
+    So does what the machine refuses: a full disk, a file that may not be read.
+    """
     try:
         app()
-    except CourseError as error:
-        typer.echo(f"error: {error}", err=True)
+    except (CourseError, OSError) as error:
+        told = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            told = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        typer.echo(f"error: {told}", err=True)
         raise SystemExit(1) from None
 
 

@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 
 from course_utils import cli
 from course_utils.errors import CourseError
+from course_utils.grading import solve
+from course_utils.grading.grade import grade
+from tests.mini_course import MINI, hand_in, make_course
 
 GROUP = typer.main.get_command(cli.app)
 
@@ -57,6 +60,56 @@ def test_a_course_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
         cli.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err == "error: the mask is upside down. Turn it round.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "/x/marks.csv"), "/x/marks.csv: No space left"),
+        (PermissionError(13, "Permission denied", b"marks.csv"), "marks.csv: Permission denied"),
+        (OSError("the disk is gone"), "the disk is gone"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line_too(monkeypatch, capsys, error, line):
+    def broken():
+        raise error
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize("command", ["bundle", "export"])
+def test_a_folder_in_place_of_a_file_is_told(command, tmp_path):
+    result = CliRunner().invoke(cli.app, [command, str(tmp_path)])
+    assert isinstance(result.exception, CourseError)
+    assert str(result.exception) == f"{tmp_path} is a folder: name a file."
+
+
+def test_no_jobs_at_a_time_is_no_number_of_jobs():
+    result = CliRunner().invoke(cli.app, ["grade", "--jobs", "0"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--jobs'" in result.output
+
+
+@pytest.mark.parametrize("name", ["no-such-folder", "file"])
+def test_images_to_grade_on_lie_in_a_folder(tmp_path, name):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CourseError, match=rf"{name} is no folder.*--data"):
+        grade(data=tmp_path / name, root=root)
+
+
+def test_a_place_where_nothing_can_be_kept_is_told_before_a_lesson_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(solve, "run_lesson", lambda *_: pytest.fail("a lesson was run"))
+    root = make_course(tmp_path / "course")
+    (tmp_path / "file").write_text("in the way")
+    for keep in (tmp_path / "file", tmp_path / "file" / "kept"):
+        with pytest.raises(CourseError, match=r"cannot be kept in .*file.*another folder"):
+            solve.solve([MINI], keep, root)
 
 
 def test_a_course_error_in_a_notebook_is_one_line_without_traceback_or_stderr():

@@ -296,6 +296,12 @@ def many_operators() -> onnx.ModelProto:
     return then(TASK, *[helper.make_node("Relu", ["x"], [f"r{i}"]) for i in range(5000)])
 
 
+def newer(opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
+    model = small_model(TASK)
+    model.opset_import[0].version, model.ir_version = opset, ir_version
+    return model
+
+
 def training_info() -> onnx.ModelProto:
     model = small_model(TASK)
     model.training_info.add()
@@ -312,6 +318,8 @@ def training_info() -> onnx.ModelProto:
         (external_constant, "keeps its weights in another file"),
         (own_function, "functions of its own"),
         (training_info, "functions of its own"),
+        (lambda: newer(opset=99), r"ONNX opset 99, newer than this grader knows \(23\): export"),
+        (lambda: newer(ir_version=99), r"ONNX IR version 99, newer than this grader knows \(11\)"),
         (foreign_domain, "operators of 'com.microsoft'"),
         (undeclared_domain, "operator 'Relu'"),
         (sparse, "sparse weights"),

@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -244,6 +248,25 @@ def test_emptied_test_cells_give_nothing(course):
     assert "did not run as written" in "; ".join(course[1]["empties", MINI].remarks)
 
 
+def test_a_shell_that_swallows_errors_gives_nothing_and_is_named(tmp_path):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    swallow = """
+async def run_code(code, *result, **more):
+    try:
+        exec(code, shell.user_ns)
+    except BaseException:
+        pass
+    return False
+shell = get_ipython()
+shell.run_code = run_code"""
+    hand_in(root, "swallows", double=WRONG + swallow)
+    good, swallows = grade(root=root)
+    assert good.tampered == []
+    assert swallows.tampered == ["IPython's run_code"]
+    assert swallows.marks["test_double"].score == 0
+
+
 def test_a_patched_metric_is_named(course):
     assert course[1]["patches", MINI].tampered == ["course_utils.metrics.ConfusionMatrix.mean_iou"]
     assert score(course, "patches", "test_double") == 2
@@ -435,6 +458,90 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
     assert [one.student for one in class_marks(root)] == ["good"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, capsys):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "ada")
+    hand_in(root, "bob")
+    children = []
+
+    def interrupt():
+        deadline = time.monotonic() + 60
+        while not children and time.monotonic() < deadline:
+            children.extend(grade_module._children)
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        grade(root=root, jobs=1)
+    assert [child.poll() for child in children] == [-signal.SIGKILL]
+    assert not grade_module._children
+    assert not list((root / "grading").glob(".grade-*"))
+    assert "Stopped; 0 of 2 hand-ins are done and kept. Run the" in capsys.readouterr().out
+
+
+def test_an_executor_of_the_caller_is_left_running(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "ada")
+
+    def broken(futures):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(grade_module, "_run_job", lambda *job: None)
+    monkeypatch.setattr(grade_module, "as_completed", broken)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(RuntimeError, match="broken"):
+            grade(root=root, executor=pool)
+        assert pool.submit(int).result() == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks")
+def test_what_a_killed_run_has_left_is_removed_but_not_a_living_runs(tmp_path):
+    (tmp_path / ".grade-killed").mkdir()
+    (tmp_path / ".grade-killed" / "x").write_text("x")
+    with grade_module._scratch(tmp_path) as first:
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == [first]
+        with grade_module._scratch(tmp_path) as second:
+            assert first.exists()
+            assert second != first
+    assert [path.name for path in tmp_path.iterdir()] == [".grade.lock"]
+
+
+def test_a_damaged_result_does_not_stop_the_merging_of_others(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    for student in ("ada", "bob", "eve"):
+        hand_in(root, student)
+    merged = []
+
+    def job(job, target, threads):
+        target.mkdir(parents=True)
+        (target / "result.json").write_text("{" if job.student == "bob" else "{}")
+
+    def merge(root, folder):
+        json.loads((folder / "result.json").read_text())
+        merged.append(folder.parent.name)
+
+    monkeypatch.setattr(grade_module, "_run_job", job)
+    monkeypatch.setattr(grade_module, "merge", merge)
+    monkeypatch.setattr(grade_module, "class_marks", lambda root: [])
+    with pytest.raises(CourseError, match=r"1 of 3 .*: bob/.* its stored result was damaged"):
+        grade(root=root)
+    assert merged == ["ada", "eve"]
+    assert not result_folder(root, "bob", MINI).exists()
+
+
+def test_another_copys_environment_is_told(tmp_path, monkeypatch):
+    from traitlets.config import Config
+
+    root = make_course(tmp_path / "course")
+    (root / "course_utils").mkdir()
+    nbgrader_setup.configure(Config(), root)
+    monkeypatch.setattr(nbgrader_setup, "_installed", lambda: tmp_path / "other" / "course_utils")
+    with pytest.raises(CourseError, match=r"belongs to .*/other, not to .*pip install -e"):
+        nbgrader_setup.configure(Config(), root)
+
+
 def test_links_are_removed_before_plain_nbgrader_follows_them(tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
@@ -457,6 +564,28 @@ def test_marked_cells_cannot_change_under_graded_hand_ins(tmp_path):
         grade(root=root)
 
 
+def test_points_that_differ_from_the_tasks_cell_stop_the_grading(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good", NET)
+    nbgrader_setup.register(root, [NET])  # and graded, before the points were changed
+    result_folder(root, "good", NET).mkdir(parents=True)
+    (result_folder(root, "good", NET) / "result.json").write_text("{}")
+    text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
+    head, unet, rest = text.partition("[unet]")
+    (tmp_path / "tasks.toml").write_text(
+        head + unet + rest.replace("points = 10", "points = 20", 1)
+    )
+    monkeypatch.setattr(tasks, "_FILE", tmp_path / "tasks.toml")
+    monkeypatch.setattr(grade_module, "merge", lambda *_: pytest.fail("marks were merged"))
+    tasks._entries.cache_clear()
+    try:
+        with pytest.raises(CourseError, match=r"task_unet of 20 points \(found 10\)"):
+            grade(root=root)
+    finally:
+        monkeypatch.undo()
+        tasks._entries.cache_clear()
+
+
 def test_a_changed_hand_in_has_another_result(tmp_path):
     root = make_course(tmp_path / "course")
     folder = hand_in(root, "good")
@@ -471,6 +600,23 @@ def test_nothing_handed_in_is_told(tmp_path):
     root = make_course(tmp_path / "course")
     with pytest.raises(CourseError, match="course collect"):
         grade(root=root)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("students.json", '{"ada": {"na', "students.json is damaged.*course collect"),
+        ("gradebook.db", "no database at all", r"gradebook.db is damaged.*course grade"),
+    ],
+)
+def test_a_damaged_file_of_the_grader_is_told_in_one_line(tmp_path, name, content, words):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    (root / "grading" / name).write_text(content)
+    with pytest.raises(CourseError, match=words):
+        grade(root=root)
+    with pytest.raises(CourseError, match=words):
+        class_marks(root)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes")

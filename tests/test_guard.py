@@ -1,7 +1,7 @@
 """What a hurried cheat changes in his kernel is brought back and named."""
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import MethodType, ModuleType, SimpleNamespace
 
 import pytest
 
@@ -61,3 +61,38 @@ def test_a_patched_function_and_method_are_named(monkeypatch):
         "course_utils.metrics.ConfusionMatrix.dice",
         "course_utils.metrics.iou",
     ]
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """Stand-in for the running shell: with methods of its own and such that come from files."""
+
+    class Shell:
+        def run_code(self):
+            return "as it was"
+
+        def run_cell(self):
+            return "as it was"
+
+    made = Shell()
+    made.displayhook, made.user_ns = print, {"mine": from_a_cell("lambda: 1")}
+    made.custom = made.run_cell
+    monkeypatch.setattr(guard, "_shell", lambda: made)
+    monkeypatch.setattr(guard, "_hooks", list)
+    return made
+
+
+def test_an_untouched_shell_is_not_named(shell):
+    assert guard.tampered() == []
+
+
+def test_a_replaced_method_of_the_shell_is_named_and_undone(shell):
+    shell.run_code = from_a_cell("lambda code: None")
+    assert guard.tampered() == ["IPython's run_code"]
+    assert shell.run_code() == "as it was"
+
+
+def test_a_replaced_method_of_the_shells_class_is_named(shell):
+    type(shell).run_cell = from_a_cell("lambda self: None")
+    shell.run_code = MethodType(from_a_cell("lambda self: None"), shell)
+    assert guard.tampered() == ["IPython's run_cell", "IPython's run_code"]

@@ -61,6 +61,13 @@ ATTEMPTS = {
     ),
     "write into the package": "open(PACKAGE + '/x.py', 'w').close(); print('DONE')",
     "signal another process": "os.kill(VICTIM, 9); print('DONE')",
+    "let the kernel signal another process": (
+        "import fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, VICTIM); print('DONE')"
+    ),
+    "change another process's schedule": (
+        "os.sched_setscheduler(VICTIM, os.SCHED_BATCH, os.sched_param(0));"
+        " print('DONE' if os.sched_getscheduler(VICTIM) == os.SCHED_BATCH else '')"
+    ),
     "see another process's environment": "open(f'/proc/{VICTIM}/environ').read(); print('DONE')",
     "change another process's limits": (
         "import resource; resource.prlimit(VICTIM, resource.RLIMIT_CPU, (9, 9)); print('DONE')"
@@ -79,6 +86,10 @@ ATTEMPTS = {
     "fork": "pid = os.fork()\nif pid: os.waitpid(pid, 0); print('DONE')",
     "start a program": "subprocess.run(['/bin/true'], check=True); print('DONE')",
     "start a program by posix_spawn": "os.posix_spawn('/bin/true', ['true'], {}); print('DONE')",
+    "make a symbolic link": "os.symlink('a', 'b'); print('DONE')",
+    "make a hard link": "open('a', 'w').close(); os.link('a', 'b'); print('DONE')",
+    "make a pipe with a name": "os.mkfifo('p'); print('DONE')",
+    "make a socket with a name": "socket.socket(socket.AF_UNIX).bind('s'); print('DONE')",
     "take shared memory that no limit counts": "mmap.mmap(-1, 1 << 20); print('DONE')",
     "take memory as a nameless file": "os.memfd_create('x'); print('DONE')",
 }
@@ -189,6 +200,27 @@ def test_torch_computes_behind_the_walls_without_a_word_on_stderr(level):
     )
     done = sandbox.run([*PYTHON, code], seconds=120, level=level)
     assert (done.failure, done.stdout, done.stderr) == (None, b"False\n", "")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_threads_of_torch_and_onnxruntime_work_behind_the_walls(level):
+    code = (
+        "import torch, onnxruntime; from onnx import helper;"
+        "torch.set_num_threads(2); x = torch.rand(400, 400); x = float((x @ x).sum());"
+        "one = helper.make_tensor_value_info('x', 1, [1]);"
+        "two = helper.make_tensor_value_info('y', 1, [1]);"
+        "graph = helper.make_graph([helper.make_node('Neg', ['x'], ['y'])], 'g', [one], [two]);"
+        "net = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=8);"
+        "options = onnxruntime.SessionOptions(); options.intra_op_num_threads = THREADS;"
+        "net = onnxruntime.InferenceSession(net.SerializeToString(), options);"
+        "print(torch.get_num_threads(), net.run(None, {'x': torch.ones(1).numpy()})[0][0])"
+    )
+    for threads in (0, 2):
+        done = sandbox.run(
+            [*PYTHON, code.replace("THREADS", str(threads))], seconds=120, level=level
+        )
+        assert (done.failure, done.stdout) == (None, b"2 -1.0\n"), done.stderr
+        assert "affinity" not in done.stderr
 
 
 def test_no_variable_of_the_grader_is_inherited(monkeypatch):
@@ -401,7 +433,15 @@ def test_the_filter_decides_by_arguments(machine):
     assert decide("mmap", 0, 4096, 3, 0x22) == ALLOW
     assert decide("mmap", 0, 4096, 3, 0x21) == decide("mmap", 0, 4096, 3, 0x23) == EPERM
     assert decide("ioctl", 0, 0x5401) == ALLOW
-    assert decide("ioctl", 0, 0x5412) == decide("ioctl", 0, 0x541C) == EPERM
+    for command in (0x5412, 0x541C, 0x8901, 0x8902):  # the last two: FIOSETOWN, SIOCSPGRP
+        assert decide("ioctl", 0, command) == EPERM
+    for command, answer in {1: ALLOW, 4: ALLOW, 8: EPERM, 10: EPERM, 15: EPERM}.items():
+        assert decide("fcntl", 3, command, 1) == answer
+    for name in ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
+        assert decide(name, 0) == ALLOW
+        assert decide(name, 1) == decide(name, pid) == PRETENDED
+    for name in ("linkat", "symlinkat", "mknodat"):
+        assert decide(name) == EPERM
     assert decide("fchmod", 3, 0) == PRETENDED
     assert decide("ptrace") == decide("unshare") == decide("bpf") == EPERM
     getpid = {"x86_64": 39, "aarch64": 172}[machine]

@@ -30,6 +30,9 @@ MAX_STRUCTURE = 4_000_000
 MAX_MULTIPLICATIONS = 500e9
 """Most multiplications for one image: about a minute on one slow core."""
 
+MAX_OPSET, MAX_IR = 23, 11
+"""Newest ONNX that the oldest onnxruntime of pyproject.toml reads (1.23); export() writes older."""
+
 _ALLOWED = """
 Conv ConvTranspose BatchNormalization InstanceNormalization GroupNormalization LayerNormalization
 MaxPool AveragePool GlobalAveragePool GlobalMaxPool Resize DepthToSpace SpaceToDepth
@@ -294,6 +297,16 @@ def _refuse_foreign(model: "onnx.ModelProto", name: str) -> None:
     foreign = [o.domain for o in model.opset_import if o.domain not in ("", "ai.onnx")]
     if foreign:
         raise Refused(f"{name} uses operators of {foreign[0]!r:.60}; only standard ONNX is taken.")
+    opset = max(entry.version for entry in model.opset_import)
+    for what, found, known in (
+        ("opset", opset, MAX_OPSET),
+        ("IR version", model.ir_version, MAX_IR),
+    ):
+        if found > known:
+            raise Refused(
+                f"{name} is of ONNX {what} {found}, newer than this grader knows ({known}): "
+                "export it with the course's own versions."
+            )
     if len(model.graph.node) > MAX_NODES:
         raise Refused(
             f"{name} has {len(model.graph.node)} operators, allowed are {MAX_NODES}: "

@@ -7,6 +7,7 @@ process writes to the class's gradebook. Marks of tasks are worked out from the 
 IoU at that moment: a changed threshold needs no model to be run again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,8 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,13 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading import marking, nbgrader_setup, sandbox
-from course_utils.grading.gradebook import Marked, class_marks, enter_student, student_names
+from course_utils.grading.gradebook import (
+    Marked,
+    class_marks,
+    enter_student,
+    refuse_damaged,
+    student_names,
+)
 from course_utils.grading.job import Job, specification
 from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
 from course_utils.grading.table import text_table
@@ -49,6 +56,7 @@ _GRADER_CODE = (
     )),
 )  # fmt: skip
 _MEMORY_PER_JOB = 3 << 30
+_children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C
 
 
 def grade(
@@ -96,12 +104,18 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
+    refuse_damaged(folder / "gradebook.db")
+    student_names(root)  # what is damaged is told now, not after an hour of grading
     if require_isolation:
         sandbox.require_isolation()
     level = sandbox.isolation_level()
     secret = secret_seed(root)
     present = sorted({lesson for _, lesson in found})
     if data is not None:
+        if not data.is_dir():
+            raise CourseError(
+                f"{data} is no folder. Name one that holds images/ and masks/ after --data."
+            )
         for name in chain.from_iterable(map(task_names, present)):
             if not (task := get_task(name, "full")).generated:
                 task.hidden_set(secret, data)  # a wrong mask is told now, not by every job
@@ -109,51 +123,52 @@ def grade(
     todo = {pair: result_folder(root, *pair, data) for pair in found}
     waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
     failures: dict[tuple[str, str], str] = {}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".grade-") as scratch:
+    with _scratch(folder) as scratch:
         books = {}
         for lesson in sorted({lesson for _, lesson in waiting}):
-            books[lesson] = Path(scratch) / f"{lesson}.db"
+            books[lesson] = scratch / f"{lesson}.db"
             register(root, [lesson], f"sqlite:///{books[lesson]}")
         workers = min(jobs or default_jobs(), max(len(waiting), 1))
         threads = max(1, _processors() // workers)
         pool = executor or ThreadPoolExecutor(workers)
         done = len(found) - len(waiting)
         bar = tqdm(total=len(found), initial=done, desc="grading", unit="hand-in")
+        futures: dict[Future, tuple[str, str]] = {}
         try:
-            futures = {
-                pool.submit(
-                    _run_job,
-                    Job(
-                        course=str(root),
-                        student=student,
-                        lesson=lesson,
-                        handed_in=str(folder / "submitted" / student / lesson),
-                        gradebook=str(books[lesson]),
-                        output=tempfile.mkdtemp(dir=scratch),
-                        data=str(data.resolve()) if data else "",
-                        require_isolation=require_isolation,
-                        cell_seconds=nbgrader_setup.CELL_SECONDS,
-                        notebook_seconds=nbgrader_setup.NOTEBOOK_SECONDS,
-                    ),
-                    todo[student, lesson],
-                    threads,
-                ): (student, lesson)
-                for student, lesson in waiting
-            }
+            for student, lesson in waiting:
+                job = Job(
+                    course=str(root),
+                    student=student,
+                    lesson=lesson,
+                    handed_in=str(folder / "submitted" / student / lesson),
+                    gradebook=str(books[lesson]),
+                    output=tempfile.mkdtemp(dir=scratch),
+                    data=str(data.resolve()) if data else "",
+                    require_isolation=require_isolation,
+                    cell_seconds=nbgrader_setup.CELL_SECONDS,
+                    notebook_seconds=nbgrader_setup.NOTEBOOK_SECONDS,
+                )
+                future = pool.submit(_run_job, job, todo[student, lesson], threads)
+                futures[future] = student, lesson
             for future in as_completed(futures):
                 bar.update()
                 if error := future.exception():
                     failures[futures[future]] = str(error)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException as error:
+            _stop(futures)
+            if isinstance(error, KeyboardInterrupt):
+                kept = sum((todo[pair] / "result.json").exists() for pair in found)
+                tqdm.write(
+                    f"Stopped; {kept} of {len(found)} hand-ins are done and kept. Run the command "
+                    "again to go on."
+                )
             raise
         finally:
             bar.close()
             if executor is None:
                 pool.shutdown()
+    failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
     graded = [pair for pair in found if pair not in failures]
-    for pair in tqdm(graded, desc="merging", unit="hand-in", disable=len(graded) < 20):
-        merge(root, todo[pair])
     marked = []
     if graded:
         marked = [one for one in class_marks(root) if (one.student, one.lesson) in set(graded)]
@@ -260,6 +275,51 @@ def summary(marked: list[Marked]) -> str:
     return text_table(["student", "lesson", "marks", "IoU", "what went wrong"], rows)
 
 
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Give an empty folder for the time of a run; remove what killed runs have left of theirs.
+
+    Every run shares one lock, which the system takes off when its process ends, however
+    it ends. Who gets it for himself knows that no other run is alive.
+    """
+    with open(folder / ".grade.lock", "w") as lock:
+        with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks
+            import fcntl
+
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for left in folder.glob(".grade-*"):
+                    shutil.rmtree(left, ignore_errors=True)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".grade-") as scratch:
+            yield Path(scratch)
+
+
+def _stop(futures: Iterable[Future]) -> None:
+    """Cancel the jobs that wait, kill those that run, and return when none is left."""
+    running = [future for future in futures if not future.cancel()]
+    # Again and again: a job may be about to start its process.
+    while wait(running, timeout=0.2).not_done:
+        for child in list(_children):
+            sandbox.kill_group(child)
+
+
+def _merge_all(root: Path, results: dict[tuple[str, str], Path]) -> dict[tuple[str, str], str]:
+    """Merge results; return why some could not be, which does not stop the others."""
+    failures = {}
+    bar = tqdm(results.items(), desc="merging", unit="hand-in", disable=len(results) < 20)
+    for pair, folder in bar:
+        try:
+            merge(root, folder)
+        except CourseError as error:
+            failures[pair] = str(error)
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            # Out of the way, so that the next run makes it anew.
+            shutil.rmtree(folder, ignore_errors=True)
+            failures[pair] = f"its stored result was damaged ({error})"
+    return failures
+
+
 def _run_job(job: Job, target: Path, threads: int) -> None:
     """Run one job in a child process and put its result in place in one step."""
     output = Path(job.output)
@@ -281,6 +341,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
                 "COURSE_DATA": data_setting(Path(job.course)),
             },
         )
+        _children.add(child)
         try:
             child.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -288,6 +349,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
         finally:
             sandbox.kill_group(child)
             child.wait()
+            _children.discard(child)
     if child.returncode or not (output / "result.json").exists():
         raise RuntimeError((output / "log.txt").read_text(errors="replace")[-4000:])
     specified.unlink()

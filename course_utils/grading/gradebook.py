@@ -1,6 +1,8 @@
 """The class's marks, read back: scores from the gradebook, reasons from the executed notebooks."""
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
@@ -85,13 +87,14 @@ def class_marks(root: Path) -> list[Marked]:
     Raises
     ------
     CourseError
-        If nothing is graded yet.
+        If nothing is graded yet, or the gradebook is damaged.
     """
     from nbgrader.api import Gradebook
 
     from course_utils.grading.nbgrader_setup import gradebook_url
 
     folder = grading_folder(root)
+    refuse_damaged(folder / "gradebook.db")
     names = student_names(root)
     found = []
     if (folder / "gradebook.db").exists():
@@ -126,7 +129,32 @@ def enter_student(gradebook, student: str, name: str | None) -> None:
 def read_students(root: Path) -> dict[str, dict]:
     """Return ``grading/students.json``: by student id the platform, name and numbers."""
     path = root / "grading" / "students.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        raise CourseError(
+            f"{path} is damaged. Put it back from a copy, or delete it and take the hand-ins in "
+            "again with `course collect`."
+        ) from None
+
+
+def refuse_damaged(path: Path) -> None:
+    """Raise if a gradebook is there but is no whole database, in words instead of SQLAlchemy's."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as database:
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        raise CourseError(f"{path} cannot be opened now ({error}). Try again later.") from None
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise CourseError(
+            f"{path} is damaged ({found.splitlines()[-1]}). Put it back from a copy, or move it "
+            "away and run `course grade` again: results are kept, only marks given by hand are "
+            "in this file alone."
+        )
 
 
 def _marked(submission, path: Path, student: str, name: str) -> Marked:

@@ -2,7 +2,8 @@
 
 A kernel belongs to whoever runs code in it, so nothing in here can bind an
 attacker who reads this file. It undoes and names what a hurried cheat does:
-rebinding ``checks``, patching a check or a metric, emptying test cells.
+rebinding ``checks``, patching a check or a metric, emptying test cells,
+replacing how the shell runs a cell.
 """
 
 import importlib
@@ -42,7 +43,7 @@ def arm(namespace: dict, lesson: str, token: str) -> None:
 
 
 def tampered() -> list[str]:
-    """Return names in ``course_utils``, and IPython's hooks, that are not what was installed."""
+    """Return names in ``course_utils`` and in IPython's shell that are not what was installed."""
     found = []
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("course_utils") and isinstance(module, ModuleType):
@@ -51,7 +52,7 @@ def tampered() -> list[str]:
                 if inspect.isclass(value) and value.__module__ == module_name:
                     owners = [(f"{name}.{key}", item) for key, item in vars(value).items()]
                 found += [f"{module_name}.{key}" for key, item in owners if _foreign(item)]
-    return sorted(set(found)) + _hooks()
+    return sorted(set(found)) + _hooks() + _methods()
 
 
 def _foreign(value: object) -> bool:
@@ -63,10 +64,25 @@ def _foreign(value: object) -> bool:
     return path.startswith("<ipython-input") or "ipykernel_" in path
 
 
-def _hooks() -> list[str]:
+def _shell() -> object | None:
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = get_ipython() if get_ipython else None
-    if shell is None:
+    return get_ipython() if get_ipython else None
+
+
+def _methods() -> list[str]:
+    """Name the shell's methods that a cell has replaced; those of the shell itself are undone."""
+    if (shell := _shell()) is None:
+        return []
+    found = [name for name, value in vars(shell).items() if _foreign(value)]
+    for name in found:
+        delattr(shell, name)
+    for owner in type(shell).__mro__:
+        found += [name for name, value in vars(owner).items() if _foreign(value)]
+    return [f"IPython's {name}" for name in sorted(set(found))]
+
+
+def _hooks() -> list[str]:
+    if (shell := _shell()) is None:
         return []
     from IPython.core.inputtransformer2 import TransformerManager
 

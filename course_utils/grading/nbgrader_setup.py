@@ -6,6 +6,7 @@ line, the formgrader's button and the course's own grader run the same steps.
 
 import json
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterable
@@ -42,6 +43,11 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     marking
         ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`;
         ``cell_seconds`` and ``notebook_seconds`` instead of the defaults.
+
+    Raises
+    ------
+    CourseError
+        If the environment belongs to another copy of the course than ``root``.
     """
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
     from nbgrader.preprocessors import (
@@ -59,6 +65,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
 
     from course_utils.grading import preprocessors as own
 
+    _refuse_other_copy(root)
     # nbgrader starts `alembic` by name, also where this environment is not activated.
     binaries = str(Path(sys.executable).parent)
     if binaries not in os.environ.get("PATH", "").split(os.pathsep):
@@ -127,6 +134,31 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     config.ScoreTasks.require_isolation = bool(marking.get("require_isolation"))
 
 
+def _refuse_other_copy(root: Path) -> None:
+    """Raise if this environment's course_utils is not the one that runs.
+
+    nbgrader imports what lies in the working folder, a kernel what is installed: behind
+    the walls it could not even read that.
+    """
+    running = Path(__file__).resolve().parents[1]
+    if not (root / "course_utils").is_dir() or (installed := _installed()) == running:
+        return
+    raise CourseError(
+        f"this environment belongs to {installed.parent if installed else 'no copy of it'}, "
+        f"not to the course in {running.parent}. Activate that one's own, or run "
+        f"`pip install -e {running.parent}` here."
+    )
+
+
+def _installed() -> Path | None:
+    """Return the folder of course_utils that a process of this environment imports."""
+    code = "import course_utils; print(course_utils.__path__[0])"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False
+    )
+    return Path(done.stdout.strip()).resolve() if done.returncode == 0 else None
+
+
 def gradebook_url(root: Path) -> str:
     """Return the URL of the course's gradebook; it waits a minute for another writer."""
     return f"sqlite:///{root / 'grading' / 'gradebook.db'}?timeout=60"
@@ -149,9 +181,10 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     Raises
     ------
     CourseError
-        If a lesson's marked cells have changed since hand-ins of it were graded.
+        If a lesson's marked cells have changed since hand-ins of it were graded, or
+        its notebook is faulty, such as a task's cell with other points than tasks.toml has.
     """
-    from course_utils.grading.release import generate
+    from course_utils.grading.release import generate, sound_source
 
     note = root / "grading" / "registered.json"
     own = url is None
@@ -159,6 +192,7 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     if own and note.exists() and (root / "grading" / "gradebook.db").exists():
         known = json.loads(note.read_text())
     for lesson in lessons:
+        sound_source(root, lesson)  # also where the notebook is known: tasks.toml may have changed
         version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
         if known.get(lesson) == version and _has(gradebook_url(root), lesson):
             continue

@@ -117,11 +117,10 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
     into = into.resolve()
     marks: dict[str, dict[str, float]] = {}
     for lesson in lessons:
-        source = root / "solutions" / lesson
-        notebook = json.loads((source / f"{lesson}.ipynb").read_text(encoding="utf-8"))
-        if faults := source_faults(lesson, notebook):
-            raise CourseError(f"solutions/{lesson}/{lesson}.ipynb: {'; '.join(faults)}.")
-        shutil.copytree(source, into / "solutions" / lesson, ignore=NOT_RELEASED)
+        notebook = sound_source(root, lesson)
+        shutil.copytree(
+            root / "solutions" / lesson, into / "solutions" / lesson, ignore=NOT_RELEASED
+        )
         marks[lesson] = {
             meta["grade_id"]: meta["points"] for meta in _nbgrader_cells(notebook) if meta["grade"]
         }
@@ -132,6 +131,15 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
         _generate_assignment(config, into, lesson, database)
     (into / "lessons" / MARKS_FILE).write_text(json.dumps(marks, indent=1) + "\n")
     return into / "lessons"
+
+
+def sound_source(root: Path, lesson: str) -> dict:
+    """Return a solution notebook, or raise if :func:`source_faults` finds any."""
+    path = root / "solutions" / lesson / f"{lesson}.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    if faults := source_faults(lesson, notebook):
+        raise CourseError(f"solutions/{lesson}/{lesson}.ipynb: {'; '.join(faults)}.")
+    return notebook
 
 
 def source_faults(lesson: str, notebook: dict) -> list[str]:

@@ -4,13 +4,15 @@ One mechanism does the work on Linux, and needs nothing installed and no
 privilege: Landlock (which files) together with seccomp (which system calls).
 Both survive ``exec`` and cannot be taken off again. A process behind them
 
-- reads only the given folders and writes only the given ones;
+- reads the contents of the given folders only, and writes only the given ones (names,
+  sizes and times of other files it can learn by stat, which Landlock does not watch);
 - has no network, and reaches no socket of another program (it may only accept
   connections on sockets of its own, as a notebook's kernel does);
 - starts no other process: so each limit of a process is a limit of the whole,
   and killing it kills everything;
-- signals, traces and re-limits no other process;
-- changes no mode, owner or time of any file (Landlock does not watch these).
+- signals, traces, re-limits and re-schedules no other process;
+- changes no mode, owner or time of any file (Landlock does not watch these), and makes
+  no links, pipes or devices, which would lead a reader of its files elsewhere.
 
 Where the kernel has no Landlock (before 5.13), bubblewrap gives the view of
 the files instead, with the same seccomp filter. Elsewhere (macOS, Windows)
@@ -392,7 +394,7 @@ def _launch(arguments: Sequence[str]) -> None:
             _die_with_parent()
             _drop_privileges()
             if options.level == "L3":
-                _landlock([*_SYSTEM, *options.read], [*options.write, "/dev/null"])
+                _landlock([*_SYSTEM, *options.read], [*options.write, "/dev/null"], options.sockets)
             _seccomp(options.sockets)
     except Exception as error:
         print(f"sandbox: {error}", file=sys.stderr)
@@ -477,13 +479,13 @@ def _syscall(name: str, *arguments) -> int:
 
 # Landlock: https://docs.kernel.org/userspace-api/landlock.html, linux/landlock.h
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
+_MAKE_CHAR, _MAKE_SOCK, _MAKE_FIFO, _MAKE_BLOCK, _MAKE_SYM = (1 << n for n in (6, 9, 10, 11, 12))
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _CREATE_RULESET_VERSION, _RULE_PATH_BENEATH = 1, 1
 
 
-def _landlock(read: Sequence[str], write: Sequence[str]) -> None:
+def _landlock(read: Sequence[str], write: Sequence[str], sockets: bool) -> None:
     """Let this process read and write no file but these, from now on and after any exec."""
     abi = _syscall("landlock_create_ruleset", None, 0, _CREATE_RULESET_VERSION)
     handled = (1 << 13) - 1
@@ -497,7 +499,9 @@ def _landlock(read: Sequence[str], write: Sequence[str]) -> None:
         : 8 if abi < 4 else 16 if abi < 6 else 24
     ]
     ruleset = _syscall("landlock_create_ruleset", attribute, len(attribute), 0)
-    everything = handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL_DEV)
+    everything = handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _MAKE_FIFO | _MAKE_SYM | _IOCTL_DEV)
+    if not sockets:
+        everything &= ~_MAKE_SOCK
     try:
         for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIR), (write, everything)):
             for path in paths:
@@ -550,6 +554,11 @@ _NUMBERS = {
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
     "setpriority": (141, 140),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "fcntl": (72, 25),
     "ioprio_set": (251, 30),
     "setsid": (112, 157),
     "setpgid": (109, 154),
@@ -565,6 +574,13 @@ _NUMBERS = {
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "mmap": (9, 222),
+    # no names that lead elsewhere
+    "link": (86, None),
+    "linkat": (265, 37),
+    "symlink": (88, None),
+    "symlinkat": (266, 36),
+    "mknod": (133, None),
+    "mknodat": (259, 33),
     # what Landlock does not watch
     "chmod": (90, None),
     "fchmod": (91, 52),
@@ -651,9 +667,19 @@ _NUMBER, _ARCHITECTURE = 0, 4
 _MODE_FILTER = 2
 
 
+_REFUSE, _PERMIT = (_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW)
+
+
 def _argument(index: int) -> int:
     """Return where the low half of a call's argument lies (both machines are little-endian)."""
     return 16 + 8 * index
+
+
+def _refuse_values(index: int, values: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """Return the instructions that refuse a call if this argument has one of these values."""
+    # Each jumps over the rest and the allowance to the refusal.
+    tests = [(_JUMP_EQUAL, len(values) - at, 0, value) for at, value in enumerate(values)]
+    return [(_LOAD, 0, 0, _argument(index)), *tests, _PERMIT, _REFUSE]
 
 
 def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
@@ -674,8 +700,7 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
     if machine == "x86_64":  # the x32 calls: the same kernel under other numbers
         program += [(_JUMP_ABOVE, 0, 1, 0x40000000), (_RETURN, 0, 0, _KILL)]
 
-    refuse = (_RETURN, 0, 0, _ERRNO | _EPERM)
-    allow = (_RETURN, 0, 0, _ALLOW)
+    refuse, allow, pretend = _REFUSE, _PERMIT, (_RETURN, 0, 0, _ERRNO)
     # libzmq aborts on most errors, but takes this one as a machine without a network.
     no_network = (_RETURN, 0, 0, _ERRNO | _EOPNOTSUPP)
     special = {
@@ -711,19 +736,19 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
             refuse,
             allow,
         ],
-        # TIOCSTI and TIOCLINUX type into a terminal.
-        "ioctl": [
-            (_LOAD, 0, 0, _argument(1)),
-            (_JUMP_EQUAL, 1, 0, 0x5412),
-            (_JUMP_EQUAL, 0, 1, 0x541C),
-            refuse,
-            allow,
-        ],
+        # TIOCSTI and TIOCLINUX type into a terminal; FIOSETOWN and SIOCSPGRP are F_SETOWN again.
+        "ioctl": _refuse_values(1, (0x5412, 0x541C, 0x8901, 0x8902)),
+        # F_SETOWN, F_SETSIG and F_SETOWN_EX: the kernel itself would send a signal to anyone.
+        "fcntl": _refuse_values(1, (8, 10, 15)),
     }
+    # 0 is the calling thread. Other threads have numbers that a filter cannot know from those
+    # of other processes; libzmq aborts and onnxruntime complains if it is refused for these.
+    for name in ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
+        special[name] = [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, 0), allow, pretend]
     for name, number in calls.items():
         if name in _NEEDED:
             continue
-        plain = (_RETURN, 0, 0, _ERRNO) if name in _PRETENDED else refuse
+        plain = pretend if name in _PRETENDED else refuse
         block = special.get(name, [plain])
         # A block leaves by a return, so the number is still loaded where it is skipped.
         program += [(_JUMP_EQUAL, 0, len(block), number), *block]

@@ -70,13 +70,16 @@ def solve(
     Raises
     ------
     CourseError
-        If a cell fails, a test cell has not full points, or a task stays below high.
+        If a cell fails, a test cell has not full points, or a task stays below high; and
+        if nothing can be left in ``keep``: before a lesson is run, which may take long.
     """
     root = root or course_root()
     names = [resolve_lesson(name, root / "solutions") for name in lessons or []]
     names = names or list_lessons(root / "solutions")
     if not names:
         raise CourseError(f"{root} has no solutions/, so there is nothing to solve.")
+    if keep is not None:
+        _try_folder(keep)
     done = []
     with tempfile.TemporaryDirectory(prefix="course-solve-", ignore_cleanup_errors=True) as scratch:
         for name in names:
@@ -99,6 +102,18 @@ def solve(
     if failures := [f"{one.lesson}: {failure}" for one in done for failure in one.failures]:
         raise CourseError("; ".join(failures))
     return done
+
+
+def _try_folder(folder: Path) -> None:
+    """Make a folder and write into it once, or say that it does not go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CourseError(
+            f"the lessons cannot be kept in {folder} ({error.strerror}). Name another folder."
+        ) from None
 
 
 def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
