@@ -531,17 +531,6 @@ def test_a_damaged_result_does_not_stop_the_merging_of_others(tmp_path, monkeypa
     assert not result_folder(root, "bob", MINI).exists()
 
 
-def test_another_copys_environment_is_told(tmp_path, monkeypatch):
-    from traitlets.config import Config
-
-    root = make_course(tmp_path / "course")
-    (root / "course_utils").mkdir()
-    nbgrader_setup.configure(Config(), root)
-    monkeypatch.setattr(nbgrader_setup, "_installed", lambda: tmp_path / "other" / "course_utils")
-    with pytest.raises(CourseError, match=r"belongs to .*/other, not to .*pip install -e"):
-        nbgrader_setup.configure(Config(), root)
-
-
 def test_links_are_removed_before_plain_nbgrader_follows_them(tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")

@@ -6,7 +6,6 @@ line, the formgrader's button and the course's own grader run the same steps.
 
 import json
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterable
@@ -43,11 +42,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     marking
         ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`;
         ``cell_seconds`` and ``notebook_seconds`` instead of the defaults.
-
-    Raises
-    ------
-    CourseError
-        If the environment belongs to another copy of the course than ``root``.
     """
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
     from nbgrader.preprocessors import (
@@ -65,7 +59,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
 
     from course_utils.grading import preprocessors as own
 
-    _refuse_other_copy(root)
     # nbgrader starts `alembic` by name, also where this environment is not activated.
     binaries = str(Path(sys.executable).parent)
     if binaries not in os.environ.get("PATH", "").split(os.pathsep):
@@ -132,31 +125,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     config.ScoreTasks.course = config.PrepareTasks.course = str(course or root)
     config.ScoreTasks.data = config.PrepareTasks.data = str(marking.get("data") or "")
     config.ScoreTasks.require_isolation = bool(marking.get("require_isolation"))
-
-
-def _refuse_other_copy(root: Path) -> None:
-    """Raise if this environment's course_utils is not the one that runs.
-
-    nbgrader imports what lies in the working folder, a kernel what is installed: behind
-    the walls it could not even read that.
-    """
-    running = Path(__file__).resolve().parents[1]
-    if not (root / "course_utils").is_dir() or (installed := _installed()) == running:
-        return
-    raise CourseError(
-        f"this environment belongs to {installed.parent if installed else 'no copy of it'}, "
-        f"not to the course in {running.parent}. Activate that one's own, or run "
-        f"`pip install -e {running.parent}` here."
-    )
-
-
-def _installed() -> Path | None:
-    """Return the folder of course_utils that a process of this environment imports."""
-    code = "import course_utils; print(course_utils.__path__[0])"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False
-    )
-    return Path(done.stdout.strip()).resolve() if done.returncode == 0 else None
 
 
 def gradebook_url(root: Path) -> str:
