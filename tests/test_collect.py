@@ -217,6 +217,16 @@ def test_the_latest_wins_also_over_what_is_there(root, tmp_path):
     assert text_of(root, "A-B") == "newest"
 
 
+def test_the_same_again_is_left_as_it_is(root, tmp_path):
+    folder = tmp_path / "in" / "Jane Doe_12345_assignsubmission_file_"
+    write(folder / f"{MINI}.zip", lesson_zip(tmp_path))
+    collect([tmp_path / "in"], root=root)
+    (first,) = (root / "grading/submitted").glob(f"*/{MINI}/{MINI}.ipynb")
+    before = first.stat().st_mtime_ns
+    collect([tmp_path / "in"], root=root)
+    assert first.stat().st_mtime_ns == before
+
+
 def test_a_lesson_can_be_named(root, tmp_path):
     write(tmp_path / "in" / "ada" / "my homework.ipynb", notebook(tmp_path))
     assert who(collect([tmp_path / "in"], lesson="90", root=root)) == ["ada"]

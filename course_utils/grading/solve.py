@@ -79,6 +79,8 @@ def solve(
     if not names:
         raise CourseError(f"{root} has no solutions/, so there is nothing to solve.")
     if keep is not None:
+        if keep.resolve() in (root / "solutions", root / "lessons"):
+            raise CourseError(f"{keep} holds the course's own notebooks. Name another folder.")
         _try_folder(keep)
     done = []
     with tempfile.TemporaryDirectory(prefix="course-solve-", ignore_cleanup_errors=True) as scratch:
