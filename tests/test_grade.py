@@ -529,6 +529,7 @@ def test_a_damaged_result_does_not_stop_the_merging_of_others(tmp_path, monkeypa
         grade(root=root)
     assert merged == ["ada", "eve"]
     assert not result_folder(root, "bob", MINI).exists()
+    assert result_folder(root, "ada", MINI).exists()
 
 
 def test_links_are_removed_before_plain_nbgrader_follows_them(tmp_path):

@@ -313,10 +313,15 @@ def _merge_all(root: Path, results: dict[tuple[str, str], Path]) -> dict[tuple[s
             merge(root, folder)
         except CourseError as error:
             failures[pair] = str(error)
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        except json.JSONDecodeError as error:
             # Out of the way, so that the next run makes it anew.
             shutil.rmtree(folder, ignore_errors=True)
             failures[pair] = f"its stored result was damaged ({error})"
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            failures[pair] = (
+                f"its stored result cannot be merged ({type(error).__name__}: {error}); delete "
+                f"{folder} to have it graded anew"
+            )
     return failures
 
 
