@@ -586,6 +586,17 @@ def test_a_changed_hand_in_has_another_result(tmp_path):
     assert result_folder(root, "good", MINI) != before
 
 
+def test_a_folder_of_images_matters_to_lessons_with_a_model_only(tmp_path):
+    root = make_course(tmp_path / "course")
+    for lesson in (MINI, NET):
+        hand_in(root, "good", lesson)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "image.png").write_bytes(b"")
+    assert result_folder(root, "good", MINI, own) == result_folder(root, "good", MINI)
+    assert result_folder(root, "good", NET, own) != result_folder(root, "good", NET)
+
+
 def test_nothing_handed_in_is_told(tmp_path):
     root = make_course(tmp_path / "course")
     with pytest.raises(CourseError, match="course collect"):
