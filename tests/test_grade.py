@@ -111,6 +111,7 @@ def course(tmp_path_factory, monkeymodule):
     monkeymodule.setattr(nbgrader_setup, "NOTEBOOK_SECONDS", 60)
     hand_in(root, "good", double=RIGHT)
     hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")
+    hand_in(root, "syntax", double="def double(x)\n    return 2 * x")
     hand_in(root, "exit", share="import os; os._exit(0)")
     hand_in(root, "sysexit", share="import sys; sys.exit(0)")
     hand_in(root, "loop", share="while True: pass")
@@ -204,6 +205,12 @@ def test_each_exercise_counts_for_itself(course):
     assert score(course, "stub", "test_double") == 0
     assert score(course, "stub", "test_share") == 3
     assert "stub is still there" in "; ".join(course[1]["stub", MINI].remarks)
+
+
+def test_a_cell_that_stops_is_named_and_not_what_it_left_undefined(course):
+    assert score(course, "syntax", "test_double") == 0
+    told = "; ".join(course[1]["syntax", MINI].remarks)
+    assert "test_double: its exercise's cell stops: SyntaxError" in told
 
 
 def test_an_answer_in_words_waits_for_a_person(course):
@@ -387,6 +394,8 @@ def test_another_bound_changes_marks_without_running_a_model(course, monkeypatch
         assert again["good", NET].total == 10 > marked["good", NET].total
         page = (root / "grading/feedback/good" / NET / f"{NET}.html").read_text()
         assert "10 of 10 points" in page
+        assert "full at 0.003" in page
+        assert "full at 0.06" not in page  # neither in the cell nor in the comment
     finally:
         monkeypatch.undo()
         tasks._entries.cache_clear()

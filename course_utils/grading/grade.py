@@ -239,6 +239,9 @@ def merge(root: Path, folder: Path) -> None:
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task["marks"] for name, task in result["tasks"].items()}
+    executed = (folder / f"{lesson}.ipynb").read_text(encoding="utf-8")
+    cells = json.loads(executed)["cells"]
+    comments = result["comments"] | marking.task_comments(cells, result["tasks"])
     with Gradebook(gradebook_url(root)) as gradebook:
         enter_student(gradebook, student, student_names(root).get(student))
         gradebook.update_or_create_submission(lesson, student, timestamp=when)
@@ -247,9 +250,8 @@ def merge(root: Path, folder: Path) -> None:
             entry.auto_score = scores.get(entry.name)
             entry.needs_manual_grade = entry.manual_score is not None or entry.auto_score is None
         for comment in notebook.comments:
-            comment.auto_comment = result["comments"].get(comment.name)
+            comment.auto_comment = comments.get(comment.name)
         gradebook.db.commit()
-    executed = (folder / f"{lesson}.ipynb").read_text(encoding="utf-8")
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
     write_atomic(

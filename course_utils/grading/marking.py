@@ -96,20 +96,21 @@ def mark_task(
 
 
 def update_marks(results: dict[str, dict]) -> bool:
-    """Work out marks and bounds anew from each IoU, in place; tell whether a mark has changed."""
+    """Work out marks and bounds anew from each IoU, in place; tell whether one has changed."""
     changed = False
     for result in results.values():
         task = get_task(result["task"], result["profile"])
         iou = result["iou"]
         marks = 0.0 if iou is None else task.marks(iou)
-        changed |= not math.isclose(marks, result["marks"], abs_tol=1e-9)
-        result |= {
+        now = {
             "marks": marks,
             "points": float(task.points),
             "floor": task.floor,
             "low": task.low,
             "high": task.high,
         }
+        changed |= any(result.get(key) != value for key, value in now.items())
+        result |= now
     return changed
 
 
@@ -154,6 +155,18 @@ def annotate(notebook: str, results: dict[str, dict], problem: str | None) -> st
             cell["outputs"] = [output_of(results[grade_id])]
     content["metadata"]["course"] |= {"tasks": results, "problem": problem}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def task_comments(cells: list[dict], results: dict[str, dict]) -> dict[str, str]:
+    """Return the comment for the solution cell before each task, by its grade id."""
+    comments, before = {}, None
+    for cell in cells:
+        meta = cell["metadata"].get("nbgrader", {})
+        if meta.get("solution"):
+            before = meta["grade_id"]
+        elif before and meta.get("grade_id") in results:
+            comments[before] = describe(results[meta["grade_id"]])
+    return comments
 
 
 def output_of(result: dict) -> dict:

@@ -297,7 +297,10 @@ class JudgeCells(NbGraderPreprocessor):
         outcome = resources["course"]
         tasks = marking.tasks_by_grade_id(resources["nbgrader"]["assignment"])
         reasons = outcome["reasons"] = {}
+        broken = None
         for cell in nb.cells:
+            if is_solution(cell) and cell.cell_type == "code":
+                broken = next(map(_short, _errors(cell)), None)
             if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
                 continue
             grade_id = cell.metadata.nbgrader.grade_id
@@ -311,6 +314,8 @@ class JudgeCells(NbGraderPreprocessor):
                 reason = "the test did not run as written"
             else:
                 reason = refused_outcome(cell.outputs, cell.metadata.nbgrader.points)
+            if reason and reason.startswith("NameError") and broken:
+                reason = f"its exercise's cell stops: {broken}"
             if reason and not _errors(cell):
                 # In front: nbgrader goes by the first output that it can read.
                 cell.outputs.insert(0, _refusal("NotMarked", reason))
@@ -409,19 +414,16 @@ class ScoreTasks(NbGraderPreprocessor):
         with Gradebook(where["db_url"]) as gradebook:
             for result in results.values():
                 marking.write_mark(gradebook, where, result)
-            before = None
-            for cell in nb.cells:
-                grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
-                if is_solution(cell):
-                    before = grade_id
-                elif grade_id in results:
-                    cell.outputs = [from_dict(marking.output_of(results[grade_id]))]
-                    if before:
-                        comment = gradebook.find_comment(
-                            before, where["notebook"], where["assignment"], where["student"]
-                        )
-                        comment.auto_comment = marking.describe(results[grade_id])
+            for grade_id, text in marking.task_comments(nb.cells, results).items():
+                comment = gradebook.find_comment(
+                    grade_id, where["notebook"], where["assignment"], where["student"]
+                )
+                comment.auto_comment = text
             gradebook.db.commit()
+        for cell in nb.cells:
+            grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+            if grade_id in results:
+                cell.outputs = [from_dict(marking.output_of(results[grade_id]))]
         nb.metadata["course"] = {**resources["course"], "tasks": results}
         return nb, resources
 
