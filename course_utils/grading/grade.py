@@ -239,9 +239,8 @@ def merge(root: Path, folder: Path) -> None:
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task["marks"] for name, task in result["tasks"].items()}
-    executed = (folder / f"{lesson}.ipynb").read_text(encoding="utf-8")
-    cells = json.loads(executed)["cells"]
-    comments = result["comments"] | marking.task_comments(cells, result["tasks"])
+    executed = json.loads((folder / f"{lesson}.ipynb").read_text(encoding="utf-8"))
+    comments = result["comments"] | marking.task_comments(executed["cells"], result["tasks"])
     with Gradebook(gradebook_url(root)) as gradebook:
         enter_student(gradebook, student, student_names(root).get(student))
         gradebook.update_or_create_submission(lesson, student, timestamp=when)

@@ -136,25 +136,24 @@ def write_mark(gradebook, where: dict, result: dict) -> None:
     grade.needs_manual_grade = grade.manual_score is not None
 
 
-def annotate(notebook: str, results: dict[str, dict], problem: str | None) -> str:
+def annotate(notebook: dict, results: dict[str, dict], problem: str | None) -> str:
     """Return an executed notebook's text with each task's result in its cell and metadata.
 
     Parameters
     ----------
     notebook
-        The text of the ``.ipynb``.
+        The content of the ``.ipynb``; it is changed.
     results
         The tasks' results by grade id.
     problem
         What was wrong with the hand-in's files, if anything was.
     """
-    content = json.loads(notebook)
-    for cell in content["cells"]:
+    for cell in notebook["cells"]:
         grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
         if grade_id in results:
             cell["outputs"] = [output_of(results[grade_id])]
-    content["metadata"]["course"] |= {"tasks": results, "problem": problem}
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    notebook["metadata"]["course"] |= {"tasks": results, "problem": problem}
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def task_comments(cells: list[dict], results: dict[str, dict]) -> dict[str, str]:

@@ -160,9 +160,9 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     if own and note.exists() and (root / "grading" / "gradebook.db").exists():
         known = json.loads(note.read_text())
     for lesson in lessons:
-        sound_source(root, lesson)  # also where the notebook is known: tasks.toml may have changed
         version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
         if known.get(lesson) == version and _has(gradebook_url(root), lesson):
+            sound_source(root, lesson)  # as generate does: tasks.toml may have changed since
             continue
         with TemporaryDirectory() as draft:
             try:
