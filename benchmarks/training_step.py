@@ -88,7 +88,8 @@ def main() -> None:
     chosen = fastest_mode(device)
     print(f"{device}, {options.threads} threads, batch {options.batch} at 96x128")
     base = None
-    for dtype in (None, torch.bfloat16):
+    half = (torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.bfloat16,)
+    for dtype in (None, *half):
         for layout in (torch.contiguous_format, torch.channels_last):
             seconds = seconds_a_step(device, dtype, layout, options.batch, options.repeats)
             base = base or seconds

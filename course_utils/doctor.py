@@ -90,11 +90,15 @@ def report(findings: list[Finding], lines: list[str]) -> str:
 
 def reinstall_command() -> str:
     """Return the command that installs the locked packages into this very Python."""
+    return f"{_pip()} install -r requirements.lock -e ."
+
+
+def _pip() -> str:
     executable = Path(sys.executable)
     if executable.is_relative_to(Path.cwd()):
         executable = executable.relative_to(Path.cwd())
     name = f'"{executable}"' if " " in str(executable) else executable
-    return f"{name} -m pip install -r requirements.lock -e ."
+    return f"{name} -m pip"
 
 
 def python(version: tuple[int, int, int] = sys.version_info[:3]) -> Finding:
@@ -280,8 +284,10 @@ def read_torch_report(child: subprocess.Popen, seconds: float = 120) -> dict:
         return {"error": f"no answer within {seconds:.0f} s"}
     if child.returncode == 0:
         return json.loads(output.splitlines()[-1])
-    last = (errors.strip().splitlines() or [f"its process ended with code {child.returncode}"])[-1]
-    return {"error": last[:200]}
+    lines = errors.strip().splitlines() or [f"its process ended with code {child.returncode}"]
+    # The error's own line: torch adds advice of its own below it.
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt): ", line)]
+    return {"error": (named or lines)[-1][:200]}
 
 
 def gpu(found: Mapping) -> Finding:
@@ -293,6 +299,16 @@ def gpu(found: Mapping) -> Finding:
         return Finding("GPU", f"{found['name']} (CUDA), {found['memory'] / GIGABYTE:.0f} GB")
     if found["device"] == "mps":
         return Finding("GPU", "Apple (MPS)")
+    if found["cuda_seen"]:
+        return Finding(
+            "GPU",
+            "an NVIDIA GPU that torch cannot use",
+            "the installed torch has no code for a card of this age, or its driver fails",
+            f"{_pip()} install --force-reinstall torch=={metadata.version('torch')} "
+            f"torchvision=={metadata.version('torchvision')} "
+            "--index-url https://download.pytorch.org/whl/cu126 (made for cards from 2014 on)",
+            needed=False,
+        )
     if nvidia_present() and not found["cuda_built"]:
         return Finding(
             "GPU",
@@ -321,7 +337,7 @@ def advice(found: Mapping) -> list[str]:
     if found["device"] == "cuda":
         lines.append("Profile full (CamVid) fits too: COURSE_PROFILE=full course lab")
     else:
-        lines.append("Profile full (CamVid at 256x384) needs a CUDA GPU.")
+        lines.append("Profile full (CamVid at 256x384) is meant for a CUDA GPU.")
     return lines
 
 
@@ -334,6 +350,7 @@ def _print_torch_report() -> None:
     device = pick_device()
     found = {
         "device": device.type,
+        "cuda_seen": torch.cuda.is_available(),
         "cuda_built": torch.backends.cuda.is_built(),
         "step": _trial_step(device, fastest_mode(device)),
     }

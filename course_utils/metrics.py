@@ -130,7 +130,10 @@ class ConfusionMatrix:
             strange = (row == c) & ~void
         else:
             strange = row == c
-        counts = torch.bincount(row * (c + 1) + column, minlength=(c + 1) ** 2).view(c + 1, c + 1)
+        pairs = row * (c + 1) + column
+        if pairs.device.type == "mps":  # its bincount can take seconds (pytorch/pytorch#184779)
+            pairs = pairs.cpu()
+        counts = torch.bincount(pairs, minlength=(c + 1) ** 2).view(c + 1, c + 1).to(row.device)
         if counts[:c, c].any() or strange.any():
             wrong_target = target[strange]
             if len(wrong_target):
@@ -171,7 +174,7 @@ class ConfusionMatrix:
         """The counts so far, ``(C, C)`` int64: rows truth, columns prediction."""
         if isinstance(self._counts, np.ndarray):
             return self._counts.copy()
-        return self._counts.cpu().numpy()
+        return self._counts.cpu().numpy().copy()  # on the CPU numpy() alone would be the counts
 
     def pixel_accuracy(self) -> float:
         """Return the share of counted pixels that are right; see :func:`pixel_accuracy`."""

@@ -8,6 +8,7 @@ notebooks on Windows and macOS cannot start.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -18,6 +19,7 @@ import random
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,11 +87,21 @@ class Mode(NamedTuple):
 
 def pick_device() -> torch.device:
     """Return the fastest device of this machine: CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and _cuda_computes():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+@functools.cache
+def _cuda_computes() -> bool:
+    """Return whether this torch has code for the card: its wheels leave out old generations."""
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except RuntimeError:
+        return False
+    return True
 
 
 def fastest_mode(device: torch.device) -> Mode:
@@ -226,7 +238,7 @@ def fit(
     )
     history = state.history
     if checkpoint is not None:
-        _resume(Path(checkpoint), state, settings, device)
+        _resume(Path(checkpoint), state, settings)
     bar = _progress(total=epochs * steps, initial=len(history) * steps)
     try:
         with bar, _memory_advice(batch_size, size), _own_randomness(device):
@@ -300,7 +312,7 @@ def predict(
     mode = fastest_mode(device)._replace(dtype=None)
     masks = []
     with _memory_advice(batch_size, images.shape[1:3]), _evaluating(model):
-        for batch in _as_tensor(images).split(batch_size):
+        for batch in _as_channels_first(images).split(batch_size):
             logits = _forward(model, _to_input(batch, device, mode))
             masks.append(logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(masks) if masks else np.zeros(images.shape[:3], np.uint8)
@@ -358,6 +370,7 @@ def train_once(
     checkpoint = MODELS / f"{task}.checkpoint.pt"
     if restart and checkpoint.exists():
         _set_aside(checkpoint)
+        print("Take restart=True out now: with it, each run of this cell trains anew.")
     history = train(model, checkpoint)
     if not isinstance(history, History):
         raise CourseError(
@@ -524,7 +537,7 @@ def _validate(
     confusion = ConfusionMatrix(len(data.classes), VOID)
     total, count = torch.zeros((), device=device), torch.zeros((), device=device)
     with _evaluating(model):
-        images, masks = _as_tensor(data.images), torch.from_numpy(data.masks)
+        images, masks = _as_channels_first(data.images), _as_tensor(data.masks)
         for x, y in zip(images.split(batch_size), masks.split(batch_size), strict=True):
             y = y.to(device).long()
             with torch.autocast(device.type, mode.dtype, enabled=mode.dtype is not None):
@@ -558,9 +571,14 @@ def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.
 # Data
 
 
-def _as_tensor(images: np.ndarray) -> torch.Tensor:
-    """Return ``(N, H, W, 3)`` uint8 as a tensor ``(N, 3, H, W)``, without a copy."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor; a copy where torch needs one (read-only or flipped arrays)."""
+    return torch.from_numpy(np.require(array, requirements="CW"))
+
+
+def _as_channels_first(images: np.ndarray) -> torch.Tensor:
+    """Return ``(N, H, W, 3)`` uint8 as a tensor ``(N, 3, H, W)``."""
+    return _as_tensor(images).permute(0, 3, 1, 2)
 
 
 def _to_input(images: torch.Tensor, device: torch.device, mode: Mode) -> torch.Tensor:
@@ -573,7 +591,7 @@ def _labelled(data: SegmentationSet) -> tuple[torch.Tensor, torch.Tensor]:
     labelled = (data.masks != VOID).any(axis=(1, 2))
     if not labelled.any():
         raise CourseError(f"every pixel of {data.name!r} is void: there is nothing to learn from.")
-    return _as_tensor(data.images[labelled]), torch.from_numpy(data.masks[labelled])
+    return _as_channels_first(data.images[labelled]), _as_tensor(data.masks[labelled])
 
 
 def _digest(data: SegmentationSet) -> str:
@@ -755,8 +773,12 @@ def _memory_advice(batch_size: int, size: tuple[int, int]):
         )
         if not short:
             raise
+        # The notebook keeps the error, and with it the failed step's tensors, unless they go here.
+        traceback.clear_frames(error.__traceback__)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        elif torch.backends.mps.is_available():
+            torch.mps.empty_cache()
         raise CourseError(
             f"memory ran out with batch_size={batch_size} at {size[0]}x{size[1]} pixels. "
             f"Try batch_size={max(1, batch_size // 2)}, or smaller images (half the height and "
@@ -783,8 +805,10 @@ def _evaluating(model: nn.Module):
 
 @contextlib.contextmanager
 def _own_randomness(device: torch.device):
-    """Leave the random generators as they were before."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    """Leave the random generators of the CPU and of a CUDA device as they were before."""
+    devices = []
+    if device.type == "cuda":
+        devices = [torch.cuda.current_device() if device.index is None else device.index]
     with torch.random.fork_rng(devices=devices):
         yield
 
@@ -826,25 +850,32 @@ def _bar_text(loss: float, history: History) -> dict[str, str]:
 
 
 def _behaviour(model: nn.Module, size: tuple[int, int], device: torch.device) -> list:
-    """Return what tells one network from another: its weights' names and shapes, and its output.
+    """Return what tells one network from another: its weights, which are frozen, and its output.
 
     The output is that for fixed weights and a fixed image. So a mistake mended in ``forward`` makes
     another network, though its layers are the same, and other initial weights do not.
     """
     generator = torch.Generator().manual_seed(0)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with _evaluating(model):
-        for weight in [*model.parameters(), *model.buffers()]:
-            if weight.is_floating_point():
-                value = torch.rand(weight.shape, generator=generator)
-                # kernels as at the start of a training; scales and variances positive, around 1
-                scale = (12 / weight[0].numel()) ** 0.5 if weight.ndim > 1 else 1.0
-                weight.copy_((value - 0.5) * scale if weight.ndim > 1 else value + 0.5)
-        logits = model(torch.rand(1, 3, *size, generator=generator).to(device)).float()
-        model.load_state_dict(before)
-    sample = F.adaptive_avg_pool2d(logits, 2)[0].flatten().cpu()
+    weights = [*model.parameters(), *model.buffers()]
+    before = [weight.detach().clone() for weight in weights]
+    try:
+        with _evaluating(model):
+            for weight in weights:
+                if weight.is_floating_point():
+                    value = torch.rand(weight.shape, generator=generator)
+                    # kernels as when a training starts; scales and variances positive, around 1
+                    scale = (12 / weight[0].numel()) ** 0.5 if weight.ndim > 1 else 1.0
+                    weight.copy_((value - 0.5) * scale if weight.ndim > 1 else value + 0.5)
+            logits = model(torch.rand(1, 3, *size, generator=generator).to(device)).float()
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)
+    sample = F.adaptive_avg_pool2d(logits.cpu(), 2)[0].flatten()  # MPS pools no odd sizes
     shapes = {name: list(weight.shape) for name, weight in model.state_dict().items()}
-    digest = hashlib.sha256(json.dumps(shapes).encode() + repr(model).encode()).hexdigest()
+    frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    text = json.dumps([shapes, frozen]) + repr(model)
+    digest = hashlib.sha256(text.encode()).hexdigest()
     return [digest, sample.tolist()]
 
 
@@ -875,14 +906,21 @@ def _save(file: Path, state: _State, settings: dict) -> None:
         raise CourseError(f"cannot write {file} ({error}). Is the disk full?") from error
 
 
-def _resume(file: Path, state: _State, settings: dict, device: torch.device) -> None:
+def _resume(file: Path, state: _State, settings: dict) -> None:
     """Load a checkpoint of the same training; put one of another training aside."""
     if not file.exists():
         return
     try:
-        content = torch.load(file, map_location=device, weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
         before = content["settings"]
         changed = [key for key in settings if not _same(key, settings[key], before.get(key))]
+    except MemoryError:
+        raise
+    except PermissionError as error:
+        raise CourseError(
+            f"{file} cannot be read ({error}). Close what else uses it and run this again, or move "
+            "it away to train anew."
+        ) from error
     except Exception as error:
         print(f"{file} cannot be read ({type(error).__name__}): training starts anew.")
         _set_aside(file)
@@ -894,7 +932,8 @@ def _resume(file: Path, state: _State, settings: dict, device: torch.device) -> 
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.scheduler.load_state_dict(content["scheduler"])
-    state.scaler.load_state_dict(content["scaler"])
+    if content["scaler"]:  # empty, if it comes from a device that needs no scaling
+        state.scaler.load_state_dict(content["scaler"])
     for name, value in content["history"].items():
         setattr(state.history, name, value)
     done, epochs = len(state.history), settings["epochs"]

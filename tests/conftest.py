@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no failure, and neither is chance.
-settings.register_profile("course", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "course", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("course")
 
 

@@ -7,6 +7,7 @@ import random
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -184,6 +185,26 @@ def test_without_a_published_checksum_the_first_download_is_pinned(toy, server, 
     server.files["/toy.tgz"] = tar({"toy/codes.txt": b"changed"})
     with pytest.raises(CourseError, match="the first download"):
         catalogue.fetch("toy")
+
+
+def test_a_bad_first_download_is_not_what_later_ones_are_held_to(toy, server):
+    del toy["files"][0]["md5"]
+    good = server.files["/toy.tgz"]
+    server.files["/toy.tgz"] = b"<html>sign in to this network</html>"
+    with pytest.raises(CourseError, match="could not be unpacked"):
+        catalogue.fetch("toy")
+    server.files["/toy.tgz"] = good
+    assert catalogue.fetch("toy") == catalogue.find("toy")
+
+
+def test_a_full_disk_keeps_the_download(toy, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(catalogue, "unpack", full)
+    with pytest.raises(CourseError, match=r"No space left.*the download is kept"):
+        catalogue.fetch("toy")
+    assert [Path(name).suffix for name in left_behind(tmp_path)] == [".tgz"]
 
 
 def test_an_archive_that_climbs_out_is_refused(toy, server, tmp_path):

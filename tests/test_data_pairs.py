@@ -133,13 +133,31 @@ def test_masks_never_gain_new_values_when_resized(tmp_path_factory, height, widt
     assert set(resized.ravel().tolist()) <= set(mask.ravel().tolist())
 
 
-def test_halving_takes_the_pixel_nearest_to_the_centre(folder):
-    mask = np.arange(3, dtype=np.uint8).repeat(4).reshape(1, 12).repeat(6, axis=0)
-    add(folder, "wide", mask, np.zeros((6, 12, 3), np.uint8))
-    table = pairs.lookup_table(3)
+def test_a_smaller_mask_takes_the_pixels_at_the_centres(folder):
+    mask = np.zeros((6, 9), np.uint8)
+    mask[1::3, 1::3] = [[1, 2, 1], [2, 1, 2]]
+    add(folder, "wide", mask, np.zeros((6, 9, 3), np.uint8))
     files = (folder / "images/wide.png", folder / "masks/wide.png")
-    _, half = pairs.read_pair(*files, (3, 6), table, "test")
-    assert half[0].tolist() == [0, 0, 1, 1, 2, 2]
+    _, third = pairs.read_pair(*files, (2, 3), pairs.lookup_table(3), "test")
+    assert third.tolist() == [[1, 2, 1], [2, 1, 2]]
+
+
+def test_masks_of_one_bit_are_read(folder):
+    mask = np.zeros((6, 9), bool)
+    mask[2] = True
+    add(folder, "bits", mask, np.zeros((6, 9, 3), np.uint8))
+    files = (folder / "images/bits.png", folder / "masks/bits.png")
+    _, read = pairs.read_pair(*files, None, pairs.lookup_table(2), "test")
+    assert read.tolist() == mask.astype(int).tolist()
+
+
+def test_masks_of_0_and_255_alone_are_no_masks_with_void(folder):
+    add(folder, "a", 255 * np.eye(6, 8, dtype=np.uint8))
+    for name in ("images", "masks"):
+        for file in (folder / name).glob("[!a]*"):
+            file.unlink()
+    with pytest.raises(CourseError, match="Divide them by 255"):
+        pairs.load_folder(folder, ("background", "thing"))
 
 
 def test_a_set_refuses_masks_of_another_shape():

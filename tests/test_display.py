@@ -68,7 +68,9 @@ def pair(size=(12, 16)):
     return image, mask
 
 
-@pytest.mark.parametrize(("sight", "least"), [("normal", 20), ("protan", 15), ("deutan", 15)])
+@pytest.mark.parametrize(
+    ("sight", "least"), [("normal", 20), ("protan", 15), ("deutan", 15), ("tritan", 12)]
+)
 def test_every_pair_of_classes_can_be_told_apart(sight, least):
     """CIEDE2000 of 2.3 is just noticeable; ten is plain to see side by side."""
     lab = rgb2lab(seen_by(sight, display.PALETTE)[None])[0]

@@ -11,7 +11,7 @@ from course_utils import doctor
 from course_utils.doctor import Finding
 from course_utils.errors import CourseError
 
-GOOD_CPU = {"device": "cpu", "cuda_built": False, "step": 0.1}
+GOOD_CPU = {"device": "cpu", "cuda_built": False, "cuda_seen": False, "step": 0.1}
 
 
 def versions(**changed):
@@ -104,7 +104,7 @@ def test_torch_child_measures_this_machine():
     ("found", "text"),
     [
         (GOOD_CPU, "none that torch can use"),
-        ({"device": "mps", "cuda_built": False, "step": 0.1}, "Apple (MPS)"),
+        ({"device": "mps", "cuda_built": False, "cuda_seen": False, "step": 0.1}, "Apple (MPS)"),
         (
             {"device": "cuda", "cuda_built": True, "step": 0.1, "name": "H1", "memory": 80e9},
             "H1 (CUDA), 80 GB",
@@ -123,10 +123,31 @@ def test_nvidia_gpu_with_a_torch_for_the_cpu_is_pointed_out(monkeypatch):
     assert not finding.needed
 
 
+def test_nvidia_gpu_that_the_installed_torch_has_no_code_for_is_pointed_out():
+    finding = doctor.gpu(GOOD_CPU | {"cuda_built": True, "cuda_seen": True})
+    assert "no code for a card of this age" in finding.problem
+    assert "/cu126" in finding.cure
+    assert not finding.needed
+
+
+def test_the_cause_is_told_and_not_the_advice_that_torch_puts_below_it():
+    child = doctor.subprocess.Popen(
+        [
+            doctor.sys.executable,
+            "-c",
+            "raise RuntimeError('CUDA error: no kernel image\\nFor debugging set X=1')",
+        ],
+        stdout=-1,
+        stderr=-1,
+        text=True,
+    )
+    assert doctor.read_torch_report(child) == {"error": "RuntimeError: CUDA error: no kernel image"}
+
+
 def test_profile_full_is_advised_on_cuda_only():
     cuda = {"device": "cuda", "cuda_built": True, "step": 0.001, "name": "H1", "memory": 80e9}
     assert "COURSE_PROFILE=full" in "\n".join(doctor.advice(cuda))
-    assert "needs a CUDA GPU" in "\n".join(doctor.advice(GOOD_CPU))
+    assert "meant for a CUDA GPU" in "\n".join(doctor.advice(GOOD_CPU))
 
 
 def test_report_puts_what_is_needed_first_and_names_each_cure():

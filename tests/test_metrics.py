@@ -36,6 +36,7 @@ def test_two_by_two_by_hand(kind):
     confusion = ConfusionMatrix(2).update(kind(prediction), kind(truth))
     assert confusion.matrix.tolist() == [[2, 1], [1, 1]]
     assert confusion.matrix.dtype == np.int64
+    confusion.matrix[:] = 99  # it is a copy
     assert confusion.pixel_accuracy() == 3 / 5
     assert confusion.iou().tolist() == [2 / 4, 1 / 3]
     assert confusion.mean_iou() == pytest.approx((1 / 2 + 1 / 3) / 2)

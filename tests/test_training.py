@@ -1,12 +1,14 @@
 """Training: it learns, survives being killed, loads what was exported, explains what is wrong."""
 
 import dataclasses
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -403,6 +405,46 @@ def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypa
     assert same_weights(resumed, whole)
 
 
+def test_a_checkpoint_without_a_scaler_goes_on_where_one_is_needed(model, monkeypatch):
+    """From a CPU, a Mac or a bfloat16 GPU to a float16 GPU, which scales its losses."""
+    real = training._save
+
+    def stop(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_save", stop)
+    with pytest.raises(CourseError, match="stopped"):
+        quick_fit(model, checkpoint="tiny.pt", epochs=4)
+    monkeypatch.setattr(training, "_save", real)
+    scaled = training.Mode(torch.float16, torch.channels_last, scaled=True)
+    monkeypatch.setattr(training, "fastest_mode", lambda device: scaled)
+    history = quick_fit(model, checkpoint="tiny.pt", epochs=4)
+    assert len(history) == 4
+    assert history.train_loss[-1] < history.train_loss[0]
+    assert torch.load("tiny.pt", weights_only=True)["scaler"]["scale"] > 1
+
+
+def test_layers_unfrozen_make_another_training(model, capsys):
+    model.down.requires_grad_(False)
+    quick_fit(model, checkpoint="tiny.pt")
+    model.down.requires_grad_(True)
+    assert len(quick_fit(model, checkpoint="tiny.pt")) == 3
+    assert "training with other network" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_another_program_holds_is_kept(model, monkeypatch):
+    quick_fit(model, checkpoint="tiny.pt")
+
+    def held(*arguments, **options):
+        raise PermissionError("used by another process")
+
+    monkeypatch.setattr(torch, "load", held)
+    with pytest.raises(CourseError, match=r"used by another process.*run this again"):
+        quick_fit(model, checkpoint="tiny.pt")
+    assert [path.name for path in Path().glob("*.pt")] == ["tiny.pt"]
+
+
 # What a student can get wrong
 
 
@@ -500,6 +542,22 @@ def test_out_of_memory_says_what_to_do(model, monkeypatch, error):
         quick_fit(model)
 
 
+def test_out_of_memory_lets_go_of_the_failed_batch(model, monkeypatch):
+    """A notebook keeps the last error; with it the tensors would fill the memory of the retry."""
+    alive = []
+
+    def full(x, y):
+        alive.append(weakref.ref(x))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "_augment", full)
+    with pytest.raises(CourseError, match="memory ran out") as kept:
+        quick_fit(model)
+    gc.collect()
+    assert kept.value is not None
+    assert alive[0]() is None
+
+
 def test_an_error_in_forward_keeps_its_own_traceback():
     def broken(y):
         raise RuntimeError("shapes cannot be multiplied")
@@ -514,7 +572,31 @@ def not_implemented(y):
     raise NotImplementedError
 
 
+def test_flipped_and_read_only_arrays_are_taken(model, recwarn):
+    data = boxes(8)
+    flipped = SegmentationSet(
+        "boxes", "valid", CLASSES, data.images[:, :, ::-1], data.masks[:, :, ::-1]
+    )
+    fit(model, flipped, flipped, epochs=1, batch_size=4)
+    data.images.setflags(write=False)
+    predict(model, data.images)
+    assert not [w for w in recwarn if "not writ" in str(w.message)]
+
+
 # Devices
+
+
+def test_a_card_that_torch_has_no_code_for_is_left_alone(monkeypatch):
+    def no_kernel(*size, device):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", no_kernel)
+    training._cuda_computes.cache_clear()
+    try:
+        assert training.pick_device().type != "cuda"
+    finally:
+        training._cuda_computes.cache_clear()
 
 
 def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
@@ -690,6 +772,9 @@ def test_telling_networks_apart_leaves_them_as_they_were(model):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(weight.requires_grad for weight in model.parameters())
     assert model.training
+    model.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]), persistent=False)
+    training._behaviour(model, (16, 24), device)
+    assert model.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
     other_start = TinyUNet()
     assert training._same("network", one, training._behaviour(other_start, (16, 24), device))
     change_forward(other_start)

@@ -518,7 +518,7 @@ def unet(answer: Callable) -> None:
         other = answer(1, 2, width=2)(torch.rand(2, 1, 48, 32))
     require(tuple(other.shape) == (2, 2, 48, 32), f"UNet(1, 2) gives {tuple(other.shape)}.")
     parameters = sum(p.numel() for p in net.parameters())
-    passed("UNet", f"4 skips, logits, {parameters:,} parameters at width 4, all of them trained")
+    passed("UNet", f"4 skips, logits, {parameters:,} parameters at width 4, each with a gradient")
 
 
 def _require_pooled(net: nn.Module, given: dict) -> None:

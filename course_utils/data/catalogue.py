@@ -5,13 +5,16 @@ The facts stand in ``catalogue.toml`` beside this module. Downloads go through
 into a temporary folder that takes its place only when it is whole.
 """
 
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import tomllib
 import zipfile
+import zlib
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -21,6 +24,11 @@ from course_utils.paths import data_folder
 
 DOWNLOADS = ".downloads"
 """Folder, in the data folder, of unfinished downloads and of the sums of finished ones."""
+
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile),
+    *(zlib.error, lzma.LZMAError, EOFError, ValueError),
+)
 
 
 @cache
@@ -116,11 +124,16 @@ def fetch(name: str) -> Path:
             archive = _download(name, file, target)
             try:
                 unpack(archive, whole / file.get("folder", ""), file)
-            except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+            except _DAMAGED as error:
                 archive.unlink(missing_ok=True)
                 raise CourseError(
                     f"{archive.name} could not be unpacked ({error}). It was deleted: run "
                     f"`course data fetch {name}` again."
+                ) from None
+            except OSError as error:
+                raise CourseError(
+                    f"{archive.name} could not be unpacked into {target.parent} ({error}). Make "
+                    f"room, then run `course data fetch {name}` again: the download is kept."
                 ) from None
         if not any((whole / marker).exists() for marker in facts["markers"]):
             raise CourseError(
@@ -134,6 +147,7 @@ def fetch(name: str) -> Path:
             )
         os.replace(whole, target)
     for file in facts["files"]:
+        _keep_checksum(name, file)
         (data_folder() / DOWNLOADS / _file_name(file)).unlink(missing_ok=True)
     return target
 
@@ -211,7 +225,7 @@ def _download(name: str, file: dict, target: Path) -> Path:
             f"{shutil.disk_usage(folder).free / 1e9:.1f} GB. Make room, or set COURSE_DATA to "
             "a folder on another disk."
         )
-    pin = folder / (_file_name(file) + ".sha256")
+    pin = _pin(file)
     published = next((f"{kind}:{file[kind]}" for kind in ("sha256", "md5") if kind in file), None)
     known = published or (pin.read_text().strip() if pin.is_file() else None)
     pooch.get_logger().setLevel("WARNING")
@@ -220,7 +234,7 @@ def _download(name: str, file: dict, target: Path) -> Path:
             url, known, fname=_file_name(file), path=folder, downloader=_ResumingDownload()
         )
     except ValueError:
-        said_by = file.get("checksum_from", f"the first download, stored in {pin}")
+        said_by = file.get("checksum_from", f"the first download (delete {pin} to take this one)")
         raise CourseError(
             f"{url} gave a file whose checksum is not the one of {said_by}. It was deleted: try "
             f"again; if it persists, its owner changed it: see {entry(name)['homepage']}."
@@ -231,13 +245,24 @@ def _download(name: str, file: dict, target: Path) -> Path:
             f"another machine, unpack it into {target}, or set COURSE_DATA to a folder that "
             "holds it. Trying again resumes the download."
         ) from None
-    if published is None and not pin.is_file():
-        digest = pooch.file_hash(path, alg="sha256")
-        temporary = pin.with_suffix(".part")
-        temporary.write_text(f"sha256:{digest}\n")
-        os.replace(temporary, pin)
-        print(f"{name}: its owner publishes no checksum; sha256 {digest} is stored in {pin}.")
     return Path(path)
+
+
+def _keep_checksum(name: str, file: dict) -> None:
+    """Store the checksum of the first good download, where the owner publishes none."""
+    pin = _pin(file)
+    if "sha256" in file or "md5" in file or pin.is_file():
+        return
+    with open(data_folder() / DOWNLOADS / _file_name(file), "rb") as archive:
+        digest = hashlib.file_digest(archive, "sha256").hexdigest()
+    temporary = pin.with_suffix(".part")
+    temporary.write_text(f"sha256:{digest}\n")
+    os.replace(temporary, pin)
+    print(f"{name}: its owner publishes no checksum; sha256 {digest} is stored in {pin}.")
+
+
+def _pin(file: dict) -> Path:
+    return data_folder() / DOWNLOADS / (_file_name(file) + ".sha256")
 
 
 class _ResumingDownload:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from course_utils.data import VOID, SegmentationSet, load
+from course_utils.metrics import ConfusionMatrix
 
 BITS = 3
 """A channel of a colour is cut into 2**BITS steps for the table."""
@@ -117,18 +118,11 @@ def floors(train: SegmentationSet, test: SegmentationSet) -> list[Floor]:
     The mean IoU is that of one confusion matrix over all of ``test``; classes that are
     neither in the truth nor predicted are left out.
     """
-    classes = len(test.classes)
-    known = test.masks != VOID
-    truth = test.masks[known].astype(np.intp)
     found = []
     for name, learn in PREDICTORS.items():
-        predicted = learn(train)(test.images)[known]
-        confusion = np.bincount(truth * classes + predicted, minlength=classes * classes)
-        confusion = confusion.reshape(classes, classes)
-        hits = confusion.diagonal()
-        union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-        iou = hits[union > 0] / union[union > 0]
-        found.append(Floor(name, float(hits.sum() / confusion.sum()), float(iou.mean())))
+        confusion = ConfusionMatrix(len(test.classes), VOID)
+        confusion.update(learn(train)(test.images), test.masks)
+        found.append(Floor(name, confusion.pixel_accuracy(), confusion.mean_iou()))
     return found
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from course_utils.data import catalogue
 from course_utils.errors import CourseError
-from course_utils.paths import data_folder
 
 KINDS = ("fluorescence", "stained", "brightfield")
 
@@ -70,13 +70,7 @@ def load_nuclei(folder: Path | str, count: int | None = None) -> Iterator[Nuclei
         if count is not None and done >= count:
             return
         image = _open(path, "RGB")
-        instances = read(truth_files, image.shape[:2])
-        if instances.shape != image.shape[:2]:
-            raise CourseError(
-                f"{truth_files[0]} is {instances.shape} pixels, its picture {path} is "
-                f"{image.shape[:2]}. Fetch the data set again."
-            )
-        yield Nuclei(path.stem, _kind(image), image, instances)
+        yield Nuclei(path.stem, _kind(image), image, read(truth_files, image.shape[:2]))
 
 
 def _pngs(folder: Path) -> list[Path]:
@@ -100,17 +94,24 @@ def _open(path: Path, mode: str | None = None) -> np.ndarray:
         raise CourseError(f"{path} cannot be read ({error}). Fetch the data set again.") from None
 
 
+def _open_truth(path: Path, shape: tuple[int, int], mode: str | None = None) -> np.ndarray:
+    truth = _open(path, mode)
+    if truth.shape != shape:
+        raise CourseError(
+            f"{path} is {truth.shape} pixels, its picture is {shape}. Fetch the data set again."
+        )
+    return truth
+
+
 def _read_label_map(files: list[Path], shape: tuple[int, int]) -> np.ndarray:
-    return _open(files[0]).astype(np.int32)
+    return _open_truth(files[0], shape).astype(np.int32)
 
 
 def _merge_masks(files: list[Path], shape: tuple[int, int]) -> np.ndarray:
     """Number the nuclei in file order; the first keeps a pixel that two claim."""
     instances = np.zeros(shape, np.int32)
     for label, path in enumerate(files, 1):
-        mask = _open(path, "L") > 0
-        if mask.shape != shape:
-            return mask
+        mask = _open_truth(path, shape, "L") > 0
         instances[mask & (instances == 0)] = label
     return instances
 
@@ -125,7 +126,6 @@ def _kind(image: np.ndarray) -> str:
 def find_nuclei() -> Path | None:
     """Return the folder of the nuclei in the data folder, or None where there is none."""
     try:
-        folder = data_folder() / "dsb2018"
+        return catalogue.present("dsb2018")
     except CourseError:
         return None
-    return folder if folder.is_dir() else None

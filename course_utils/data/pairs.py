@@ -140,7 +140,7 @@ def read_pair(
             f"{image_path.name} is {image.height}x{image.width} but its mask {mask_path} is "
             f"{mask.height}x{mask.width}. They must show the same pixels: resize neither alone."
         )
-    raw = np.asarray(mask)
+    raw = np.asarray(mask).astype(np.int32)  # a 1-bit file comes as bool
     values = np.unique(raw)
     unknown = [int(v) for v in values if not 0 <= v <= 255 or lookup[int(v)] < 0]
     if unknown:
@@ -246,4 +246,10 @@ def load_folder(
         )
     pairs = match(folder / "images", folder / "masks")
     table = lookup_table(len(classes), void)
-    return read(pairs, size, table, classes, folder.name, "folder")
+    data = read(pairs, size, table, classes, folder.name, "folder")
+    if set(np.unique(data.masks).tolist()) == {0, VOID}:
+        raise CourseError(
+            f"the masks in {folder} hold 0 and {VOID} only, and {VOID} means void: nothing could "
+            f"be told wrong. Divide them by {VOID} to have class numbers 0 and 1."
+        )
+    return data

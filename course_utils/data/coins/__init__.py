@@ -1,4 +1,4 @@
-"""Coins: scikit-image's photograph of 24 Greek coins, with a truth made by hand.
+"""Coins: scikit-image's photograph of 24 Greek coins, with a truth looked over by hand.
 
 ``README.md`` beside this file says how the outlines were made and how exact they are.
 """
