@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import re
+import secrets
 import sys
 import time
 import traceback
@@ -53,7 +54,7 @@ class History:
     seconds
         Wall-clock time of the epoch, validation included.
     settings
-        How ``fit`` was called, on which device, in which precision.
+        How ``fit`` was called, on which device, in which precision, and the name of the run.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -234,7 +235,7 @@ def fit(
         optimizer,
         torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=epochs * steps),
         torch.amp.GradScaler(device.type, enabled=mode.scaled),
-        History(settings=settings | _describe(device, mode)),
+        History(settings=settings | _describe(device, mode) | {"run": secrets.token_hex(8)}),
     )
     history = state.history
     if checkpoint is not None:

@@ -112,6 +112,16 @@ def test_a_place_where_nothing_can_be_kept_is_told_before_a_lesson_runs(tmp_path
             solve.solve([MINI], keep, root)
 
 
+def test_a_cell_that_runs_too_long_is_a_failure_like_others(tmp_path, monkeypatch, capsys):
+    root = make_course(tmp_path / "course")
+    path = root / "solutions" / MINI / f"{MINI}.ipynb"
+    path.write_text(path.read_text().replace("return 3.0", "while True: pass"))
+    monkeypatch.setattr(solve, "_CELL_SECONDS", 2)
+    with pytest.raises(CourseError, match=rf"^{MINI}: a cell ran longer than 2 s$"):
+        solve.solve([MINI], None, root)
+    assert MINI in capsys.readouterr().out
+
+
 def test_a_course_error_in_a_notebook_is_one_line_without_traceback_or_stderr():
     source = "from course_utils.errors import CourseError\nraise CourseError('Turn it round.')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

@@ -232,7 +232,7 @@ def test_a_lesson_can_be_named(root, tmp_path):
     assert who(collect([tmp_path / "in"], lesson="90", root=root)) == ["ada"]
     with pytest.raises(CourseError, match="no lesson has this name") as caught:
         collect([tmp_path / "in"], root=root)
-    assert "course collect FILE --lesson 06" in str(caught.value)  # the first lesson's number
+    assert "course collect FILE --lesson NN" in str(caught.value)
     bob = zip_bytes({"mine.ipynb": notebook(tmp_path)})
     cleo = zip_bytes({"homework/mine.ipynb": notebook(tmp_path)})
     for path, student in (
@@ -241,6 +241,37 @@ def test_a_lesson_can_be_named(root, tmp_path):
         (write(tmp_path / "Cleo_1_assignsubmission_file_x.zip", cleo), "Cleo"),
     ):
         assert who(collect([path], lesson="90", root=root)) == [student]
+
+
+def moodle_zip(tmp_path, who, content):
+    files = {f"{who}_assignsubmission_file_/{MINI}.zip": content}
+    return write(tmp_path / "Vision-90-7.zip", zip_bytes(files))
+
+
+@pytest.mark.parametrize("folder_first", [True, False])
+def test_a_hand_in_by_mail_leaves_what_moodle_has_told(root, tmp_path, folder_first):
+    write(tmp_path / "mail" / "Jane Doe" / f"{MINI}.ipynb", notebook(tmp_path, "by mail"))
+    moodle = moodle_zip(tmp_path, "Jane Doe_4001", lesson_zip(tmp_path))
+    given = [[moodle], [tmp_path / "mail"]]
+    for paths in given[::-1] if folder_first else given:
+        assert who(collect(paths, root=root)) == ["Jane-Doe"]
+    students = json.loads((root / "grading/students.json").read_text(encoding="utf-8"))
+    told = {"numbers": {MINI: "4001"}, "platform": "moodle", "name": "Jane Doe"}
+    assert students == {"Jane-Doe": told}
+
+
+def test_an_old_copy_deeper_in_a_zip_does_not_count(root, tmp_path):
+    files = {
+        f"{MINI}/{MINI}.ipynb": notebook(tmp_path, "now"),
+        f"{MINI}/models/m.json": b"{}",
+        f"{MINI}/old/{MINI}.ipynb": notebook(tmp_path, "then"),
+    }
+    path = moodle_zip(tmp_path, "Ada_4000", zip_bytes(files))
+    result = collect([path], root=root)
+    assert who(result) == ["Ada"]
+    assert text_of(root, "Ada") == "now"
+    assert (root / "grading/submitted/Ada" / MINI / "models/m.json").exists()
+    assert [why.split(":")[0] for _, why in result.refused] == ["left out for another"]
 
 
 MOODLE = "Ada Best_4000_assignsubmission_file_"

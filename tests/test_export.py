@@ -21,6 +21,7 @@ from course_utils.grading import tasks
 from course_utils.grading.export import export
 from course_utils.grading.gate import check_model_file
 from course_utils.grading.scorer import score_model_file
+from course_utils.training import History
 
 MODEL, RECORD = Path("models/unet.onnx"), Path("models/unet.json")
 
@@ -162,6 +163,15 @@ def test_the_same_model_gives_the_same_file():
     first = MODEL.read_bytes()
     export("unet", model)
     assert MODEL.read_bytes() == first
+
+
+def test_equal_weights_of_two_trainings_give_two_files(lesson):
+    """On one server two students with one seed train the same weights; neither has copied."""
+    model, files = trained(Small()), []
+    for run in ("a", "b", "b"):
+        export("unet", model, History(settings={"run": run}))
+        files.append(MODEL.read_bytes())
+    assert files[0] != files[1] == files[2]
 
 
 def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatch):

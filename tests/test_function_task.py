@@ -247,7 +247,8 @@ def test_what_a_hand_in_brought_along_is_removed_before(tmp_path):
     outside.write_text("keep")
     folder = tmp_path / "copy"
     folder.mkdir()
-    (folder / MASKS).write_bytes(bytes(SIZE))
+    (folder / MASKS).mkdir()
+    (folder / MASKS / "more.txt").write_text("in the way")
     (folder / "hidden_classical.npy").symlink_to(outside)
     path = prepare_function_task(folder, "classical", SECRET)
     assert not (folder / MASKS).exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,15 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
+from course_utils.grading import job as job_module
 from course_utils.grading import nbgrader_setup, sandbox, tasks
 from course_utils.grading.grade import default_jobs, grade, result_folder
 from course_utils.grading.gradebook import class_marks
 from course_utils.grading.preprocessors import RemoveLinks
-from course_utils.grading.workplace import secret_seed
+from course_utils.grading.report import not_graded
+from course_utils.grading.workplace import secret_seed, tree_hash
 from tests.mini_course import (
     HIDDEN,
     MINI,
@@ -81,6 +85,16 @@ TRICKS = {
     "scripts": "from IPython.display import HTML, display\n"
     "display(HTML('<script>mischief()</script>'))",
 }
+
+
+# What a browser would run if it were shown as the markdown that it is, and a picture that is gone.
+MARKUP = """Because <script>mischief()</script> <img src=x onerror=mischief()>
+[a](java&#115;cript:mischief()) [b](javascript:mischief()) $\\href{javascript:mischief()}{x}$
+![image.png](attachment:image.png)
+
+```mermaid
+<img src=x onerror=mischief()>
+```"""
 
 
 def bounds(monkeypatch, folder: Path, low: float, high: float) -> None:
@@ -172,8 +186,7 @@ def course(tmp_path_factory, monkeymodule):
     (root / "kept.txt").write_text("the instructor's")
     for name, trick in TRICKS.items():
         before = f"import os\nname, kept = '{MINI}.ipynb', {str(root / 'kept.txt')!r}\n"
-        why = "Because <script>mischief()</script>"
-        hand_in(root, name, double=f"{before}{trick}\n{RIGHT}", why=why)
+        hand_in(root, name, double=f"{before}{trick}\n{RIGHT}", why=MARKUP)
     odd = hand_in(root, "odd") / f"{MINI}.ipynb"
     odd.write_text(odd.read_text().replace("# Mini", "\\ud800"))
 
@@ -186,6 +199,7 @@ def course(tmp_path_factory, monkeymodule):
     folder = hand_in(root, "renamed", NET)
     (folder / "models").mkdir()
     (folder / "models" / "unet.pth").write_bytes(b"\x80\x04K\x01.")
+    (folder / "models" / "<img src=x onerror=mischief()>.pt").write_bytes(b"\x80\x04K\x01.")
     add_model(hand_in(root, "classes", NET), tiny_model(classes=11))
     folder = hand_in(root, "onlymodel", NET)
     add_model(folder, tiny_model(3))
@@ -313,8 +327,39 @@ def test_what_a_notebook_leaves_behind_harms_nobody(course, student):
     assert score(course, student, "test_double") == 2
     assert score(course, student, "test_share") == 3
     assert (root / "kept.txt").read_text() == "the instructor's"
-    page = (root / "grading" / "feedback" / student / MINI / f"{MINI}.html").read_text()
-    assert "<script>mischief" not in page
+    require_harmless(root / "grading" / "feedback" / student / MINI / f"{MINI}.html")
+
+
+def test_the_name_of_a_file_harms_nobody(course):
+    require_harmless(course[0] / "grading" / "feedback" / "renamed" / NET / f"{NET}.html")
+
+
+def test_formgrader_shows_nothing_that_runs(course):
+    """It shows the executed notebook by the same exporter, inside of the instructor's Jupyter."""
+    from nbconvert.exporters import HTMLExporter
+    from nbgrader.server_extensions.formgrader import formgrader
+    from traitlets.config import Config
+
+    root, _ = course
+    config = Config()
+    nbgrader_setup.configure(config, root)
+    templates = Path(formgrader.__file__).parent / "templates"
+    exporter = HTMLExporter(
+        config=config, template_name="formgrade", extra_template_basedirs=[str(templates)]
+    )
+    path = root / "grading" / "autograded" / "scripts" / MINI / f"{MINI}.ipynb"
+    require_harmless(exporter.from_filename(str(path), resources={"index": 0, "total": 1})[0])
+
+
+def require_harmless(page):
+    text = page.read_text() if isinstance(page, Path) else page
+    assert "mischief" in text
+    soup = BeautifulSoup(text, "html.parser")
+    for tag in soup.find_all(True):
+        told = " ".join(str(value) for key, value in tag.attrs.items() if key != "alt")
+        assert "mischief" not in told, tag
+        assert tag.name != "script" or "mischief" not in tag.text
+    assert "\\href" not in soup.text
 
 
 def test_a_notebook_that_nbgrader_cannot_read_is_told_and_stops_nobody(course):
@@ -342,7 +387,7 @@ def test_a_task_is_marked_by_its_model_file_whatever_the_notebook_prints(course)
     [
         ("nomodel", "no file models/unet.onnx"),
         ("pickle", "a pickle"),
-        ("renamed", "only unet.pth"),
+        ("renamed", "unet.pth: a pickle"),
         ("classes", "11 outputs, the task 'unet' has 10 classes"),
     ],
 )
@@ -414,6 +459,74 @@ def test_a_mark_by_hand_survives(course):
     again = {one.student: one for one in class_marks(root) if one.lesson == MINI}
     assert again["good"].marks["why"].score == 0.5
     assert again["stub"].marks["test_double"].score == 1
+
+
+def test_a_hand_in_that_is_replaced_while_the_class_is_graded_is_told(course):
+    """Its files may be older than the grader's: what was marked is known by its hash."""
+    root, _ = course
+    path = root / "grading" / "submitted" / "stub" / MINI / f"{MINI}.ipynb"
+    before, facts = path.read_text(), path.stat()
+    words = f"stub/{MINI} (handed in anew, the mark is of the old one)"
+    assert words not in not_graded(root, class_marks(root))
+    path.write_text(before + "\n")
+    os.utime(path, (facts.st_atime, facts.st_mtime))
+    try:
+        assert words in not_graded(root, class_marks(root))
+    finally:
+        path.write_text(before)
+
+
+def test_a_job_whose_hand_in_has_changed_leaves_no_result(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    path = hand_in(root, "good") / f"{MINI}.ipynb"
+    real = grade_module._run_job
+
+    def late(*arguments):
+        path.write_text(path.read_text() + "\n")
+        real(*arguments)
+
+    monkeypatch.setattr(grade_module, "_run_job", late)
+    with pytest.raises(CourseError, match=r"good/.* because a newer hand-in took its place"):
+        grade(root=root)
+    assert not list((root / "grading" / "results").rglob("result.json"))
+
+
+def test_a_failure_of_the_machine_costs_nobody_his_marks(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    folder = hand_in(root, "good")
+    nbgrader_setup.register(root, [MINI])
+    real, tries = nbgrader_setup.make_api, []
+
+    def make_api(config):
+        api = real(config)
+        autograde = api.autograde
+
+        def once_full(*arguments, **options):
+            tries.append(1)
+            if len(tries) == 1:
+                return {"success": False, "log": "OSError: No space left on device"}
+            return autograde(*arguments, **options)
+
+        api.autograde = once_full
+        return api
+
+    monkeypatch.setattr(nbgrader_setup, "make_api", make_api)
+    (tmp_path / "output").mkdir()
+    (tmp_path / "job").mkdir()
+    result = job_module.run(
+        job_module.Job(
+            course=str(root),
+            student="good",
+            lesson=MINI,
+            handed_in=str(folder),
+            hand_in=tree_hash(folder),
+            gradebook=str(root / "grading" / "gradebook.db"),
+            output=str(tmp_path / "output"),
+        ),
+        tmp_path / "job",
+    )
+    assert result["problem"] is None
+    assert [one["score"] for one in result["exercises"].values()] == [2, 3, None]
 
 
 @pytest.mark.parametrize("student", ["good", "claims", "pickle", "nomodel"])
@@ -591,11 +704,37 @@ def test_a_changed_hand_in_has_another_result(tmp_path):
     before = result_folder(root, "good", MINI)
     (folder / "timestamp.txt").write_text("2026-01-01 00:00:00 UTC\n")
     assert result_folder(root, "good", MINI) == before
+    for place in (folder, root / "solutions" / MINI):  # opened in JupyterLab
+        (place / ".ipynb_checkpoints").mkdir()
+        (place / ".ipynb_checkpoints" / f"{MINI}-checkpoint.ipynb").write_text("{}")
+    assert result_folder(root, "good", MINI) == before
     (folder / "more.txt").write_text("more")
     assert result_folder(root, "good", MINI) != before
 
 
-def test_a_folder_of_images_matters_to_lessons_with_a_model_only(tmp_path):
+def test_other_limits_of_a_task_make_another_result(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good", NET)
+    before = result_folder(root, "good", NET)
+    text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
+    changed = re.sub(r"(?m)^max_megabytes = .*$", "max_megabytes = 99", text, count=1)
+    assert changed != text
+    (tmp_path / "tasks.toml").write_text(changed)
+    monkeypatch.setattr(tasks, "_FILE", tmp_path / "tasks.toml")
+    tasks._entries.cache_clear()
+    try:
+        assert result_folder(root, "good", NET) != before
+    finally:
+        monkeypatch.undo()
+        tasks._entries.cache_clear()
+
+
+def test_a_job_has_time_for_a_model_of_either_profile():
+    seconds = tasks.get_task("unet", "full").seconds
+    assert grade_module._time_limit(NET) > nbgrader_setup.NOTEBOOK_SECONDS + seconds
+
+
+def test_a_folder_of_images_matters_to_lessons_with_a_model_only(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     for lesson in (MINI, NET):
         hand_in(root, "good", lesson)
@@ -604,6 +743,8 @@ def test_a_folder_of_images_matters_to_lessons_with_a_model_only(tmp_path):
     (own / "image.png").write_bytes(b"")
     assert result_folder(root, "good", MINI, own) == result_folder(root, "good", MINI)
     assert result_folder(root, "good", NET, own) != result_folder(root, "good", NET)
+    monkeypatch.chdir(tmp_path)  # a folder is the same by any of its names
+    assert result_folder(root, "good", NET, Path("own")) == result_folder(root, "good", NET, own)
 
 
 def test_nothing_handed_in_is_told(tmp_path):

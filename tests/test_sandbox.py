@@ -230,6 +230,21 @@ def test_no_variable_of_the_grader_is_inherited(monkeypatch):
     assert "4711" not in done.stdout.decode()
 
 
+def test_memory_does_not_grow_with_the_number_of_cores(monkeypatch):
+    """OpenBLAS takes 40 MB a thread, and without this variable a thread a core."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
+    script = "import os; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    assert sandbox.run([*PYTHON, script], seconds=20).stdout.split() == [b"1"]
+
+
+def test_what_must_stay_unread_may_not_lie_where_notebooks_read(tmp_path):
+    sandbox.require_out_of_reach([tmp_path / "grading"], [tmp_path / "data"])
+    with pytest.raises(CourseError, match=r"course/grading lies in /usr, .* Move the course"):
+        sandbox.require_out_of_reach([Path("/usr/src/course/grading")], [])
+    with pytest.raises(CourseError, match="grading lies in"):
+        sandbox.require_out_of_reach([tmp_path / "grading"], [tmp_path])
+
+
 # ------------------------------------------------------------------------- limits
 
 

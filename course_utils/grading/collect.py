@@ -200,11 +200,13 @@ def collect(
 
 
 def _note(students: dict[str, dict], student: Student, lesson: str) -> None:
-    """Enter a student; a folder named after an id does not replace the name that is known."""
+    """Enter a student; a folder's name replaces nothing that a platform has told."""
     entry = students.setdefault(student.student_id, {"numbers": {}})
-    if student.name != student.student_id or "name" not in entry:
+    better = student.name != student.student_id and entry.get("platform") == "folder"
+    if student.platform != "folder" or better or "name" not in entry:
         entry |= {"platform": student.platform, "name": student.name}
-    entry["numbers"][lesson] = student.number
+    if student.number:
+        entry["numbers"][lesson] = student.number
 
 
 def _register(root: Path, taken: list[HandIn]) -> None:
@@ -449,7 +451,11 @@ def _hand_ins(
         folder, label = item.parts[:-1], "/".join(item.parts)
         name = lesson or _lesson_of(item.parts[-1], lessons)
         if name is None:
-            refused.append((label, _no_lesson(lessons)))
+            why = (
+                f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the "
+                "student's zip or folder: course collect FILE --lesson NN"
+            )
+            refused.append((label, why))
             continue
         who = _student(item.parts, item.outer, name)
         if who is None:
@@ -524,15 +530,6 @@ def _lesson_of(file_name: str, lessons: list[str]) -> str | None:
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
 
 
-def _no_lesson(lessons: list[str]) -> str:
-    """Return why a notebook is refused, and how it is taken: its name is not asked then."""
-    number = lessons[0].split("_")[0]
-    return (
-        f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the student's "
-        f"zip or folder: course collect FILE --lesson {number}"
-    )
-
-
 def _student(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student, int] | None:
     """Return who the path belongs to, and Canvas's number of the upload.
 
@@ -596,10 +593,12 @@ def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> Non
     numbers: dict[tuple[str, str], set[str]] = {}
     for student_id, entry in students.items():
         for lesson, number in entry["numbers"].items():
-            numbers.setdefault((student_id, lesson), set()).add(number)
+            if number:
+                numbers.setdefault((student_id, lesson), set()).add(number)
     for hand_in in found:
         key = (hand_in.student.student_id, hand_in.lesson)
-        numbers.setdefault(key, set()).add(hand_in.student.number)
+        if hand_in.student.number:  # a folder tells none, and may be anybody's of that name
+            numbers.setdefault(key, set()).add(hand_in.student.number)
     for hand_in in found:
         student = hand_in.student
         if student.platform == "moodle":
@@ -611,12 +610,17 @@ def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> Non
 
 
 def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
-    """Return each student's latest hand-in of each lesson; the others are named as left out."""
+    """Return each student's latest hand-in of each lesson; the others are named as left out.
+
+    Of copies in one zip, which has one time, the one that lies least deep counts.
+    """
     by_key: dict[tuple[str, str], HandIn] = {}
-    for hand_in in sorted(found, key=lambda h: (h.when or 0, h.upload)):
+    for hand_in in sorted(found, key=lambda h: (h.when or 0, h.upload, -h.source.count("/"))):
         key = (hand_in.student.student_id.casefold(), hand_in.lesson)
-        if earlier := by_key.get(key):
-            refused.append((earlier.source, f"replaced by a later one: {hand_in.source}"))
+        if other := by_key.get(key):
+            later = (other.when, other.upload) != (hand_in.when, hand_in.upload)
+            why = "replaced by a later one" if later else "left out for another"
+            refused.append((other.source, f"{why}: {hand_in.source}"))
         by_key[key] = hand_in
     return [by_key[key] for key in sorted(by_key)]
 

@@ -83,7 +83,8 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     valid = facts_of_task.load("valid")
     still = _copy_for_export(model)
     logits = _compute_logits(still, valid.images[:_COMPARED], facts_of_task)
-    content = _to_onnx(still, facts_of_task)
+    known = _known_record(facts_of_task, history)
+    content = _to_onnx(still, facts_of_task, _run_of(known))
     name = str(model_path(task))
     facts = check_model_bytes(content, facts_of_task, name)
     session = open_model(content)
@@ -93,7 +94,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     seconds = (time.perf_counter() - started) / len(valid)
     _require_speed(seconds, facts_of_task)
 
-    record = _record(facts_of_task, content, facts, confusion, history)
+    record = _record(facts_of_task, content, facts, confusion, known)
     write_atomic(model_path(task), content)
     write_atomic(record_path(task), json.dumps(record, indent=1) + "\n")
     _report(facts_of_task, facts, agreement, confusion.mean_iou(), seconds)
@@ -159,8 +160,12 @@ def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.T
     raise CourseError(f"{message} {hint}".strip())
 
 
-def _to_onnx(model: nn.Module, task: Task) -> bytes:
-    """Return the model file: the net, its weights, its task and profile."""
+def _to_onnx(model: nn.Module, task: Task, run: str) -> bytes:
+    """Return the model file: the net, its weights, its task, profile and training run.
+
+    With the run, only copies have equal bytes: two students with one seed on one server may
+    well train the same weights.
+    """
     x = torch.zeros(2, 3, *task.size)
     batch = torch.export.Dim("batch", min=1, max=4096)
     with _silence():
@@ -190,9 +195,8 @@ def _to_onnx(model: nn.Module, task: Task) -> bytes:
     if proto.ByteSize() > _HALF_FROM_MEGABYTES * 1e6:
         _halve(proto)
     proto.producer_name = "course-utils"
-    helper.set_model_props(
-        proto, {"task": task.name, "profile": task.profile, "classes": ", ".join(task.classes)}
-    )
+    about = {"task": task.name, "profile": task.profile, "classes": ", ".join(task.classes)}
+    helper.set_model_props(proto, about | ({"run": run} if run else {}))
     return proto.SerializeToString(deterministic=True)
 
 
@@ -289,10 +293,8 @@ def _warn_of_another_model(history: Any, measured: float) -> None:
         )
 
 
-def _record(
-    task: Task, content: bytes, facts: ModelFacts, confusion: ConfusionMatrix, history: Any
-) -> dict[str, Any]:
-    """Return the training record: what the training has written, and what was exported."""
+def _known_record(task: Task, history: Any) -> dict[str, Any]:
+    """Return what the training has written into the record; a history that is given counts more."""
     try:
         known = json.loads(record_path(task.name).read_text(encoding="utf-8"))
         if (known["task"], known["profile"]) != (task.name, task.profile):
@@ -302,6 +304,21 @@ def _record(
     if history is not None:
         told = asdict(history) if is_dataclass(history) else history
         known["history"] = json.loads(json.dumps(told, default=str))
+    return known
+
+
+def _run_of(known: dict[str, Any]) -> str:
+    """Return which training run a record tells of; empty if of none."""
+    try:
+        return str(known["history"]["settings"]["run"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def _record(
+    task: Task, content: bytes, facts: ModelFacts, confusion: ConfusionMatrix, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the training record: what the training has written, and what was exported."""
     scores = zip(task.classes, confusion.iou(), strict=True)
     return known | {
         "task": task.name,

@@ -12,6 +12,7 @@ the notebook writes one byte a pixel, and the trusted parent scores these masks.
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -98,9 +99,11 @@ def prepare_function_task(folder: Path | str, task: Task | str, secret: int) -> 
     """
     task = get_task(task) if isinstance(task, str) else task
     folder = Path(folder)
-    (folder / masks_path(task.name)).unlink(missing_ok=True)
     path = folder / _images_path(task.name)
-    path.unlink(missing_ok=True)  # not through a link that was handed in
+    for place in (path, folder / masks_path(task.name)):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        place.unlink(missing_ok=True)  # not through a link that was handed in
     with open(path, "xb") as file:
         np.save(file, task.hidden_set(secret).data.images, allow_pickle=False)
     return path

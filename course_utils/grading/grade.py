@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,8 +52,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _GRADER_CODE = (
     "checks/**/*.py", "data/**/*.py", "metrics.py", "grading/hidden_tests/*.py",
     *(f"grading/{name}.py" for name in (
-        "function_task", "gate", "guard", "job", "marking", "nbgrader_setup", "preprocessors",
-        "sandbox", "scorer", "tasks",
+        "function_task", "gate", "guard", "job", "kernel", "marking", "nbgrader_setup",
+        "plain_markdown", "preprocessors", "sandbox", "scorer", "scorer_child", "tasks",
     )),
 )  # fmt: skip
 _MEMORY_PER_JOB = 3 << 30
@@ -108,6 +109,8 @@ def grade(
     student_names(root)  # what is damaged is told now, not after an hour of grading
     if require_isolation:
         sandbox.require_isolation()
+    private = nbgrader_setup.private_places(root, data)
+    sandbox.require_out_of_reach(private, [Path(data_setting(root))])
     level = sandbox.isolation_level()
     secret = secret_seed(root)
     present = sorted({lesson for _, lesson in found})
@@ -141,6 +144,7 @@ def grade(
                     student=student,
                     lesson=lesson,
                     handed_in=str(folder / "submitted" / student / lesson),
+                    hand_in=tree_hash(folder / "submitted" / student / lesson),
                     gradebook=str(books[lesson]),
                     output=tempfile.mkdtemp(dir=scratch),
                     data=str(data.resolve()) if data else "",
@@ -167,6 +171,8 @@ def grade(
             bar.close()
             if executor is None:
                 pool.shutdown()
+    log = folder / "failures.log"
+    log.unlink(missing_ok=True)
     failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
     graded = [pair for pair in found if pair not in failures]
     marked = []
@@ -175,7 +181,6 @@ def grade(
     print(summary(marked))
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
     if failures:
-        log = folder / "failures.log"
         write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
         pairs = list(failures)
         others = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
@@ -235,7 +240,7 @@ def merge(root: Path, folder: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     student, lesson = result["student"], result["lesson"]
     stale = marking.update_marks(result["tasks"])
-    stamp = root / "grading" / "submitted" / student / lesson / "timestamp.txt"
+    stamp = folder / "timestamp.txt"  # of what was graded; a newer one may have come since
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task["marks"] for name, task in result["tasks"].items()}
@@ -254,7 +259,8 @@ def merge(root: Path, folder: Path) -> None:
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
     write_atomic(
-        target / f"{lesson}.ipynb", marking.annotate(executed, result["tasks"], result["problem"])
+        target / f"{lesson}.ipynb",
+        marking.annotate(executed, result["tasks"], result["problem"], result["hand_in"]),
     )
     if when:
         shutil.copyfile(stamp, target / "timestamp.txt")
@@ -368,22 +374,21 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
 
 
 def _reason(log: str) -> str:
-    r"""Return the line of a job's log that says why it failed: the course's own words, or the last.
+    r"""Return the line of a job's log that says why it failed: the course's words, or an error's.
 
     >>> _reason("Traceback\ncourse_utils.errors.CourseError: no mask.\n[ERROR] see above")
     'no mask.'
     """
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it left no log."]
     told = [line.split("CourseError: ", 1)[1] for line in lines if "CourseError: " in line]
-    return (told or lines)[-1][:300]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return (told or named or lines)[-1][:300]
 
 
 def _time_limit(lesson: str) -> float:
-    return (
-        nbgrader_setup.NOTEBOOK_SECONDS
-        + sum(get_task(name).seconds for name in task_names(lesson))
-        + 180
-    )
+    # Twice, since a job that fails is tried again; a model states its profile itself.
+    tasks = sum(max(get_task(n, p).seconds for p in PROFILES) for n in task_names(lesson))
+    return 2 * nbgrader_setup.NOTEBOOK_SECONDS + tasks + 180
 
 
 def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
@@ -393,12 +398,14 @@ def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
         for profile in PROFILES:
             task = get_task(name, profile)
             parts += [task.kind, task.data, str(task.size), str(task.hidden)]
+            parts += [str(task.max_megabytes), str(task.max_parameters), str(task.seconds)]
     # Only a model of profile full is marked on the instructor's folder.
     on_data = any(not get_task(name, "full").generated for name in task_names(lesson))
     if data is not None and on_data:
-        for path in sorted(Path(data).rglob("*")):
+        for path in sorted(data.rglob("*")):
             facts = path.stat()
-            parts += [str(path), str(facts.st_size), str(facts.st_mtime_ns)]
+            name = path.relative_to(data).as_posix()
+            parts += [name, str(facts.st_size), str(facts.st_mtime_ns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

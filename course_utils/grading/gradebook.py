@@ -38,7 +38,7 @@ class Mark:
 
 @dataclass
 class Marked:
-    """One student's graded hand-in of one lesson."""
+    """One student's graded hand-in of one lesson; ``hand_in``: the hash of its files, if known."""
 
     student: str
     name: str
@@ -52,6 +52,7 @@ class Marked:
     problem: str | None = None
     needs_hand: bool = False
     same_model_as: list[str] = field(default_factory=list)
+    hand_in: str | None = None
 
     @property
     def remarks(self) -> list[str]:
@@ -181,13 +182,13 @@ def _marked(submission, path: Path, student: str, name: str) -> Marked:
         name=name,
         lesson=lesson,
         marks=marks,
-        total=sum(mark.score or 0 for mark in marks.values())
-        - (notebook.late_submission_penalty or 0),
+        total=sum(mark.score or 0 for mark in marks.values()),
         points=sum(mark.points for mark in marks.values()),
         isolation=course.get("isolation", ""),
         stopped=course.get("stopped"),
         tampered=course.get("tampered", []),
         problem=course.get("problem"),
+        hand_in=course.get("hand_in"),
         needs_hand=any(mark.score is None for mark in marks.values()),
     )
 

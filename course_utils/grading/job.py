@@ -17,6 +17,7 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.nbgrader_setup import CELL_SECONDS, NOTEBOOK_SECONDS
 from course_utils.grading.submit import read_notebook
+from course_utils.grading.workplace import tree_hash
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Job:
         Whose hand-in, of which lesson (full name).
     handed_in
         ``grading/submitted/<student>/<lesson>``: only read.
+    hand_in
+        The hash of its files; if they have changed since, the job fails.
     gradebook
         A gradebook in which the lesson is registered, to be copied.
     output
@@ -47,6 +50,7 @@ class Job:
     student: str
     lesson: str
     handed_in: str
+    hand_in: str
     gradebook: str
     output: str
     data: str = ""
@@ -81,6 +85,9 @@ def run(job: Job, root: Path) -> dict:
     notebook_name = f"{job.lesson}.ipynb"
     submitted = root / "grading" / "submitted" / job.student / job.lesson
     _copy_files(Path(job.handed_in), submitted)
+    hand_in = tree_hash(submitted)
+    if hand_in != job.hand_in:
+        raise CourseError("a newer hand-in took its place while it waited")
     _copy_lesson(Path(job.course) / "solutions" / job.lesson, root / "solutions" / job.lesson)
     shutil.copyfile(job.gradebook, root / "grading" / "gradebook.db")
     problem = None
@@ -102,6 +109,8 @@ def run(job: Job, root: Path) -> dict:
     )
     api = make_api(config)
     outcome = api.autograde(job.lesson, job.student)
+    if not outcome["success"]:  # perhaps the machine's fault: a full disk, too little memory
+        outcome = api.autograde(job.lesson, job.student, force=True)
     if not outcome["success"] and problem is None:
         # What the instructor's side has to mend comes again without the notebook.
         problem = f"{notebook_name} cannot be run or read: save it again in JupyterLab"
@@ -109,12 +118,15 @@ def run(job: Job, root: Path) -> dict:
         outcome = api.autograde(job.lesson, job.student, force=True)
     _require_success(outcome)
     executed = root / "grading" / "autograded" / job.student / job.lesson / notebook_name
-    result = read_result(root, job.student, job.lesson, executed) | {"problem": problem}
+    result = read_result(root, job.student, job.lesson, executed)
+    result |= {"problem": problem, "hand_in": hand_in}
     _require_success(api.generate_feedback(job.lesson, job.student))
     output = Path(job.output)
     shutil.copyfile(executed, output / notebook_name)
     page = root / "grading" / "feedback" / job.student / job.lesson / f"{job.lesson}.html"
     shutil.copyfile(page, output / page.name)
+    if (stamp := submitted / "timestamp.txt").exists():
+        shutil.copyfile(stamp, output / stamp.name)
     return result
 
 

@@ -136,7 +136,7 @@ def write_mark(gradebook, where: dict, result: dict) -> None:
     grade.needs_manual_grade = grade.manual_score is not None
 
 
-def annotate(notebook: dict, results: dict[str, dict], problem: str | None) -> str:
+def annotate(notebook: dict, results: dict[str, dict], problem: str | None, hand_in: str) -> str:
     """Return an executed notebook's text with each task's result in its cell and metadata.
 
     Parameters
@@ -147,12 +147,14 @@ def annotate(notebook: dict, results: dict[str, dict], problem: str | None) -> s
         The tasks' results by grade id.
     problem
         What was wrong with the hand-in's files, if anything was.
+    hand_in
+        The hash of those files.
     """
     for cell in notebook["cells"]:
         grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
         if grade_id in results:
             cell["outputs"] = [output_of(results[grade_id])]
-    notebook["metadata"]["course"] |= {"tasks": results, "problem": problem}
+    notebook["metadata"]["course"] |= {"tasks": results, "problem": problem, "hand_in": hand_in}
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 

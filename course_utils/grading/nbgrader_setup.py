@@ -45,7 +45,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     """
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
     from nbgrader.preprocessors import (
-        AssignLatePenalties,
         CheckCellMetadata,
         ClearOutput,
         DeduplicateIds,
@@ -58,6 +57,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     )
 
     from course_utils.grading import preprocessors as own
+    from course_utils.grading.plain_markdown import plain_markdown
 
     # nbgrader starts `alembic` by name, also where this environment is not activated.
     binaries = str(Path(sys.executable).parent)
@@ -92,7 +92,6 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         own.KeepPlain,
         SaveAutoGrades,
         own.ScoreTasks,
-        AssignLatePenalties,
         CheckCellMetadata,
     ]
     config.GenerateFeedback.preprocessors = [
@@ -100,6 +99,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         own.HideTests,
         CSSHTMLHeaderPreprocessor,
     ]
+    config.HTMLExporter.filters = {"markdown2html": plain_markdown}  # feedback and formgrader
     # An instructor who runs a solution leaves models/ beside it: never to replace a student's.
     config.Autograde.exclude_overwriting = {
         lesson: [
@@ -122,9 +122,16 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     execute.iopub_timeout = 10
     execute.raise_on_iopub_timeout = False
     execute.require_isolation = bool(marking.get("require_isolation"))
+    data = Path(marking["data"]) if marking.get("data") else None
+    execute.private = [str(place) for place in private_places(course or root, data)]
     config.ScoreTasks.course = config.PrepareTasks.course = str(course or root)
-    config.ScoreTasks.data = config.PrepareTasks.data = str(marking.get("data") or "")
+    config.ScoreTasks.data = str(data or "")
     config.ScoreTasks.require_isolation = bool(marking.get("require_isolation"))
+
+
+def private_places(course: Path, data: Path | None) -> list[Path]:
+    """Return what no student's notebook may read: answers, seed, hand-ins, hidden masks."""
+    return [course / "grading", course / "solutions", *([data] if data else [])]
 
 
 def gradebook_url(root: Path) -> str:

@@ -31,7 +31,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
-from traitlets import Bool, Integer, Unicode
+from traitlets import Bool, Integer, List, Unicode
 
 from course_utils.grading import marking, sandbox
 from course_utils.grading.function_task import masks_path
@@ -164,7 +164,7 @@ def _kernel_environment() -> dict[str, str]:
     }
 
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class SandboxedExecute(Execute):
@@ -177,6 +177,7 @@ class SandboxedExecute(Execute):
 
     notebook_timeout = Integer(900, help="Seconds for all cells together.").tag(config=True)
     require_isolation = Bool(False, help="Refuse to run without a sandbox.").tag(config=True)
+    private = List(Unicode(), help="What the kernel must not read.").tag(config=True)
 
     def create_kernel_manager(self):
         work = Path(self.resources["metadata"]["path"]).resolve()
@@ -184,6 +185,7 @@ class SandboxedExecute(Execute):
         return self.km
 
     def preprocess(self, nb, resources, km=None):
+        sandbox.require_out_of_reach(map(Path, self.private), [data_folder()])
         self._deadline = monotonic() + self.notebook_timeout
         self._outcome = resources.setdefault("course", {})
         level = sandbox.require_isolation() if self.require_isolation else sandbox.isolation_level()
@@ -325,15 +327,13 @@ class JudgeCells(NbGraderPreprocessor):
 
 
 class KeepPlain(NbGraderPreprocessor):
-    """Of outputs keep text and pictures, and of markdown no HTML.
+    """Of outputs keep text and pictures.
 
-    The feedback and nbgrader's formgrader show both as they are, and formgrader does so inside
+    The feedback and nbgrader's formgrader show them as they are, and formgrader does so inside
     the instructor's Jupyter, where a student's script could open a terminal.
     """
 
     def preprocess_cell(self, cell, resources, cell_index):
-        if cell.cell_type != "code":
-            cell.source = re.sub(r"<(?=[a-zA-Z/!?])", "< ", cell.source)
         for out in cell.get("outputs", []):
             if "data" in out:
                 kept = ("text/plain", "image/png", "image/jpeg")
@@ -369,9 +369,6 @@ class PrepareTasks(NbGraderPreprocessor):
     """Before the kernel starts: lay out the hidden images, without labels, for function tasks."""
 
     course = Unicode(help="The folder with grading/secret_seed.").tag(config=True)
-    data = Unicode(help="A folder of images/ and masks/ for models of profile full.").tag(
-        config=True
-    )
 
     def preprocess(self, nb, resources):
         marking.prepare(

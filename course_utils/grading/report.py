@@ -13,7 +13,7 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import Marked, class_marks
 from course_utils.grading.table import text_table
-from course_utils.grading.workplace import write_atomic
+from course_utils.grading.workplace import tree_files, tree_hash, write_atomic
 from course_utils.paths import course_root
 
 _WIDTH, _HEIGHT = 240, 34
@@ -124,10 +124,10 @@ def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
 def not_graded(root: Path, marked: list[Marked]) -> list[str]:
     """Return ``student/lesson`` of the hand-ins collected without, or after, their mark.
 
-    Files' times tell this of ``course grade`` and of ``nbgrader autograde``, which leaves
-    no result with the hash of what it has marked. Hidden files are not the hand-in's.
+    ``course grade`` leaves the hash of what it has marked; of ``nbgrader autograde`` the files'
+    times tell this. Hidden files are not the hand-in's.
     """
-    graded = {(one.student, one.lesson) for one in marked}
+    graded = {(one.student, one.lesson): one.hand_in for one in marked}
     found = []
     for path in sorted((root / "grading" / "submitted").glob("[!.]*/*")):
         student, lesson = path.parent.name, path.name
@@ -136,7 +136,10 @@ def not_graded(root: Path, marked: list[Marked]) -> list[str]:
         executed = root / "grading" / "autograded" / student / lesson / f"{lesson}.ipynb"
         if (student, lesson) not in graded:
             found.append(f"{student}/{lesson}")
-        elif _newest(path) > executed.stat().st_mtime:
+            continue
+        hand_in = graded[student, lesson]
+        newer = _newest(path) > executed.stat().st_mtime
+        if newer if hand_in is None else tree_hash(path) != hand_in:
             found.append(f"{student}/{lesson} (handed in anew, the mark is of the old one)")
     return found
 
@@ -203,12 +206,7 @@ def _by_lesson(marked: list[Marked]) -> dict[str, list[Marked]]:
 
 def _newest(folder: Path) -> float:
     """Return when a folder's newest file that is not hidden was written; 0 if it has none."""
-    times = (
-        path.stat().st_mtime
-        for path in folder.rglob("*")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
-    return max(times, default=0)
+    return max((path.stat().st_mtime for path in tree_files(folder)), default=0)
 
 
 def _number(value: float | None) -> str:

@@ -102,6 +102,32 @@ def require_isolation() -> str:
     return level
 
 
+def require_out_of_reach(private: Iterable[Path], read: Iterable[Path]) -> None:
+    """Raise if one of the private files or folders lies where a command may read.
+
+    Parameters
+    ----------
+    private
+        What must stay unread.
+    read
+        What the command may read beside the system and Python.
+
+    Raises
+    ------
+    CourseError
+        Which one, and below what.
+    """
+    readable = [Path(place).resolve() for place in (*_SYSTEM, *python_paths(), *read)]
+    for path in map(Path.resolve, private):
+        if inside := next((place for place in readable if path.is_relative_to(place)), None):
+            from course_utils.errors import CourseError
+
+            raise CourseError(
+                f"{path} lies in {inside}, which students' notebooks may read. Move the course "
+                "(or this folder) elsewhere, such as below your home, and grade there."
+            )
+
+
 def python_paths() -> list[Path]:
     """Return what a process must read to run this Python with the course's package."""
     package = Path(__file__).resolve().parent.parent
@@ -339,6 +365,9 @@ def _minimal_environment(home: str) -> dict[str, str]:
         "ORT_DISABLE_TELEMETRY": "1",
         # A GPU is behind the wall: without this, torch warns on stderr that it cannot reach it.
         "CUDA_VISIBLE_DEVICES": "",
+        # OpenBLAS has a thread for every core, each of 40 MB: on 24 cores numpy alone would fill
+        # the scorer's memory, and the mark would depend on the machine.
+        "OPENBLAS_NUM_THREADS": "1",
         # glibc reserves 64 MB for every thread otherwise.
         "MALLOC_ARENA_MAX": "2",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,6 @@ from course_utils.grading.gate import Refused, read_plain_file
 from course_utils.grading.table import printable
 from course_utils.grading.tasks import PROFILES, HiddenSet, Task, get_task, model_path
 from course_utils.metrics import bootstrap_interval, iou, mean_iou, per_image_matrices
-
-SCORER_VERSION = "1"
-"""Changes when the same model file could get another score."""
 
 _CHILD = Path(__file__).with_name("scorer_child.py")
 _MEMORY = 1 << 30
@@ -71,7 +68,6 @@ class Score:
     isolation: str
     sha256: str = ""
     seconds: float = 0.0
-    scorer: str = field(default=SCORER_VERSION)
 
     def as_record(self) -> dict[str, Any]:
         """Return the score as plain JSON values."""

@@ -137,7 +137,7 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
     """
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     lesson = folder.name
     result = Solved(lesson)
@@ -164,6 +164,8 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
             client.execute(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except CellExecutionError as error:
         result.failures.append(f"a cell fails: {error.ename}: {error.evalue}"[:500])
+    except CellTimeoutError:
+        result.failures.append(f"a cell ran longer than {_CELL_SECONDS} s")
     except DeadKernelError:
         result.failures.append("the kernel died; was there too little memory?")
     finally:

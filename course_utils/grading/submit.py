@@ -10,7 +10,7 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.gate import check_model_bytes, read_plain_file, stated_profile
 from course_utils.grading.table import text_table
-from course_utils.grading.tasks import Task, get_task, model_path, record_path, task_names
+from course_utils.grading.tasks import PROFILES, Task, get_task, model_path, record_path, task_names
 from course_utils.grading.workplace import MARKS_FILE, write_atomic
 from course_utils.paths import course_root, resolve_lesson
 
@@ -139,7 +139,7 @@ def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
             "cell."
         )
     # The file itself says under which profile it was trained.
-    largest = max(get_task(name, profile).max_megabytes for profile in ("quick", "full"))
+    largest = max(get_task(name, profile).max_megabytes for profile in PROFILES)
     model = read_plain_file(path, largest)
     check_model_bytes(model, get_task(name, stated_profile(model, name, str(path))), str(path))
     cure = f"Run the lesson's export({name!r}, model) cell again."

@@ -83,15 +83,26 @@ def read_timestamp(path: Path) -> datetime | None:
 
 
 def tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
-    """Return a hash of the names and bytes of a folder's files, but hidden ones and time stamps."""
-    files = (
+    """Return a hash of the names and bytes of a folder's files, but of time stamps."""
+    files = (path.relative_to(folder) for path in tree_files(folder))
+    kept = (name for name in files if not {*leave_out} & {*name.parts})
+    return files_hash(
+        (name.as_posix(), (folder / name).read_bytes())
+        for name in kept
+        if name.name != "timestamp.txt"
+    )
+
+
+def tree_files(folder: Path) -> list[Path]:
+    """Return a folder's files, sorted, without links and what programs leave beside them."""
+    return [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.is_symlink()
-        if not {*leave_out} & {*path.relative_to(folder).parts}
-        if not path.name.startswith(".") and path.name != "timestamp.txt"
-    )
-    return files_hash((path.relative_to(folder).as_posix(), path.read_bytes()) for path in files)
+        if not any(
+            part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts
+        )
+    ]
 
 
 def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
