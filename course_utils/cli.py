@@ -160,7 +160,8 @@ def grade(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of images/ and masks/ (255 is void), for models of profile full."
+            help="Folder of images/ and masks/ (255 is void), for models of profile full; "
+            "kept for later runs."
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Submissions at a time.", min=1)] = None,

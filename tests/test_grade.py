@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from traitlets.config import Config
 
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
@@ -338,7 +339,6 @@ def test_formgrader_shows_nothing_that_runs(course):
     """It shows the executed notebook by the same exporter, inside of the instructor's Jupyter."""
     from nbconvert.exporters import HTMLExporter
     from nbgrader.server_extensions.formgrader import formgrader
-    from traitlets.config import Config
 
     root, _ = course
     config = Config()
@@ -560,6 +560,37 @@ def test_a_wrong_mask_in_the_instructors_folder_is_told_before_anything_runs(tmp
     Image.new("L", (48, 32), 77).save(tmp_path / "own" / "masks" / "a.png")
     with pytest.raises(CourseError, match=r"masks/a\.png.*77"):
         grade(data=tmp_path / "own", root=root)
+
+
+def test_the_folder_to_mark_on_is_kept_for_later_runs_and_for_nbgrader(tmp_path, monkeypatch):
+    root = make_course(tmp_path / "course")
+    hand_in(root, "good")
+    hand_in(root, "good", NET)
+    own, given = tmp_path / "own", []
+    for folder in ("images", "masks"):
+        (own / folder).mkdir(parents=True)
+    Image.new("RGB", (48, 32)).save(own / "images" / "a.png")
+    Image.new("L", (48, 32), 1).save(own / "masks" / "a.png")
+
+    def job(job, target, threads):
+        given.append(job.data)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(grade_module, "_run_job", job)
+    monkeypatch.chdir(tmp_path)
+    for data in (None, Path("own"), None):
+        with pytest.raises(CourseError, match="enough"):
+            grade([NET], data=data, root=root)
+    assert given == ["", str(own), str(own)]
+    config = Config()
+    nbgrader_setup.configure(config, root)
+    assert config.ScoreTasks.data == str(own)
+    assert str(own) in config.SandboxedExecute.private
+    own.rename(tmp_path / "elsewhere")
+    with pytest.raises(CourseError, match=r"own is no folder.*delete .*data_folder to mark on the"):
+        grade([NET], root=root)
+    with pytest.raises(CourseError, match="enough"):
+        grade([MINI], root=root)  # it has no model
 
 
 def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatch):

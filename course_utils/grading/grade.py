@@ -38,9 +38,12 @@ from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_a
 from course_utils.grading.table import text_table
 from course_utils.grading.tasks import PROFILES, get_task, task_names
 from course_utils.grading.workplace import (
+    DATA_NOTE,
     data_setting,
     files_hash,
     grading_folder,
+    keep_marking_data,
+    marking_data,
     read_timestamp,
     secret_seed,
     tree_hash,
@@ -76,7 +79,8 @@ def grade(
     lessons
         Lessons to mark; default: all that were handed in.
     data
-        Folder of ``images/`` and ``masks/`` on which models of profile ``full`` are marked.
+        Folder of ``images/`` and ``masks/`` on which models of profile ``full`` are marked;
+        default: the one that was named last, else the test split of the task's data.
     jobs
         Hand-ins at a time; default: by processors and memory.
     require_isolation
@@ -109,19 +113,13 @@ def grade(
     student_names(root)  # what is damaged is told now, not after an hour of grading
     if require_isolation:
         sandbox.require_isolation()
+    level = sandbox.isolation_level()
+    present = sorted({lesson for _, lesson in found})
+    data = _marking_folder(root, data, present)
     private = nbgrader_setup.private_places(root, data)
     sandbox.require_out_of_reach(private, [Path(data_setting(root))])
-    level = sandbox.isolation_level()
-    secret = secret_seed(root)
-    present = sorted({lesson for _, lesson in found})
     if data is not None:
-        if not data.is_dir():
-            raise CourseError(
-                f"{data} is no folder. Name one that holds images/ and masks/ after --data."
-            )
-        for name in chain.from_iterable(map(task_names, present)):
-            if not (task := get_task(name, "full")).generated:
-                task.hidden_set(secret, data)  # a wrong mask is told now, not by every job
+        keep_marking_data(root, data)
     register(root, present)
     todo = {pair: result_folder(root, *pair, data) for pair in found}
     waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
@@ -147,7 +145,7 @@ def grade(
                     hand_in=tree_hash(folder / "submitted" / student / lesson),
                     gradebook=str(books[lesson]),
                     output=tempfile.mkdtemp(dir=scratch),
-                    data=str(data.resolve()) if data else "",
+                    data=str(data or ""),
                     require_isolation=require_isolation,
                     cell_seconds=nbgrader_setup.CELL_SECONDS,
                     notebook_seconds=nbgrader_setup.NOTEBOOK_SECONDS,
@@ -179,6 +177,8 @@ def grade(
     if graded:
         marked = [one for one in class_marks(root) if (one.student, one.lesson) in set(graded)]
     print(summary(marked))
+    if data is not None:
+        print(f"Models of profile full are marked on {data}, until --data names another folder.")
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
     if failures:
         write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
@@ -280,6 +280,24 @@ def summary(marked: list[Marked]) -> str:
         remarks = "; ".join(one.remarks) or "-"
         rows.append([one.student, one.lesson, total, ", ".join(ious) or "-", remarks])
     return text_table(["student", "lesson", "marks", "IoU", "what went wrong"], rows)
+
+
+def _marking_folder(root: Path, named: Path | None, lessons: list[str]) -> Path | None:
+    """Return the folder on which models of profile full are marked, if any: checked now, once."""
+    tasks = [get_task(name, "full") for name in chain.from_iterable(map(task_names, lessons))]
+    tasks = [task for task in tasks if not task.generated]
+    data = named or (marking_data(root) if tasks else None)
+    if data is None:
+        return None
+    if not data.is_dir():
+        note = f", or delete {root / 'grading' / DATA_NOTE} to mark on the public test split"
+        raise CourseError(
+            f"{data} is no folder. Name one that holds images/ and masks/ after --data"
+            f"{'' if named else note}."
+        )
+    for task in tasks:
+        task.hidden_set(secret_seed(root), data)  # a wrong mask is told now, not by every job
+    return data.resolve()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from traitlets.config import Config
 
 from course_utils.errors import CourseError
-from course_utils.grading.workplace import tree_hash, write_atomic
+from course_utils.grading.workplace import marking_data, tree_hash, write_atomic
 from course_utils.paths import list_lessons
 
 CELL_SECONDS = 240
@@ -40,7 +40,8 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     course
         Where the secret seed lies, if not in ``root``: a job works in a root of its own.
     marking
-        ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`;
+        ``data`` and ``require_isolation``, as in :func:`course_utils.grading.grade.grade`, by
+        default the folder that was named there last;
         ``cell_seconds`` and ``notebook_seconds`` instead of the defaults.
     """
     from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
@@ -122,7 +123,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     execute.iopub_timeout = 10
     execute.raise_on_iopub_timeout = False
     execute.require_isolation = bool(marking.get("require_isolation"))
-    data = Path(marking["data"]) if marking.get("data") else None
+    data = Path(marking["data"]) if marking.get("data") else marking_data(course or root)
     execute.private = [str(place) for place in private_places(course or root, data)]
     config.ScoreTasks.course = config.PrepareTasks.course = str(course or root)
     config.ScoreTasks.data = str(data or "")

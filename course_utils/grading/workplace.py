@@ -12,6 +12,8 @@ from course_utils.errors import CourseError
 
 MARKS_FILE = "marks.json"
 """In ``lessons/``: the marked cells of every lesson, ``{lesson: {grade_id: points}}``."""
+DATA_NOTE = "data_folder"
+"""In ``grading/``: the folder on which models of profile ``full`` are marked."""
 
 
 def grading_folder(root: Path) -> Path:
@@ -65,6 +67,21 @@ def secret_seed(root: Path) -> int:
             f"{path} does not hold a whole number. Put the seed back from a copy, or delete the "
             "file: a new hidden test set is drawn then, and every model is marked again."
         ) from None
+
+
+def marking_data(root: Path) -> Path | None:
+    """Return the instructor's folder on which models of profile ``full`` are marked, if one is.
+
+    `keep_marking_data` has stored it, so that a later run, nbgrader and its formgrader mark on
+    the same images. It may be gone since.
+    """
+    note = root / "grading" / DATA_NOTE
+    return Path(note.read_text(encoding="utf-8").strip()) if note.is_file() else None
+
+
+def keep_marking_data(root: Path, folder: Path) -> None:
+    """Store the folder that `marking_data` returns."""
+    write_atomic(grading_folder(root) / DATA_NOTE, f"{folder.resolve()}\n")
 
 
 def data_setting(root: Path) -> str:
