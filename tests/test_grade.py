@@ -415,6 +415,7 @@ def test_feedback_shows_reasons_but_no_hidden_test(course):
         assert "double(21)" not in page
     page = (root / "grading/feedback/good" / NET / f"{NET}.html").read_text()
     assert "mean IoU 0.0" in page
+    assert "max-width: 100%" in page  # figures fit a narrow window
 
 
 def test_a_second_run_grades_nothing_again(course, monkeypatch):

@@ -99,6 +99,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         GetGrades,
         own.HideTests,
         CSSHTMLHeaderPreprocessor,
+        own.FitPictures,
     ]
     config.HTMLExporter.filters = {"markdown2html": plain_markdown}  # feedback and formgrader
     # An instructor who runs a solution leaves models/ beside it: never to replace a student's.
