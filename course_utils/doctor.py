@@ -93,6 +93,11 @@ def reinstall_command() -> str:
     return f"{_pip()} install -r requirements.lock -e ."
 
 
+def _same(package: str) -> str:
+    """Return what pip must be told to install the version that is here, of another build."""
+    return f"{package}=={metadata.version(package).partition('+')[0]}"
+
+
 def _pip() -> str:
     executable = Path(sys.executable)
     if executable.is_relative_to(Path.cwd()):
@@ -275,7 +280,7 @@ def start_torch_report() -> subprocess.Popen:
 
 
 def read_torch_report(child: subprocess.Popen, seconds: float = 120) -> dict:
-    """Return what the child found: ``device``, ``name``, ``memory``, ``step`` or ``error``."""
+    """Return what the child found: ``device``, ``step``, ``cuda_seen`` and so on, or ``error``."""
     try:
         output, errors = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -303,10 +308,10 @@ def gpu(found: Mapping) -> Finding:
         return Finding(
             "GPU",
             "an NVIDIA GPU that torch cannot use",
-            "the installed torch has no code for a card of this age, or its driver fails",
-            f"{_pip()} install --force-reinstall torch=={metadata.version('torch')} "
-            f"torchvision=={metadata.version('torchvision')} "
-            "--index-url https://download.pytorch.org/whl/cu126 (made for cards from 2014 on)",
+            "it is in use, its driver fails, or the installed torch has no code for its age; the "
+            "wheels cu126, if your torch has them, are for cards from 2014 on",
+            f"{_pip()} install --force-reinstall {_same('torch')} {_same('torchvision')} "
+            "--index-url https://download.pytorch.org/whl/cu126",
             needed=False,
         )
     if nvidia_present() and not found["cuda_built"]:

@@ -121,7 +121,7 @@ class ConfusionMatrix:
         prediction, target = prediction.reshape(-1).long(), target.reshape(-1).long()
         c = self.num_classes
         # One more row and column takes what is void or out of range, so that a batch needs one
-        # pass and one transfer of a few numbers, and nothing waits for a boolean index.
+        # pass and, but for MPS, one transfer of a few numbers; nothing waits for a boolean index.
         row = torch.where((target >= 0) & (target < c), target, c)
         column = torch.where((prediction >= 0) & (prediction < c), prediction, c)
         if self.ignore_index is not None:

@@ -100,6 +100,8 @@ def _cuda_computes() -> bool:
     """Return whether this torch has code for the card: its wheels leave out old generations."""
     try:
         torch.ones(1, device="cuda").add_(1).item()
+    except torch.OutOfMemoryError:
+        return True  # full, not foreign: the training says what to do
     except RuntimeError:
         return False
     return True

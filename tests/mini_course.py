@@ -191,7 +191,7 @@ def merge_result(root: Path, student: str, lesson: str, double: float = 2, **out
         "tampered": [],
         "isolation": "L3 Landlock + seccomp",
         "problem": None,
-        "hand_in": None,
+        "hand_in_hash": None,
     } | outcome
     save(folder / f"{lesson}.ipynb", cells)
     path = folder / f"{lesson}.ipynb"

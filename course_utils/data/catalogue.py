@@ -5,6 +5,7 @@ The facts stand in ``catalogue.toml`` beside this module. Downloads go through
 into a temporary folder that takes its place only when it is whole.
 """
 
+import errno
 import gzip
 import hashlib
 import lzma
@@ -26,8 +27,13 @@ DOWNLOADS = ".downloads"
 """Folder, in the data folder, of unfinished downloads and of the sums of finished ones."""
 
 _DAMAGED = (
-    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile),
-    *(zlib.error, lzma.LZMAError, EOFError, ValueError),
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
 )
 
 
@@ -131,9 +137,11 @@ def fetch(name: str) -> Path:
                     f"`course data fetch {name}` again."
                 ) from None
             except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                cure = "Make room" if full else f"Mend that, or delete {archive}"
                 raise CourseError(
-                    f"{archive.name} could not be unpacked into {target.parent} ({error}). Make "
-                    f"room, then run `course data fetch {name}` again: the download is kept."
+                    f"{archive.name} could not be unpacked into {target.parent} ({error}). {cure}, "
+                    f"then run `course data fetch {name}` again: the download is kept."
                 ) from None
         if not any((whole / marker).exists() for marker in facts["markers"]):
             raise CourseError(

@@ -117,7 +117,7 @@ def grade(
     present = sorted({lesson for _, lesson in found})
     data = _marking_folder(root, data, present)
     private = nbgrader_setup.private_places(root, data)
-    sandbox.require_out_of_reach(private, [Path(data_setting(root))])
+    sandbox.require_out_of_reach(private, [Path(data_setting(root)).expanduser()])
     if data is not None:
         keep_marking_data(root, data)
     register(root, present)
@@ -142,7 +142,7 @@ def grade(
                     student=student,
                     lesson=lesson,
                     handed_in=str(folder / "submitted" / student / lesson),
-                    hand_in=tree_hash(folder / "submitted" / student / lesson),
+                    hand_in_hash=tree_hash(folder / "submitted" / student / lesson),
                     gradebook=str(books[lesson]),
                     output=tempfile.mkdtemp(dir=scratch),
                     data=str(data or ""),
@@ -240,7 +240,9 @@ def merge(root: Path, folder: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     student, lesson = result["student"], result["lesson"]
     stale = marking.update_marks(result["tasks"])
-    stamp = folder / "timestamp.txt"  # of what was graded; a newer one may have come since
+    handed_in = root / "grading" / "submitted" / student / lesson
+    same = tree_hash(handed_in) == result["hand_in_hash"]  # else a newer one has come since
+    stamp = (handed_in if same else folder) / "timestamp.txt"
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task["marks"] for name, task in result["tasks"].items()}
@@ -258,10 +260,7 @@ def merge(root: Path, folder: Path) -> None:
         gradebook.db.commit()
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
-    write_atomic(
-        target / f"{lesson}.ipynb",
-        marking.annotate(executed, result["tasks"], result["problem"], result["hand_in"]),
-    )
+    write_atomic(target / f"{lesson}.ipynb", marking.annotate(executed, result))
     if when:
         shutil.copyfile(stamp, target / "timestamp.txt")
     if stale or _graded_by_hand(root, student, lesson):
@@ -286,18 +285,24 @@ def _marking_folder(root: Path, named: Path | None, lessons: list[str]) -> Path 
     """Return the folder on which models of profile full are marked, if any: checked now, once."""
     tasks = [get_task(name, "full") for name in chain.from_iterable(map(task_names, lessons))]
     tasks = [task for task in tasks if not task.generated]
-    data = named or (marking_data(root) if tasks else None)
-    if data is None:
+    data = named or marking_data(root)
+    if data is None or not (named or tasks):
         return None
-    if not data.is_dir():
-        note = f", or delete {root / 'grading' / DATA_NOTE} to mark on the public test split"
+    try:
+        if not data.is_dir():
+            raise CourseError(
+                f"{data} is no folder. Name one that holds images/ and masks/ after --data."
+            )
+        for task in tasks:
+            task.hidden_set(secret_seed(root), data)  # a wrong mask is told now, not by every job
+    except CourseError as error:
+        if named:
+            raise
         raise CourseError(
-            f"{data} is no folder. Name one that holds images/ and masks/ after --data"
-            f"{'' if named else note}."
-        )
-    for task in tasks:
-        task.hidden_set(secret_seed(root), data)  # a wrong mask is told now, not by every job
-    return data.resolve()
+            f"{error} This is the folder that --data named last; delete "
+            f"{root / 'grading' / DATA_NOTE} to mark on the public test split."
+        ) from None
+    return data.resolve() if tasks else None  # nothing else is marked on it
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ class Mark:
 
 @dataclass
 class Marked:
-    """One student's graded hand-in of one lesson; ``hand_in``: the hash of its files, if known."""
+    """One student's graded hand-in of one lesson; its files' hash, if known."""
 
     student: str
     name: str
@@ -52,7 +52,7 @@ class Marked:
     problem: str | None = None
     needs_hand: bool = False
     same_model_as: list[str] = field(default_factory=list)
-    hand_in: str | None = None
+    hand_in_hash: str | None = None
 
     @property
     def remarks(self) -> list[str]:
@@ -188,7 +188,7 @@ def _marked(submission, path: Path, student: str, name: str) -> Marked:
         stopped=course.get("stopped"),
         tampered=course.get("tampered", []),
         problem=course.get("problem"),
-        hand_in=course.get("hand_in"),
+        hand_in_hash=course.get("hand_in_hash"),
         needs_hand=any(mark.score is None for mark in marks.values()),
     )
 

@@ -32,7 +32,7 @@ class Job:
         Whose hand-in, of which lesson (full name).
     handed_in
         ``grading/submitted/<student>/<lesson>``: only read.
-    hand_in
+    hand_in_hash
         The hash of its files; if they have changed since, the job fails.
     gradebook
         A gradebook in which the lesson is registered, to be copied.
@@ -50,7 +50,7 @@ class Job:
     student: str
     lesson: str
     handed_in: str
-    hand_in: str
+    hand_in_hash: str
     gradebook: str
     output: str
     data: str = ""
@@ -85,8 +85,7 @@ def run(job: Job, root: Path) -> dict:
     notebook_name = f"{job.lesson}.ipynb"
     submitted = root / "grading" / "submitted" / job.student / job.lesson
     _copy_files(Path(job.handed_in), submitted)
-    hand_in = tree_hash(submitted)
-    if hand_in != job.hand_in:
+    if tree_hash(submitted) != job.hand_in_hash:
         raise CourseError("a newer hand-in took its place while it waited")
     _copy_lesson(Path(job.course) / "solutions" / job.lesson, root / "solutions" / job.lesson)
     shutil.copyfile(job.gradebook, root / "grading" / "gradebook.db")
@@ -119,7 +118,7 @@ def run(job: Job, root: Path) -> dict:
     _require_success(outcome)
     executed = root / "grading" / "autograded" / job.student / job.lesson / notebook_name
     result = read_result(root, job.student, job.lesson, executed)
-    result |= {"problem": problem, "hand_in": hand_in}
+    result |= {"problem": problem, "hand_in_hash": job.hand_in_hash}
     _require_success(api.generate_feedback(job.lesson, job.student))
     output = Path(job.output)
     shutil.copyfile(executed, output / notebook_name)

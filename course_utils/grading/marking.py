@@ -136,25 +136,22 @@ def write_mark(gradebook, where: dict, result: dict) -> None:
     grade.needs_manual_grade = grade.manual_score is not None
 
 
-def annotate(notebook: dict, results: dict[str, dict], problem: str | None, hand_in: str) -> str:
+def annotate(notebook: dict, result: dict) -> str:
     """Return an executed notebook's text with each task's result in its cell and metadata.
 
     Parameters
     ----------
     notebook
         The content of the ``.ipynb``; it is changed.
-    results
-        The tasks' results by grade id.
-    problem
-        What was wrong with the hand-in's files, if anything was.
-    hand_in
-        The hash of those files.
+    result
+        The job's: ``tasks`` by grade id, ``problem`` with the files, ``hand_in_hash`` of them.
     """
     for cell in notebook["cells"]:
         grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id")
-        if grade_id in results:
-            cell["outputs"] = [output_of(results[grade_id])]
-    notebook["metadata"]["course"] |= {"tasks": results, "problem": problem, "hand_in": hand_in}
+        if grade_id in result["tasks"]:
+            cell["outputs"] = [output_of(result["tasks"][grade_id])]
+    kept = ("tasks", "problem", "hand_in_hash")
+    notebook["metadata"]["course"] |= {key: result[key] for key in kept}
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 

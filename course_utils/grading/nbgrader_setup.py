@@ -124,7 +124,9 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     execute.iopub_timeout = 10
     execute.raise_on_iopub_timeout = False
     execute.require_isolation = bool(marking.get("require_isolation"))
-    data = Path(marking["data"]) if marking.get("data") else marking_data(course or root)
+    # A job is told the folder, or that there is none: its result is stored under that.
+    told = marking["data"] if "data" in marking else marking_data(course or root)
+    data = Path(told) if told else None
     execute.private = [str(place) for place in private_places(course or root, data)]
     config.ScoreTasks.course = config.PrepareTasks.course = str(course or root)
     config.ScoreTasks.data = str(data or "")

@@ -4,10 +4,7 @@ nbconvert trusts a notebook's markdown, and so does nbgrader: in the feedback pa
 formgrader inside of the instructor's Jupyter. Here a student has written it.
 """
 
-import re
-
 from jinja2 import pass_context
-from mistune import HTMLRenderer
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 
 
@@ -15,7 +12,7 @@ class _PlainRenderer(IPythonRenderer):
     """Show HTML as text; pictures that were pasted into a cell stay."""
 
     def block_mermaidjs(self, code: str) -> str:
-        return HTMLRenderer.block_code(self, code)
+        return self.block_code(code)
 
     def _embed_image_or_attachment(self, src: str) -> str:
         try:
@@ -31,5 +28,5 @@ def plain_markdown(context, text: str) -> str:
     renderer = _PlainRenderer(
         escape=True, allow_harmful_protocols=False, attachments=cell.get("attachments", {})
     )
-    # MathJax makes a link of \href{javascript:...}.
-    return MarkdownWithMath(renderer=renderer).render(re.sub(r"\\href\b", "href", text))
+    # Of links in formulas nbconvert's page takes care: it loads MathJax with its extension Safe.
+    return MarkdownWithMath(renderer=renderer).render(text)

@@ -327,7 +327,7 @@ class JudgeCells(NbGraderPreprocessor):
 
 
 class KeepPlain(NbGraderPreprocessor):
-    """Of outputs keep text and pictures.
+    """Of outputs keep text and pictures, and of these what they show and how large.
 
     The feedback and nbgrader's formgrader show them as they are, and formgrader does so inside
     the instructor's Jupyter, where a student's script could open a terminal.
@@ -338,7 +338,19 @@ class KeepPlain(NbGraderPreprocessor):
             if "data" in out:
                 kept = ("text/plain", "image/png", "image/jpeg")
                 out.data = {kind: out.data[kind] for kind in kept if kind in out.data}
+                told = {kind: out.metadata.get(kind) for kind in out.data}
+                out.metadata = {
+                    kind: _picture_facts(facts) for kind, facts in told.items() if facts
+                }
         return cell, resources
+
+
+def _picture_facts(told) -> dict:
+    """Return a picture's text and size; nbconvert writes a size as it is, even ``1 onload=...``."""
+    if not isinstance(told, dict):
+        return {}
+    sizes = {key: told[key] for key in ("width", "height") if isinstance(told.get(key), int)}
+    return sizes | ({"alt": str(told["alt"])} if "alt" in told else {})
 
 
 def refused_outcome(outputs: list, points: float) -> str | None:

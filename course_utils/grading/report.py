@@ -127,7 +127,7 @@ def not_graded(root: Path, marked: list[Marked]) -> list[str]:
     ``course grade`` leaves the hash of what it has marked; of ``nbgrader autograde`` the files'
     times tell this. Hidden files are not the hand-in's.
     """
-    graded = {(one.student, one.lesson): one.hand_in for one in marked}
+    graded = {(one.student, one.lesson): one.hand_in_hash for one in marked}
     found = []
     for path in sorted((root / "grading" / "submitted").glob("[!.]*/*")):
         student, lesson = path.parent.name, path.name
@@ -137,9 +137,9 @@ def not_graded(root: Path, marked: list[Marked]) -> list[str]:
         if (student, lesson) not in graded:
             found.append(f"{student}/{lesson}")
             continue
-        hand_in = graded[student, lesson]
+        known = graded[student, lesson]
         newer = _newest(path) > executed.stat().st_mtime
-        if newer if hand_in is None else tree_hash(path) != hand_in:
+        if newer if known is None else tree_hash(path) != known:
             found.append(f"{student}/{lesson} (handed in anew, the mark is of the old one)")
     return found
 

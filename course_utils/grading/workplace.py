@@ -12,7 +12,7 @@ from course_utils.errors import CourseError
 
 MARKS_FILE = "marks.json"
 """In ``lessons/``: the marked cells of every lesson, ``{lesson: {grade_id: points}}``."""
-DATA_NOTE = "data_folder"
+DATA_NOTE = "marking_data"
 """In ``grading/``: the folder on which models of profile ``full`` are marked."""
 
 
@@ -100,7 +100,7 @@ def read_timestamp(path: Path) -> datetime | None:
 
 
 def tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
-    """Return a hash of the names and bytes of a folder's files, but of time stamps."""
+    """Return a hash of the names and bytes of `tree_files`, time stamps left out."""
     files = (path.relative_to(folder) for path in tree_files(folder))
     kept = (name for name in files if not {*leave_out} & {*name.parts})
     return files_hash(
