@@ -157,17 +157,24 @@ def test_by_accuracy_the_blind_one_is_nearly_as_good_by_mean_iou_far_behind(run)
 
 
 @pytest.mark.slow
-def test_every_skip_is_missed_and_the_deepest_least(run):
+def test_every_skip_is_missed_the_middle_ones_most_and_the_deepest_least(run):
     means, _ = skip_losses(run.texts["skips"])
     full = float(re.search(r"mean with all: (\d\.\d+)", run.texts["skips"])[1])
     assert len(means) == 4
     assert max(means) < full
-    assert means[3] == max(means)
+    assert max(means[1], means[2]) < min(means[0], means[3])
+    assert means[3] >= max(means) - 0.02  # without bfloat16 it is no better than skip 0
 
 
 @pytest.mark.slow
-def test_poles_need_the_fine_skips_the_road_none_much(run):
+def test_each_class_leans_on_the_skips_that_the_text_names(run):
+    """So it was with three first weights, and in float32 (measured while it was written)."""
     _, rows = skip_losses(run.texts["skips"])
+    trees = [row["tree"] for row in rows]
+    assert max(trees[:2]) < -0.05
+    assert min(trees[2:]) > -0.08
+    people = [row["pedestrian"] for row in rows]
+    assert people.index(min(people)) == 2
     assert rows[1]["pole"] < -0.1
     assert rows[3]["pole"] > -0.05
     assert min(row["road"] for row in rows) > -0.15
