@@ -20,7 +20,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from course_utils.errors import CourseError
+from course_utils.errors import CourseError, last_error
 from course_utils.paths import course_root, data_folder, list_lessons
 
 KEY_PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "jupyterlab", "nbgrader")
@@ -289,10 +289,8 @@ def read_torch_report(child: subprocess.Popen, seconds: float = 120) -> dict:
         return {"error": f"no answer within {seconds:.0f} s"}
     if child.returncode == 0:
         return json.loads(output.splitlines()[-1])
-    lines = errors.strip().splitlines() or [f"its process ended with code {child.returncode}"]
-    # The error's own line: torch adds advice of its own below it.
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt): ", line)]
-    return {"error": (named or lines)[-1][:200]}
+    cause = last_error(errors) or f"its process ended with code {child.returncode}"
+    return {"error": cause[:200]}
 
 
 def gpu(found: Mapping) -> Finding:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.data import catalogue
+from course_utils.data.nuclei import find_nuclei
 from course_utils.errors import CourseError
 
 
@@ -185,6 +186,13 @@ def test_without_a_published_checksum_the_first_download_is_pinned(toy, server, 
     server.files["/toy.tgz"] = tar({"toy/codes.txt": b"changed"})
     with pytest.raises(CourseError, match="the first download"):
         catalogue.fetch("toy")
+
+
+def test_nuclei_unpacked_without_a_folder_of_their_own_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert find_nuclei() is None
+    (tmp_path / "dsb2018" / "a1b2" / "masks").mkdir(parents=True)
+    assert find_nuclei() == tmp_path / "dsb2018" == catalogue.find("dsb2018")
 
 
 def test_a_bad_first_download_is_not_what_later_ones_are_held_to(toy, server):

@@ -494,6 +494,24 @@ def test_a_job_whose_hand_in_has_changed_leaves_no_result(tmp_path, monkeypatch)
     assert not list((root / "grading" / "results").rglob("result.json"))
 
 
+def test_a_hand_in_replaced_before_its_job_is_made_is_not_stored_as_the_old_one(
+    tmp_path, monkeypatch
+):
+    root = make_course(tmp_path / "course")
+    path = hand_in(root, "good") / f"{MINI}.ipynb"
+    old, real = result_folder(root, "good", MINI), grade_module.register
+
+    def register(*arguments):
+        real(*arguments)
+        if len(arguments) == 3:  # the last step before the jobs
+            path.write_text(path.read_text() + "\n")
+
+    monkeypatch.setattr(grade_module, "register", register)
+    with pytest.raises(CourseError, match="a newer hand-in took its place"):
+        grade(root=root)
+    assert not old.exists()
+
+
 def test_a_failure_of_the_machine_costs_nobody_his_marks(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     folder = hand_in(root, "good")

@@ -62,9 +62,14 @@ def present(name: str) -> Path | None:
     facts = entry(name)
     for place in facts.get("places", []):
         folder = data_folder() / place
-        if any((folder / marker).exists() for marker in facts["markers"]):
+        if _holds(folder, facts):
             return folder
     return None
+
+
+def _holds(folder: Path, facts: dict) -> bool:
+    """Tell whether a folder holds what a data set is known by."""
+    return any(any(folder.glob(marker)) for marker in facts["markers"])
 
 
 def find(name: str) -> Path:
@@ -143,7 +148,7 @@ def fetch(name: str) -> Path:
                     f"{archive.name} could not be unpacked into {target.parent} ({error}). {cure}, "
                     f"then run `course data fetch {name}` again: the download is kept."
                 ) from None
-        if not any((whole / marker).exists() for marker in facts["markers"]):
+        if not _holds(whole, facts):
             raise CourseError(
                 f"what {facts['files'][0]['url']} gave holds no {facts['markers'][0]}: its owner "
                 f"changed it. Get {name} from {facts['homepage']} and unpack it into {target}."

@@ -17,7 +17,6 @@ from PIL import Image
 
 from course_utils.data import catalogue
 from course_utils.errors import CourseError
-from course_utils.paths import data_folder
 
 KINDS = ("fluorescence", "stained", "brightfield")
 
@@ -127,7 +126,6 @@ def _kind(image: np.ndarray) -> str:
 def find_nuclei() -> Path | None:
     """Return the folder of the nuclei in the data folder, or None where there is none."""
     try:
-        plain = data_folder() / "dsb2018"  # its archive has no folder of its own
-        return catalogue.present("dsb2018") or (plain if any(plain.glob("*/masks")) else None)
+        return catalogue.present("dsb2018")
     except CourseError:
         return None

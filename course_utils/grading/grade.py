@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +18,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from functools import cache
-from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
 
-from course_utils.errors import CourseError
+from course_utils.errors import CourseError, last_error
 from course_utils.grading import marking, nbgrader_setup, sandbox
 from course_utils.grading.gradebook import (
     Marked,
@@ -36,7 +34,7 @@ from course_utils.grading.gradebook import (
 from course_utils.grading.job import Job, specification
 from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
 from course_utils.grading.table import text_table
-from course_utils.grading.tasks import PROFILES, get_task, task_names
+from course_utils.grading.tasks import PROFILES, Task, get_task, task_names
 from course_utils.grading.workplace import (
     DATA_NOTE,
     data_setting,
@@ -121,7 +119,8 @@ def grade(
     if data is not None:
         keep_marking_data(root, data)
     register(root, present)
-    todo = {pair: result_folder(root, *pair, data) for pair in found}
+    hashes = {pair: tree_hash(folder / "submitted" / Path(*pair)) for pair in found}
+    todo = {pair: result_folder(root, *pair, data, hashes[pair]) for pair in found}
     waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
     failures: dict[tuple[str, str], str] = {}
     with _scratch(folder) as scratch:
@@ -142,7 +141,7 @@ def grade(
                     student=student,
                     lesson=lesson,
                     handed_in=str(folder / "submitted" / student / lesson),
-                    hand_in_hash=tree_hash(folder / "submitted" / student / lesson),
+                    hand_in_hash=hashes[student, lesson],
                     gradebook=str(books[lesson]),
                     output=tempfile.mkdtemp(dir=scratch),
                     data=str(data or ""),
@@ -203,11 +202,19 @@ def submissions(root: Path, lessons: Iterable[str]) -> list[tuple[str, str]]:
     )
 
 
-def result_folder(root: Path, student: str, lesson: str, data: Path | None = None) -> Path:
-    """Return where the result of this hand-in, test set and grader lies, or will lie."""
-    handed_in = root / "grading" / "submitted" / student / lesson
+def result_folder(
+    root: Path,
+    student: str,
+    lesson: str,
+    data: Path | None = None,
+    hand_in_hash: str | None = None,
+) -> Path:
+    """Return where the result of this hand-in, test set and grader lies, or will lie.
+
+    The hash of the hand-in's files, where it is known already, is not worked out again.
+    """
     key = [
-        tree_hash(handed_in),
+        hand_in_hash or tree_hash(root / "grading" / "submitted" / student / lesson),
         _tests_hash(root, lesson, data),
         grader_version(),
         tree_hash(root / "solutions" / lesson, leave_out=("models",)),
@@ -283,8 +290,7 @@ def summary(marked: list[Marked]) -> str:
 
 def _marking_folder(root: Path, named: Path | None, lessons: list[str]) -> Path | None:
     """Return the folder on which models of profile full are marked, if any: checked now, once."""
-    tasks = [get_task(name, "full") for name in chain.from_iterable(map(task_names, lessons))]
-    tasks = [task for task in tasks if not task.generated]
+    tasks = [task for lesson in lessons for task in _tasks_on_data(lesson)]
     data = named or marking_data(root)
     if data is None or not (named or tasks):
         return None
@@ -303,6 +309,12 @@ def _marking_folder(root: Path, named: Path | None, lessons: list[str]) -> Path 
             f"{root / 'grading' / DATA_NOTE} to mark on the public test split."
         ) from None
     return data.resolve() if tasks else None  # nothing else is marked on it
+
+
+def _tasks_on_data(lesson: str) -> list[Task]:
+    """Return a lesson's tasks whose models of profile full may have an instructor's folder."""
+    tasks = [get_task(name, "full") for name in task_names(lesson)]
+    return [task for task in tasks if not task.generated]
 
 
 @contextlib.contextmanager
@@ -402,10 +414,9 @@ def _reason(log: str) -> str:
     >>> _reason("Traceback\ncourse_utils.errors.CourseError: no mask.\n[ERROR] see above")
     'no mask.'
     """
-    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it left no log."]
-    told = [line.split("CourseError: ", 1)[1] for line in lines if "CourseError: " in line]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
-    return (told or named or lines)[-1][:300]
+    told = [line.partition("CourseError: ")[2] for line in log.splitlines()]
+    told = [words.strip() for words in told if words]
+    return (told[-1] if told else last_error(log) or "it left no log.")[:300]
 
 
 def _time_limit(lesson: str) -> float:
@@ -422,9 +433,7 @@ def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
             task = get_task(name, profile)
             parts += [task.kind, task.data, str(task.size), str(task.hidden)]
             parts += [str(task.max_megabytes), str(task.max_parameters), str(task.seconds)]
-    # Only a model of profile full is marked on the instructor's folder.
-    on_data = any(not get_task(name, "full").generated for name in task_names(lesson))
-    if data is not None and on_data:
+    if data is not None and _tasks_on_data(lesson):
         for path in sorted(data.rglob("*")):
             facts = path.stat()
             name = path.relative_to(data).as_posix()

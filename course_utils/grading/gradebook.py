@@ -38,7 +38,10 @@ class Mark:
 
 @dataclass
 class Marked:
-    """One student's graded hand-in of one lesson; its files' hash, if known."""
+    """One student's graded hand-in of one lesson.
+
+    ``hand_in_hash`` is that of the files that were marked; None if nbgrader alone marked them.
+    """
 
     student: str
     name: str

@@ -80,8 +80,8 @@ def marking_data(root: Path) -> Path | None:
 
 
 def keep_marking_data(root: Path, folder: Path) -> None:
-    """Store the folder that `marking_data` returns."""
-    write_atomic(grading_folder(root) / DATA_NOTE, f"{folder.resolve()}\n")
+    """Store the folder, an absolute path, that `marking_data` returns."""
+    write_atomic(grading_folder(root) / DATA_NOTE, f"{folder}\n")
 
 
 def data_setting(root: Path) -> str:
