@@ -33,7 +33,7 @@ from course_utils.grading.gradebook import (
 )
 from course_utils.grading.job import Job, specification
 from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
-from course_utils.grading.table import text_table
+from course_utils.grading.table import shortened, text_table
 from course_utils.grading.tasks import PROFILES, Task, get_task, task_names
 from course_utils.grading.workplace import (
     DATA_NOTE,
@@ -181,12 +181,11 @@ def grade(
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
     if failures:
         write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
-        pairs = list(failures)
-        others = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        names = shortened(["/".join(pair) for pair in failures], 3)
+        first = _reason(next(iter(failures.values()))).rstrip(".")
         raise CourseError(
-            f"{len(pairs)} of {len(found)} hand-ins could not be graded: "
-            f"{', '.join('/'.join(pair) for pair in pairs[:3])}{others}. The first because "
-            f"{_reason(failures[pairs[0]]).rstrip('.')}. All reasons are in {log}; run the "
+            f"{len(failures)} of {len(found)} hand-ins could not be graded: {names}. The first "
+            f"because {first}. All reasons are in {log}; run the "
             "command again to try these once more."
         )
     return marked

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import Marked, class_marks
-from course_utils.grading.table import text_table
+from course_utils.grading.table import shortened, text_table
 from course_utils.grading.workplace import tree_files, tree_hash, write_atomic
 from course_utils.paths import course_root
 
@@ -142,16 +142,6 @@ def not_graded(root: Path, marked: list[Marked]) -> list[str]:
         if newer if known is None else tree_hash(path) != known:
             found.append(f"{student}/{lesson} (handed in anew, the mark is of the old one)")
     return found
-
-
-def shortened(names: Sequence[str], most: int = 8) -> str:
-    """Return names in one line, of a whole class only the first.
-
-    >>> shortened(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def sign(score: float | None, points: float) -> str:

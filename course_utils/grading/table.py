@@ -1,4 +1,4 @@
-"""A table in plain text, for terminals and logs."""
+"""Tables and names in plain text, for terminals and logs."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,16 @@ def printable(text: object, limit: int | None = None) -> str:
     ' [2Jall is well'
     """
     return "".join(c if c.isprintable() else " " for c in str(text))[:limit]
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Return names in one line, of a whole class only the first.
+
+    >>> shortened(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
