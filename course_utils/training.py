@@ -34,7 +34,12 @@ from torch.nn import functional as F
 import course_utils
 from course_utils.data import VOID, SegmentationSet
 from course_utils.errors import CourseError
+from course_utils.machine import processors
 from course_utils.metrics import ConfusionMatrix
+
+# Of itself torch starts a thread for each core of the machine, also where a container grants fewer.
+if torch.get_num_threads() > processors():
+    torch.set_num_threads(processors())
 
 MODELS = Path("models")
 

@@ -47,6 +47,7 @@ from course_utils.grading.workplace import (
     tree_hash,
     write_atomic,
 )
+from course_utils.machine import memory, processors
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -129,7 +130,7 @@ def grade(
             books[lesson] = scratch / f"{lesson}.db"
             register(root, [lesson], f"sqlite:///{books[lesson]}")
         workers = min(jobs or default_jobs(), max(len(waiting), 1))
-        threads = max(1, _processors() // workers)
+        threads = max(1, processors() // workers)
         pool = executor or ThreadPoolExecutor(workers)
         done = len(found) - len(waiting)
         bar = tqdm(total=len(found), initial=done, desc="grading", unit="hand-in")
@@ -231,9 +232,7 @@ def grader_version() -> str:
 
 def default_jobs() -> int:
     """Return how many hand-ins to grade at a time: one a processor, if memory suffices."""
-    import psutil
-
-    return max(1, min(_processors(), psutil.virtual_memory().total // _MEMORY_PER_JOB))
+    return max(1, min(processors(), memory().total // _MEMORY_PER_JOB))
 
 
 def merge(root: Path, folder: Path) -> None:
@@ -460,7 +459,3 @@ def _render_feedback(root: Path, student: str, lesson: str) -> None:
         raise CourseError(
             f"the feedback for {student} cannot be written: {outcome.get('log', '')[-300:]}"
         )
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
