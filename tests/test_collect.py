@@ -11,9 +11,12 @@ from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
 from course_utils.grading import collect as collect_module
-from course_utils.grading.collect import Refused, Room, collect, safe_name, unpack
+from course_utils.grading import unpack as unpack_module
+from course_utils.grading.collect import collect
+from course_utils.grading.identity import safe_name
 from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.submit import zip_bytes
+from course_utils.grading.unpack import Refused, Room, unpack
 from tests.mini_course import MINI, make_course, mini_cells, save
 
 _register = collect_module._register
@@ -381,7 +384,7 @@ def test_a_hostile_zip_is_refused_and_the_others_come_in(root, tmp_path, name):
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(collect_module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(unpack_module, "MAX_BYTES", 1000)
     path = write(tmp_path / "a.zip", hostile([("a", os.urandom(900)), ("b", os.urandom(900))]))
     with pytest.raises(Refused, match="at most 0 are taken"):
         unpack(path, tmp_path / "out")
@@ -392,7 +395,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("given", ["a folder", "a platform's zip", "students' zips"])
 def test_zips_in_a_hand_in_share_one_limit(root, tmp_path, monkeypatch, given):
-    monkeypatch.setattr(collect_module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(unpack_module, "MAX_BYTES", 100_000)
     inner = hostile([(f"{i}.bin", bytes(9000)) for i in range(10)])
     content = zip_bytes({f"{i}.zip": inner for i in range(4)})
     files = {"Mallory_6_assignsubmission_file_x.zip": content}

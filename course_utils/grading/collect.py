@@ -9,83 +9,39 @@ anything outside of it does; paths, links, sizes and numbers of files are looked
 byte is unpacked; and a refused one does not stop the others.
 """
 
-import hashlib
 import json
 import os
-import re
 import shutil
-import stat
 import tempfile
-import time
-import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import enter_student, read_students
+from course_utils.grading.identity import (
+    Student,
+    by_platform,
+    lesson_of,
+    match_platform,
+    platform_file,
+    platform_prefix,
+    student_of,
+    tell_apart,
+)
 from course_utils.grading.table import printable, text_table
+from course_utils.grading.unpack import MAX_BYTES, MAX_FILES, Refused, Room, is_junk, unpack
 from course_utils.grading.workplace import grading_folder, read_timestamp, tree_hash, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
-MAX_BYTES = 400 * 10**6
-"""Largest hand-in, unpacked."""
-MAX_FILES = 500
-"""Most files in a hand-in."""
-MAX_RATIO = 200
-"""A file of more than 10 MB that shrank more than this is a zip bomb."""
 _BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
 _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
-
-_MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
-# Canvas names files, not folders: with the ending, a folder `homework_2026_11_final` is no match.
-_CANVAS = re.compile(
-    r"(?P<name>\w+?)_(LATE_)?(?P<id>[0-9]+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
-)
-_CANVAS_ANONYMOUS = re.compile(
-    r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
-)
-# Letters that Unicode does not take apart into one of ASCII and an accent.
-_LETTERS = str.maketrans(
-    {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "ı": "i"}
-    | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "Th"}
-)
 _STRAYS = 20  # so many files without a notebook are named
-_JUNK = {"__MACOSX", "__pycache__"}
-
-
-class Refused(Exception):
-    """A hand-in cannot be taken; the message says why."""
-
-
-@dataclass
-class Student:
-    """Who handed in: the platform's name and number, and a safe id made of them."""
-
-    platform: str
-    name: str
-    number: str = ""
-    namesake: bool = False
-    lookalike: bool = False
-
-    @property
-    def student_id(self) -> str:
-        """Letters, digits, ``.``, ``_`` and ``-`` only; the same at every collection.
-
-        Canvas's number belongs to the person. Moodle's differs from assignment to
-        assignment, so it is used only to tell namesakes apart; people whose names differ, but
-        not in ASCII, are told apart by a hash of the name, which stays.
-        """
-        slug = safe_name(self.name)
-        if self.lookalike:
-            slug += f"_{hashlib.sha256(_full(self.name).encode()).hexdigest()[:6]}"
-        return f"{slug}_{self.number}" if self.namesake or self.platform == "canvas" else slug
 
 
 @dataclass
@@ -106,19 +62,6 @@ class _Item:
     path: Path
     when: float | None  # when it was handed in, where the platform's zip says so
     outer: int  # how many of the parts come from outside of the student's own zip
-
-
-@dataclass
-class Room:
-    """How many bytes and files a hand-in may still unpack, all zips inside of its zip together."""
-
-    bytes_left: int
-    files_left: int
-
-    @classmethod
-    def of(cls, hand_ins: int = 1) -> "Room":
-        """Return the room of so many hand-ins."""
-        return cls(MAX_BYTES * hand_ins, MAX_FILES * hand_ins)
 
 
 @dataclass(frozen=True)
@@ -176,8 +119,7 @@ def collect(
         found = _hand_ins(items, lessons, lesson, result.refused)
         _note_vanished(seen, found, result.refused)
         students = read_students(root)
-        _tell_lookalikes_apart(found, students)
-        _tell_namesakes_apart(found, students)
+        tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
         for hand_in in _latest(found, result.refused):
             try:
                 _place(hand_in, folder / "submitted", Path(scratch))
@@ -221,117 +163,6 @@ def _register(root: Path, taken: list[HandIn]) -> None:
             enter_student(gradebook, hand_in.student.student_id, hand_in.student.name)
 
 
-def safe_name(name: str) -> str:
-    """Return a student id of letters, digits, ``.``, ``_`` and ``-``.
-
-    >>> safe_name("Zoë O'Neil"), safe_name("../../etc"), safe_name("李 明"), safe_name("Wałęsa")
-    ('Zoe-O-Neil', 'etc', 'student-674e-660e', 'Walesa')
-    """
-    plain = (
-        unicodedata.normalize("NFKD", name.translate(_LETTERS)).encode("ascii", "ignore").decode()
-    )
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-_")[:60]
-    if slug:
-        return slug
-    return "student-" + "-".join(f"{ord(letter):x}" for letter in name if not letter.isspace())[:50]
-
-
-def _full(name: str) -> str:
-    """Return a name without what may differ for one person: case, spaces and signs."""
-    plain = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(letter for letter in plain if letter.isalnum()) or plain
-
-
-def unpack(archive: Path, into: Path, room: Room | None = None) -> None:
-    """Unpack a zip that may be hostile.
-
-    Parameters
-    ----------
-    archive
-        The zip.
-    into
-        An empty folder.
-    room
-        What may be unpacked; what is unpacked is taken from it. By default, that of a hand-in.
-
-    Raises
-    ------
-    Refused
-        If it is no zip, is encrypted, has paths that leave the folder, links, names that
-        differ in case only, more than is allowed, or parts that do not match their checksums.
-    """
-    room = room or Room.of()
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [(info, _safe_path(info)) for info in opened.infolist()]
-            entries = [(info, path) for info, path in entries if path.parts and not _junk(path)]
-            _check_limits([info for info, _ in entries], room)
-            names: dict[str, str] = {}
-            for info, path in entries:
-                for whole in (path, *path.parents[:-1]):
-                    if names.setdefault(str(whole).casefold(), str(whole)) != str(whole):
-                        raise Refused(f"two names differ in case only: {whole}")
-                target = into / path
-                if info.is_dir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                if target.exists():
-                    raise Refused(f"the name {path} occurs twice")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(info) as source, open(target, "xb") as sink:
-                    _copy(source, sink, room)
-                stamp = time.mktime((*info.date_time, 0, 0, -1))
-                os.utime(target, (stamp, stamp))
-    except (zipfile.BadZipFile, EOFError, zipfile.LargeZipFile):
-        raise Refused("it is not a whole zip file; ask for it again") from None
-    except (NotImplementedError, RuntimeError):
-        raise Refused("it is encrypted or packed in a way that is not supported") from None
-    except (OSError, ValueError, OverflowError, UnicodeError) as error:
-        raise Refused(f"it cannot be unpacked: {error}") from None
-
-
-def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
-    name = info.filename.replace("\\", "/")
-    path = PurePosixPath(name)
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
-        raise Refused(f"its path {name!r} leaves the folder")
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise Refused(f"{name!r} is a link or a device, not a file")
-    if info.flag_bits & 1:
-        raise Refused("it is encrypted")
-    if any(len(part.encode()) > 240 for part in path.parts) or len(path.parts) > 12:
-        raise Refused(f"the name {name[:40]!r}... is too long or too deep")
-    return path
-
-
-def _check_limits(infos: list[zipfile.ZipInfo], room: Room) -> None:
-    if len(infos) > room.files_left:
-        raise Refused(f"it holds {len(infos)} files; at most {MAX_FILES} are taken")
-    room.files_left -= len(infos)
-    total = sum(info.file_size for info in infos)
-    if total > room.bytes_left:
-        raise Refused(
-            f"it unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are taken"
-        )
-    for info in infos:
-        if info.file_size > 10**7 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
-            raise Refused(f"{info.filename!r} is a zip bomb")
-
-
-def _copy(source: IO[bytes], sink: IO[bytes], room: Room) -> None:
-    """Copy a file, as far as there is room: a zip may lie about its sizes."""
-    while block := source.read(1 << 20):
-        room.bytes_left -= len(block)
-        if room.bytes_left < 0:
-            raise Refused(f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB")
-        sink.write(block)
-
-
-def _junk(path: PurePosixPath) -> bool:
-    return any(part in _JUNK or part.startswith(".") for part in path.parts)
-
-
 def _first_parts(path: Path) -> tuple[str, ...]:
     """A zip's own name may be the student's; a folder's only if it is a hand-in itself."""
     if path.is_dir() and not any(path.glob("*.ipynb")) and not any(path.glob("*/*.ipynb")):
@@ -357,7 +188,7 @@ def _bulk_zips(paths: Sequence[Path]) -> set[Path]:
 
 
 def _may_be_bulk(path: Path) -> bool:
-    return path.suffix.lower() == ".zip" and path.is_file() and not _match(path.name)
+    return path.suffix.lower() == ".zip" and path.is_file() and not match_platform(path.name)
 
 
 def _platform_names(archive: Path) -> set[bool]:
@@ -367,7 +198,7 @@ def _platform_names(archive: Path) -> set[bool]:
             names = [PurePosixPath(name) for name in opened.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return set()
-    return {any(map(_match, name.parts[:2])) for name in names if not _junk(name)}
+    return {any(map(match_platform, name.parts[:2])) for name in names if not is_junk(name)}
 
 
 def _items(
@@ -384,13 +215,13 @@ def _items(
     What is refused, and where a platform's name was seen, is added to the lists.
     """
     label = "/".join(parts) or path.name
-    if inside.outer is None and parts and _match(parts[-1]):
+    if inside.outer is None and parts and match_platform(parts[-1]):
         seen.append(parts)
     if path.is_symlink():
         refused.append((label, "it is a symbolic link"))
     elif path.is_dir():
         for child in sorted(path.iterdir()):
-            if not _junk(PurePosixPath(child.name)):
+            if not is_junk(PurePosixPath(child.name)):
                 longer = (*parts, _readable(child.name))
                 yield from _items(child, longer, inside, bulk, scratch, refused, seen)
     elif path.suffix.lower() == ".zip":
@@ -399,7 +230,7 @@ def _items(
         try:
             if inside.depth == _DEPTH:
                 raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
-            nobodys = inside.outer is None and not is_bulk and not any(map(_match, parts))
+            nobodys = inside.outer is None and not is_bulk and not any(map(match_platform, parts))
             if nobodys and _platform_names(path) == {True}:  # or a student's, posing as one
                 raise Refused("it looks like a platform's zip; if it is one, give it alone")
             room = inside.room or Room.of(_BULK_FACTOR if is_bulk else 1)
@@ -412,7 +243,7 @@ def _items(
         yield from _items(into, parts, now, bulk, scratch, refused, seen)
     elif path.is_file():
         outer = len(parts) if inside.outer is None else inside.outer
-        by_platform = inside.depth > 0 and inside.outer is None and any(map(_match, parts))
+        by_platform = inside.depth > 0 and inside.outer is None and any(map(match_platform, parts))
         yield _Item(parts, path, _handed_in(path) if by_platform else inside.when, outer)
 
 
@@ -428,7 +259,7 @@ def _in_own_zip(path: Path, parts: tuple[str, ...], inside: _Inside, room: Room)
     alone = in_folder and not any(
         other != path and (other.is_dir() or other.suffix.lower() == ".zip")
         for other in path.parent.iterdir()
-        if not _junk(PurePosixPath(other.name))
+        if not is_junk(PurePosixPath(other.name))
     )
     return _Inside(depth, len(parts) - alone, when, room)
 
@@ -449,7 +280,7 @@ def _hand_ins(
         if not item.parts[-1].lower().endswith(".ipynb"):
             continue
         folder, label = item.parts[:-1], "/".join(item.parts)
-        name = lesson or _lesson_of(item.parts[-1], lessons)
+        name = lesson or lesson_of(item.parts[-1], lessons)
         if name is None:
             why = (
                 f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the "
@@ -457,18 +288,18 @@ def _hand_ins(
             )
             refused.append((label, why))
             continue
-        who = _student(item.parts, item.outer, name)
+        who = student_of(item.parts, item.outer, name)
         if who is None:
             refused.append((label, "whose is it? Put it into a folder named after the student"))
             continue
         student, upload = who
-        prefix = _prefix(item.parts[-1])
+        prefix = platform_prefix(item.parts[-1])
         files = {}
         for other in items:
             below = other.parts[len(folder) :]
-            if other.parts[: len(folder)] != folder or _prefix(below[0]) != prefix:
+            if other.parts[: len(folder)] != folder or platform_prefix(below[0]) != prefix:
                 continue
-            below = (_platform_file(below[0]), *below[1:])
+            below = (platform_file(below[0]), *below[1:])
             if other is item:
                 below = (f"{name}.ipynb",)
             elif len(below) == 1 and prefix and below[0].endswith((".onnx", ".json")):
@@ -495,9 +326,9 @@ def _note_vanished(
 ) -> None:
     """Name those by a platform's name of whom neither a hand-in nor a reason has come."""
     known = {_person(hand_in.student) for hand_in in found}
-    known |= {_person(who[0]) for what, _ in refused if (who := _by_platform(what.split("/")))}
+    known |= {_person(who[0]) for what, _ in refused if (who := by_platform(what.split("/")))}
     for parts in seen:
-        person = _person(_by_platform(parts)[0])
+        person = _person(by_platform(parts)[0])
         if person not in known:
             refused.append(("/".join(parts), "no notebook in it"))
         known.add(person)
@@ -505,108 +336,6 @@ def _note_vanished(
 
 def _person(student: Student) -> tuple[str, str, str]:
     return student.platform, student.name, student.number
-
-
-def _match(name: str) -> re.Match | None:
-    for pattern in (_MOODLE, _CANVAS_ANONYMOUS, _CANVAS):
-        if found := pattern.fullmatch(name):
-            return found
-    return None
-
-
-def _platform_file(name: str) -> str:
-    found = _match(name)
-    return (found and found["file"]) or name
-
-
-def _prefix(name: str) -> str:
-    found = _match(name)
-    return name[: found.start("file")].rsplit("_", 2)[0] if found and found["file"] else ""
-
-
-def _lesson_of(file_name: str, lessons: list[str]) -> str | None:
-    stem = Path(_platform_file(file_name)).stem
-    stem = re.sub(r"(-\d+| ?\(\d+\)|-copy\d*)$", "", stem, flags=re.IGNORECASE)
-    return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
-
-
-def _student(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student, int] | None:
-    """Return who the path belongs to, and Canvas's number of the upload.
-
-    Names inside of a student's own zip count only where nothing outside names anybody.
-    """
-    folders = parts[:-1]
-    return (
-        _by_platform(parts[:outer])
-        or _by_folder(folders[:outer][::-1], lesson)
-        or _by_platform(parts[outer:])
-        or _by_folder(folders[outer:], lesson)
-    )
-
-
-def _by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
-    """Return who the outermost of a platform's names is about."""
-    for found in filter(None, map(_match, parts)):
-        if found.re is _MOODLE:
-            return Student("moodle", found["name"].strip(), found["id"]), 0
-        return Student("canvas", found["name"], found["id"]), int(found["upload"])
-    return None
-
-
-def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
-    """Return who the first folder or zip with a name of its own is about."""
-    for part in parts:
-        name = part[:-4] if part.lower().endswith(".zip") else part
-        if _lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
-            return Student("folder", name), 0
-    return None
-
-
-def _tell_lookalikes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
-    """Give people whose different names make the same id, such as 李 Ming and 王 Ming, two ids."""
-    named = [
-        student
-        for student in (hand_in.student for hand_in in found)
-        if student.platform != "canvas"  # there, the number tells them apart
-        if (student.platform, student.name) != ("folder", student.student_id)
-    ]
-    known = {
-        student_id.casefold(): _full(entry["name"])
-        for student_id, entry in students.items()
-        if (entry["platform"], entry["name"]) != ("folder", student_id)
-    }
-    names = {student_id: {name} for student_id, name in known.items()}
-    for student in named:
-        names.setdefault(student.student_id.casefold(), set()).add(_full(student.name))
-    for student in named:
-        plain, full = student.student_id.casefold(), _full(student.name)
-        clash = len(names[plain]) > 1 and known.get(plain) != full
-        student.lookalike = clash or _as_lookalike(student) in students
-
-
-def _as_lookalike(student: Student) -> str:
-    return replace(student, lookalike=True).student_id
-
-
-def _tell_namesakes_apart(found: list[HandIn], students: dict[str, dict]) -> None:
-    """Give two people of one name in one Moodle assignment different ids."""
-    numbers: dict[tuple[str, str], set[str]] = {}
-    for student_id, entry in students.items():
-        for lesson, number in entry["numbers"].items():
-            if number:
-                numbers.setdefault((student_id, lesson), set()).add(number)
-    for hand_in in found:
-        key = (hand_in.student.student_id, hand_in.lesson)
-        if hand_in.student.number:  # a folder tells none, and may be anybody's of that name
-            numbers.setdefault(key, set()).add(hand_in.student.number)
-    for hand_in in found:
-        student = hand_in.student
-        if student.platform == "moodle":
-            namesakes = numbers[student.student_id, hand_in.lesson]
-            known = students.get(student.student_id, {}).get("numbers", {}).get(hand_in.lesson)
-            # One of two namesakes who hands in again, alone this time, has an id already.
-            again = f"{student.student_id}_{student.number}" in students
-            student.namesake = again or (len(namesakes) > 1 and student.number != known)
 
 
 def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
