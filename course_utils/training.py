@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,11 +210,15 @@ def fit(
         If data or model are not as described, memory runs out, the loss becomes NaN, or the
         training is interrupted. The checkpoint of the last whole epoch stays.
     """
-    device = torch.device(device) if device is not None else pick_device()
+    device = pick_device() if device is None else _as_device(device)
     mode = fastest_mode(device)
+    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("seed", seed)):
+        _require_number(name, number, Integral, -math.inf if name == "seed" else 1)
+    for name, number in (("max_lr", max_lr), ("weight_decay", weight_decay)):
+        _require_number(name, number, Real, 0)
+    _require_data(train)
+    _require_data(valid, len(train.classes))
     size = train.images.shape[1:3]
-    for data in (train, valid):
-        _require_data(data, len(train.classes))
     weight = _require_weights(class_weights, len(train.classes))
     _require_layers_seen(model)
     settings = {
@@ -233,7 +238,9 @@ def fit(
     with _memory_advice(batch_size, size):
         model.to(device, memory_format=mode.memory_format)
         weight = weight if weight is None else weight.to(device)
-        _require_logits(model, _to_input(images[:2], device, mode), len(train.classes))
+        for data in (train, valid):  # which may differ in size
+            few = _as_channels_first(data.images[:2])
+            _require_logits(model, _to_input(few, device, mode), len(train.classes))
         settings["network"] = _behaviour(model, size, device)
 
     optimizer = _optimizer(model, max_lr, weight_decay)
@@ -315,7 +322,7 @@ def predict(
     """
     _require_images(images)
     _require_module(model)
-    device = _device_of(model) if device is None else torch.device(device)
+    device = _device_of(model) if device is None else _as_device(device)
     model.to(device)
     mode = fastest_mode(device)._replace(dtype=None)
     masks = []
@@ -334,7 +341,12 @@ def evaluate(
     device: torch.device | str | None = None,
 ) -> ConfusionMatrix:
     """Return the confusion matrix of a model over a data set, void ignored."""
-    _require_data(data, len(data.classes))
+    _require_data(data)
+    _require_module(model)
+    device = _device_of(model) if device is None else _as_device(device)
+    few = _as_channels_first(data.images[:2])
+    mode = fastest_mode(device)._replace(dtype=None)
+    _require_logits(model.to(device), _to_input(few, device, mode), len(data.classes))
     prediction = predict(model, data.images, batch_size=batch_size, device=device)
     return ConfusionMatrix(len(data.classes), VOID).update(prediction, data.masks)
 
@@ -369,12 +381,20 @@ def train_once(
     History
         Also written to the training record ``models/<task>.json``.
     """
+    from course_utils.grading.tasks import get_task
+
     record_file = MODELS / f"{task}.json"
     if os.environ.get("NBGRADER_EXECUTION"):
         load_weights(task, model)
         print(f"No training here: the weights come from {_model_file(task)}.")
         return _read_history(record_file)
-    MODELS.mkdir(exist_ok=True)
+    get_task(task)  # what is no task is told now, not after the training
+    try:
+        MODELS.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CourseError(
+            f"cannot make the folder {MODELS.resolve()} ({error.strerror})."
+        ) from None
     checkpoint = MODELS / f"{task}.checkpoint.pt"
     if restart and checkpoint.exists():
         _set_aside(checkpoint)
@@ -629,7 +649,21 @@ def _require_images(images: np.ndarray) -> None:
         raise CourseError(f"images must be (N, H, W, 3), colour last; found {images.shape}.")
 
 
-def _require_data(data: SegmentationSet, num_classes: int) -> None:
+def _require_number(name: str, value, kind: type, least: float) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value < math.inf:
+        whole = "a whole number" if kind is Integral else "a number"
+        bound = f" from {least:g} up" if math.isfinite(least) else ""
+        raise CourseError(f"{name} must be {whole}{bound}, found {value!r}.")
+
+
+def _require_data(data: SegmentationSet, num_classes: int | None = None) -> None:
+    """Refuse what is no data set, or has labels beyond ``num_classes`` (default: its own)."""
+    if not isinstance(data, SegmentationSet):
+        raise CourseError(
+            "data must be a SegmentationSet, such as load('scenes', 'train') gives; "
+            f"found {type(data).__name__}."
+        )
+    num_classes = num_classes or len(data.classes)
     _require_images(data.images)
     if data.masks.dtype != np.uint8 or data.masks.shape != data.images.shape[:3]:
         raise CourseError(
@@ -695,11 +729,6 @@ def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None
     """Run two images through the net and refuse an output that is not one logit a class."""
     with _evaluating(model):
         logits = _forward(model, x)
-    if not isinstance(logits, torch.Tensor):
-        raise CourseError(
-            f"the model must return one tensor of logits; it returned {type(logits).__name__}. "
-            "Is a 'return' missing in forward?"
-        )
     wanted = (len(x), num_classes, *x.shape[2:])
     if logits.shape != wanted:
         if logits.ndim == 4 and logits.shape[1] != num_classes:
@@ -728,12 +757,18 @@ def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None
         )
 
 
-def _forward(model: nn.Module, x: torch.Tensor):
-    """Return ``model(x)``, or explain an error that comes from devices or sizes."""
+def _forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return ``model(x)``, or explain an error that comes from dtypes, devices or sizes."""
     try:
-        return model(x)
+        logits = model(x)
     except RuntimeError as error:
         text = str(error)
+        kinds = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+        if strange := kinds - {x.dtype}:
+            raise CourseError(
+                f"the model has weights of {strange.pop()}, and images come as {x.dtype}. Take "
+                "model.float() first; mixed precision is switched on where it helps."
+            ) from error
         if any(
             words in text
             for words in ("same device", "should be the same", "not on the expected device")
@@ -754,6 +789,12 @@ def _forward(model: nn.Module, x: torch.Tensor):
                 "odd: crop or resize the images to multiples of 2 per pooling, 16 for four of them."
             ) from error
         raise
+    if not isinstance(logits, torch.Tensor):
+        raise CourseError(
+            f"the model must return one tensor of logits; it returned {type(logits).__name__}. "
+            "Is a 'return' missing in forward?"
+        )
+    return logits
 
 
 def _require_finite(total: torch.Tensor, history: History) -> float:
@@ -819,6 +860,16 @@ def _own_randomness(device: torch.device):
         devices = [torch.cuda.current_device() if device.index is None else device.index]
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+def _as_device(device: torch.device | str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise CourseError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}). Leave it out "
+            "to take the fastest there is; course doctor tells what that is."
+        ) from None
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -916,6 +967,8 @@ def _save(file: Path, state: _State, settings: dict) -> None:
 
 def _resume(file: Path, state: _State, settings: dict) -> None:
     """Load a checkpoint of the same training; put one of another training aside."""
+    if file.is_dir():
+        raise CourseError(f"checkpoint must be a file, and {file} is a folder.")
     if not file.exists():
         return
     try:

@@ -82,6 +82,11 @@ def overlay_explorer(
                 f"{name} must be (N, H, W) = {images.shape[:3]} like the images, "
                 f"found {masks.shape}."
             )
+    if images.dtype != np.uint8 or not images.size:
+        raise CourseError(
+            f"images must be one or more uint8 pictures (N, H, W, 3), found {images.dtype} "
+            f"{images.shape}."
+        )
     everything = "all classes"
     factor = max(1, round(384 / images.shape[2]))
 

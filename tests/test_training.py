@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import math
 import os
 import signal
 import subprocess
@@ -510,6 +511,67 @@ def test_wrong_class_weights_are_refused(model):
         quick_fit(model, class_weights=[1, 2])
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number from 1 up, found 0"),
+        ({"epochs": "3"}, "epochs must be a whole number from 1 up, found '3'"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 up"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"max_lr": -1}, "max_lr must be a number from 0 up, found -1"),
+        ({"max_lr": math.nan}, "max_lr must be a number"),
+        ({"seed": None}, "seed must be a whole number, found None"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used here"),
+        ({"valid": None}, "data must be a SegmentationSet.*found NoneType"),
+        ({"train": (1, 2)}, "data must be a SegmentationSet.*found tuple"),
+        ({"checkpoint": "folder"}, "checkpoint must be a file, and folder is a folder"),
+    ],
+)
+def test_each_wrong_setting_is_one_line_before_anything_is_lost(model, given, message):
+    Path("folder").mkdir()
+    with pytest.raises(CourseError, match=message) as caught:
+        fit(model, **{"train": boxes(4), "valid": boxes(4), "epochs": 1} | given)
+    assert "\n" not in str(caught.value)
+    assert Path("folder").is_dir()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here it can be used")
+def test_a_gpu_that_is_not_there_is_told(model):
+    for call in (
+        lambda: predict(model, boxes(2).images, device="cuda"),
+        lambda: evaluate(model, boxes(2), device="cuda"),
+    ):
+        with pytest.raises(CourseError, match="device 'cuda' cannot be used here"):
+            call()
+
+
+def test_validation_images_of_a_size_that_does_not_fit_are_told_before_the_training(model):
+    odd = boxes(4)
+    odd = dataclasses.replace(odd, images=odd.images[:, :-1], masks=odd.masks[:, :-1])
+    with pytest.raises(CourseError, match="multiples of 2"):
+        fit(model, boxes(4), odd, epochs=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_weights_of_another_dtype_are_not_called_another_device(model, dtype):
+    model = model.to(dtype)
+    for call in (lambda: quick_fit(model), lambda: predict(model, boxes(2).images)):
+        with pytest.raises(CourseError, match=f"weights of {dtype}.*model.float"):
+            call()
+
+
+def test_evaluate_refuses_what_fit_refuses(model):
+    data = boxes(4)
+    for wrong, message in (
+        (TinyUNet(len(data.classes) + 2), "output channels, one a class"),
+        (nn.Flatten(), "must return logits"),
+    ):
+        with pytest.raises(CourseError, match=message):
+            evaluate(wrong, data)
+    with pytest.raises(CourseError, match="data must be a SegmentationSet"):
+        evaluate(model, data.images)
+
+
 def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(model, monkeypatch):
     real, calls = training._augment, []
 
@@ -649,25 +711,25 @@ def train(model, checkpoint):
 
 @pytest.mark.filterwarnings("ignore")
 def test_train_once_trains_once_and_the_grader_loads_the_model_file(model, monkeypatch, capfd):
-    history = train_once("tiny", model, train)
-    record = json.loads(Path("models/tiny.json").read_text())
-    assert record["task"] == "tiny"
+    history = train_once("unet", model, train)
+    record = json.loads(Path("models/unet.json").read_text())
+    assert record["task"] == "unet"
     assert record["epochs"] == 3
     assert record["history"]["mean_iou"] == history.mean_iou
     assert set(record) >= {"profile", "data", "seed", "seconds", "device", "versions"}
-    export(model, "models/tiny.onnx", optimize=False)
-    Path("models/tiny.json").write_text(json.dumps(record | {"sha256": "of the export"}))
+    export(model, "models/unet.onnx", optimize=False)
+    Path("models/unet.json").write_text(json.dumps(record | {"sha256": "of the export"}))
 
     again = TinyUNet()
-    assert train_once("tiny", again, train) == history
+    assert train_once("unet", again, train) == history
     assert same_weights(again, model)
-    assert "sha256" in Path("models/tiny.json").read_text(), "a finished record is kept"
+    assert "sha256" in Path("models/unet.json").read_text(), "a finished record is kept"
 
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
-    Path("models/tiny.checkpoint.pt").unlink()
+    Path("models/unet.checkpoint.pt").unlink()
     graded = TinyUNet()
     capfd.readouterr()
-    loaded = train_once("tiny", graded, lambda *_: pytest.fail("the grader never trains"))
+    loaded = train_once("unet", graded, lambda *_: pytest.fail("the grader never trains"))
     out, err = capfd.readouterr()
     assert loaded == history
     assert "No training here" in out
@@ -681,21 +743,29 @@ def test_train_once_trains_once_and_the_grader_loads_the_model_file(model, monke
 
 
 def test_restart_trains_anew_and_keeps_the_old_checkpoint(model):
-    train_once("tiny", model, train)
+    train_once("unet", model, train)
     calls = []
 
     def counted(model, checkpoint):
         calls.append(checkpoint.exists())
         return train(model, checkpoint)
 
-    train_once("tiny", TinyUNet(), counted, restart=True)
+    train_once("unet", TinyUNet(), counted, restart=True)
     assert calls == [False]
-    assert Path("models/tiny.checkpoint.previous-1.pt").exists()
+    assert Path("models/unet.checkpoint.previous-1.pt").exists()
+
+
+def test_what_is_no_task_is_told_before_it_is_trained(model):
+    with pytest.raises(CourseError, match=r"no task 'unnet'\. The tasks are: .*unet"):
+        train_once("unnet", model, lambda *_: pytest.fail("it is not trained"))
+    Path("models").write_text("a file where the folder should be")
+    with pytest.raises(CourseError, match=r"cannot make .*models"):
+        train_once("unet", model, lambda *_: pytest.fail("it is not trained"))
 
 
 def test_train_must_return_the_history(model):
     with pytest.raises(CourseError, match="'return' missing"):
-        train_once("tiny", model, lambda model, checkpoint: None)
+        train_once("unet", model, lambda model, checkpoint: None)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -122,6 +122,15 @@ def test_masks_of_another_size_are_refused(shown):
         widgets.overlay_explorer(images, truths, predictions[:, 1:], CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [(np.zeros((1, 4, 4, 3)), "float64"), (np.zeros((0, 4, 4, 3), np.uint8), "0, 4")],
+)
+def test_what_is_no_picture_is_refused(shown, images, found):
+    with pytest.raises(CourseError, match=f"uint8 pictures .*found .*{found}"):
+        widgets.overlay_explorer(images, images[..., 0], None, CLASSES)
+
+
 def test_redrawing_is_fast_enough_to_drag(shown):
     """At the size of the lesson's scenes, well under a tenth of a second."""
     images = np.zeros((2, 96, 128, 3), np.uint8)

@@ -39,6 +39,13 @@ def _ask(
     return result
 
 
+def _shape(result, name: str) -> tuple[int, ...]:
+    try:
+        return np.shape(result)
+    except ValueError:
+        raise CheckFailed(f"{name} returns lists whose rows differ in length.") from None
+
+
 def _array(result, name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
     """Return ``result`` as an array of ``shape``; kind: "mask", "labels" or "numbers"."""
     require(
@@ -79,9 +86,13 @@ def iou(answer: Callable) -> None:
     found = np.array([[0, 0, 1, 1, 1, 0, 0, 0, 0, 0]], bool)  # shares 2, union 5
 
     def value(a, b):
-        result = np.asarray(_ask(answer, a, b, name="iou"))
-        require(result.ndim == 0, f"iou returns shape {result.shape}; it must be one number.")
-        return float(result)
+        result = _ask(answer, a, b, name="iou")
+        shape = _shape(result, "iou")
+        require(shape == (), f"iou returns shape {shape}; it must be one number.")
+        try:
+            return float(result)
+        except (TypeError, ValueError):
+            raise CheckFailed(f"iou returns {str(result)[:60]!r}; it must be one number.") from None
 
     got = value(found, truth)
     causes = {
@@ -119,7 +130,7 @@ def between_class_variance(answer: Callable) -> None:
     counts[[10, 20]] = 2, 2
     raw = _ask(answer, counts, name=name)
     require(
-        np.ndim(raw) != 0,
+        _shape(raw, "between_class_variance") != (),
         f"{name} returns one number; it must return the whole curve, one value a threshold. "
         "otsu() takes the argmax of it.",
     )

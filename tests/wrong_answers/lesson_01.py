@@ -43,6 +43,8 @@ IOU = Exercise(
         Wrong(lambda p, t: (p & t).sum() / (p | t).sum(), "two empty masks", "empty by empty"),
         Wrong(lambda p, t: (p & t) / (p | t).sum(), "one number", "an array"),
         Wrong(lambda p, t: None, "return", "no return"),
+        Wrong(lambda p, t: "0.4 of 1", "must be one number", "a text"),
+        Wrong(lambda p, t: [[1], [1, 2]], "differ in length", "ragged lists"),
     ],
     hidden=hidden.iou,
 )
