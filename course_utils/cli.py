@@ -1,5 +1,6 @@
 """The ``course`` command: each one parses its options and calls the module that does the work."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated
@@ -248,6 +249,8 @@ def main() -> None:
         told = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             told = f"{os.fsdecode(error.filename)}: {error.strerror}"
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            told += ". Free some space on the disk, then run the command again."
         typer.echo(f"error: {told}", err=True)
         raise SystemExit(1) from None
 

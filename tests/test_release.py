@@ -48,8 +48,23 @@ def test_stale_files_go_and_trained_models_stay(root):
     make_release(root)
     assert not (root / "lessons" / "05_gone").exists()
     assert not (root / "lessons" / MINI / "old.txt").exists()
+    assert (root / "lessons.previous-1" / MINI / "old.txt").read_text() == "old"
     assert (models / "unet.onnx").read_bytes() == b"trained"
     assert not list(root.glob(".release-*"))
+
+
+def test_lessons_that_somebody_worked_in_are_kept_aside(root, capsys):
+    make_release(root)
+    make_release(root)
+    assert not list(root.glob("lessons.previous-*")), "nobody has"
+    worked = root / "lessons" / MINI / f"{MINI}.ipynb"
+    text = worked.read_text().replace('"execution_count": null', '"execution_count": 3', 1)
+    worked.write_text(text)
+    capsys.readouterr()
+    make_release(root)
+    assert "what it held is kept in lessons.previous-1/" in capsys.readouterr().out
+    assert (root / "lessons.previous-1" / MINI / f"{MINI}.ipynb").read_text() == text
+    check_release(root)
 
 
 def test_nothing_of_an_instructors_run_is_released(root):

@@ -5,9 +5,11 @@ that keep its output the same bytes at every run, and an exchange of folders tha
 leaves the old release where anything goes wrong.
 """
 
+import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -29,8 +31,9 @@ NOT_RELEASED = shutil.ignore_patterns("models", "*.onnx", "*.pt", "*.zip", "__py
 def make_release(root: Path | None = None) -> list[str]:
     """Make ``lessons/`` anew from ``solutions/`` and put it in place in one step.
 
-    A failure leaves the old release. What a lesson's release no longer holds is
-    removed; ``models/`` that somebody trained in ``lessons/`` are kept.
+    A failure leaves the old release. ``models/`` that somebody trained in ``lessons/`` are kept.
+    If there are files that are no release's, or notebooks with outputs, the old folder is kept
+    beside the new one as ``lessons.previous-1``.
 
     Returns
     -------
@@ -57,9 +60,27 @@ def make_release(root: Path | None = None) -> list[str]:
         for kept in [*old.glob("*/models"), *old.glob("*.zip")]:
             if (target := lessons / kept.relative_to(old)).parent.is_dir():
                 os.rename(kept, target)
+        if old.exists() and _worked_in(old, lessons):
+            names = (root / f"lessons.previous-{n}" for n in itertools.count(1))
+            aside = next(path for path in names if not path.exists())
+            os.rename(old, aside)
+            print(f"Somebody has worked in lessons/; what it held is kept in {aside.name}/.")
     names = list_lessons(root / "lessons")
     print(f"Released {len(names)} lessons: {', '.join(names)}")
     return names
+
+
+def _worked_in(old: Path, new: Path) -> bool:
+    """Tell whether a folder of lessons holds more than a release does."""
+    for path in filter(Path.is_file, old.rglob("*")):
+        inside = path.relative_to(old)
+        if any(part.startswith((".", "__")) for part in inside.parts):
+            continue
+        if not (new / inside).exists():
+            return True
+        if path.suffix == ".ipynb" and re.search(rb'"execution_count": \d', path.read_bytes()):
+            return True
+    return False
 
 
 def check_release(root: Path | None = None) -> None:

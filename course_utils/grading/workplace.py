@@ -131,15 +131,27 @@ def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises
+    ------
+    CourseError
+        If it cannot be written; what was there stays.
+    """
     data = content.encode() if isinstance(content, str) else content
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    draft = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         with open(handle, "wb") as file:
             file.write(data)
         os.chmod(draft, 0o644)
         os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise CourseError(
+            f"{path} cannot be written ({error.strerror}). Look for a full disk, a folder that is "
+            "read-only, or a program that has the file open."
+        ) from error
+    finally:
+        if draft:
+            Path(draft).unlink(missing_ok=True)
