@@ -486,6 +486,13 @@ def test_a_hand_in_without_a_notebook_is_named(root, tmp_path):
     assert len(refused) == 4  # Eve is told that it is no zip
 
 
+@pytest.mark.parametrize("name", ["work.rar", "work.7z", "work.tar.gz", "WORK.TGZ"])
+def test_of_archives_only_zips_are_unpacked(root, tmp_path, name):
+    files = {f"ada/{name}": b"?", f"bob/{MINI}.zip": lesson_zip(tmp_path)}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert result.refused == [(f"all.zip/ada/{name}", "only zips are unpacked: ask for a zip")]
+
+
 def test_of_many_files_without_a_notebook_the_rest_is_counted(root, tmp_path):
     files = {f"ada/{i}.bin": b"" for i in range(25)} | {f"bob/{MINI}.zip": lesson_zip(tmp_path)}
     result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)

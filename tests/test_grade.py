@@ -25,7 +25,7 @@ from course_utils.grading.grade import default_jobs, grade, result_folder
 from course_utils.grading.gradebook import class_marks
 from course_utils.grading.preprocessors import RemoveLinks
 from course_utils.grading.report import not_graded
-from course_utils.grading.workplace import secret_seed, tree_hash
+from course_utils.grading.workplace import marking_data, secret_seed, tree_hash
 from tests.mini_course import (
     HIDDEN,
     MINI,
@@ -129,6 +129,10 @@ def course(tmp_path_factory, monkeymodule):
     hand_in(root, "good", double=RIGHT)
     hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")
     hand_in(root, "syntax", double="def double(x)\n    return 2 * x")
+    waits = "from course_utils.checks import NotYet\nlater = NotYet('compute it')\n"
+    waits += "def double(x): return later + x\n"
+    hand_in(root, "waits", double=waits)
+    hand_in(root, "stops", double=f"{waits}[][1]")
     hand_in(root, "exit", share="import os; os._exit(0)")
     hand_in(root, "sysexit", share="import sys; sys.exit(0)")
     hand_in(root, "loop", share="while True: pass")
@@ -179,6 +183,10 @@ def course(tmp_path_factory, monkeymodule):
     deleted = [cell for cell in mini_cells() if cell["id"] != "test-double"]
     deleted[1]["source"] = WRONG
     save(root / "grading/submitted/deletes" / MINI / f"{MINI}.ipynb", deleted)
+    without = [cell for cell in mini_cells() if cell["id"] != "double"]
+    save(root / "grading/submitted/gone" / MINI / f"{MINI}.ipynb", without)
+    moved = [code("mine", RIGHT), *without]
+    save(root / "grading/submitted/moved" / MINI / f"{MINI}.ipynb", moved)
     hand_in(root, "broken")
     (root / "grading/submitted/broken" / MINI / f"{MINI}.ipynb").write_text('{"cells": [')
     folder = hand_in(root, "shadow", share="import random\ndef share():\n    return random.three()")
@@ -228,6 +236,19 @@ def test_a_cell_that_stops_is_named_and_not_what_it_left_undefined(course):
     assert score(course, "syntax", "test_double") == 0
     told = "; ".join(course[1]["syntax", MINI].remarks)
     assert "test_double: its exercise's cell stops: SyntaxError" in told
+
+
+def test_a_result_that_was_never_made_is_told_from_a_cell_that_stops(course):
+    assert "test_double: not solved: first compute it" in course[1]["waits", MINI].remarks
+    told = "; ".join(course[1]["stops", MINI].remarks)
+    assert "test_double: its exercise's cell stops: IndexError" in told
+
+
+def test_a_solution_in_a_cell_of_its_own_counts_and_its_stub_does_not_come_back(course):
+    assert score(course, "moved", "test_double") == 2
+    assert score(course, "gone", "test_double") == 0
+    told = "test_double: its exercise's cell is gone from the notebook"
+    assert told in course[1]["gone", MINI].remarks
 
 
 def test_an_answer_in_words_waits_for_a_person(course):
@@ -438,7 +459,10 @@ def test_another_bound_changes_marks_without_running_a_model(course, monkeypatch
     monkeypatch.setattr(grade_module, "_run_job", None)
     try:
         bounds(monkeypatch, tmp_path, 0.002, 0.003)
+        changed = f"good/{NET} (the task's points or bounds have changed since)"
+        assert changed in not_graded(root, class_marks(root))
         again = {(one.student, one.lesson): one for one in grade([NET], root=root)}
+        assert changed not in not_graded(root, class_marks(root))
         assert again["good", NET].total == 10 > marked["good", NET].total
         page = (root / "grading/feedback/good" / NET / f"{NET}.html").read_text()
         assert "10 of 10 points" in page
@@ -578,9 +602,11 @@ def test_a_wrong_mask_in_the_instructors_folder_is_told_before_anything_runs(tmp
     for folder in ("images", "masks"):
         (tmp_path / "own" / folder).mkdir(parents=True)
     Image.new("RGB", (48, 32)).save(tmp_path / "own" / "images" / "a.png")
-    Image.new("L", (48, 32), 77).save(tmp_path / "own" / "masks" / "a.png")
-    with pytest.raises(CourseError, match=r"masks/a\.png.*77"):
-        grade(data=tmp_path / "own", root=root)
+    for value, words in ((77, r"masks/a\.png.*77"), (255, "every pixel of every mask is void")):
+        Image.new("L", (48, 32), value).save(tmp_path / "own" / "masks" / "a.png")
+        with pytest.raises(CourseError, match=words):
+            grade(data=tmp_path / "own", root=root)
+        assert marking_data(root) is None
 
 
 def test_the_folder_to_mark_on_is_kept_for_later_runs_and_for_nbgrader(tmp_path, monkeypatch):

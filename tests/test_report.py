@@ -136,6 +136,14 @@ def test_a_mark_of_an_older_hand_in_is_told(root, write_later, capsys, tmp_path)
     assert line.startswith("Warning: not graded yet: ")
 
 
+def test_a_gradebook_that_is_an_empty_file_is_told(tmp_path):
+    root = make_course(tmp_path / "course")
+    (root / "grading").mkdir()
+    (root / "grading" / "gradebook.db").touch()
+    with pytest.raises(CourseError, match=r"gradebook\.db is damaged \(it is empty"):
+        class_marks(root)
+
+
 def test_hidden_files_are_no_newer_hand_in(root, write_later):
     write_later(".ipynb_checkpoints/a-checkpoint.ipynb")
     write_later(".DS_Store")

@@ -101,7 +101,15 @@ def spoil_record(folder):
         (lambda f: (f / "models/unet.onnx").unlink(), "there is no .*unet.onnx.*export"),
         (
             lambda f: (f / "models/unet.onnx").rename(f / "models/unet.pth"),
-            "found unet.pth.*Only ONNX",
+            "only unet.pth.*only ONNX",
+        ),
+        (
+            lambda f: (f / "models/unet.onnx").rename(f / "models/unet (1).onnx"),
+            r"only unet \(1\).onnx: the name must be unet.onnx",
+        ),
+        (
+            lambda f: shutil.copy(f.parent / MINI / f"{MINI}.ipynb", f / f"{NET}.ipynb"),
+            "none of the 1 test cells of 06_unet_from_scratch: is it the notebook of another",
         ),
         (lambda f: (f / "models/unet.onnx").write_bytes(b"\x80\x04K\x01."), "pickle"),
         (lambda f: (f / "models/unet.onnx").write_bytes(b""), "empty"),
@@ -123,6 +131,15 @@ def test_each_mistake_gets_one_helpful_line(root, spoil, words):
         submit(NET, root)
     assert "\n" not in str(caught.value)
     assert not (root / "lessons" / f"{NET}.zip").exists()
+
+
+def test_a_zip_that_cannot_be_written_is_one_line_and_leaves_nothing(root):
+    (root / "lessons" / f"{MINI}.zip" / "inside").mkdir(parents=True)
+    before = sorted((root / "lessons").iterdir())
+    with pytest.raises(CourseError, match=r"90_mini\.zip cannot be written .*directory") as caught:
+        submit(MINI, root)
+    assert "\n" not in str(caught.value)
+    assert sorted((root / "lessons").iterdir()) == before
 
 
 def test_a_renamed_notebook_is_found(root):

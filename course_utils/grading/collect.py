@@ -41,6 +41,7 @@ from course_utils.paths import course_root, list_lessons, resolve_lesson
 _BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
 _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
+_OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 _STRAYS = 20  # so many files without a notebook are named
 
 
@@ -310,7 +311,7 @@ def _hand_ins(
             used.add(other.parts)
         found.append(HandIn(student, name, files, item.when, upload, label))
     strays = [
-        ("/".join(item.parts), "it belongs to no notebook")
+        ("/".join(item.parts), _why_stray(item.parts[-1]))
         for item in items
         if item.parts not in used
         and not item.parts[-1].lower().endswith((".ipynb", ".html", ".txt"))
@@ -319,6 +320,12 @@ def _hand_ins(
     if len(strays) > _STRAYS:
         refused.append((f"and {len(strays) - _STRAYS} more", strays[0][1]))
     return found
+
+
+def _why_stray(name: str) -> str:
+    if name.lower().endswith(_OTHER_ARCHIVES):
+        return "only zips are unpacked: ask for a zip"
+    return "it belongs to no notebook"
 
 
 def _note_vanished(

@@ -412,9 +412,9 @@ def _reason(log: str) -> str:
     >>> _reason("Traceback\ncourse_utils.errors.CourseError: no mask.\n[ERROR] see above")
     'no mask.'
     """
-    told = [line.partition("CourseError: ")[2] for line in log.splitlines()]
-    told = [words.strip() for words in told if words]
-    return (told[-1] if told else last_error(log) or "it left no log.")[:300]
+    lines = [line for line in log.splitlines() if "see the the above" not in line]  # nbgrader's
+    told = [words.strip() for line in lines if (words := line.partition("CourseError: ")[2])]
+    return (told[-1] if told else last_error("\n".join(lines)) or "it left no log.")[:300]
 
 
 def _time_limit(lesson: str) -> float:

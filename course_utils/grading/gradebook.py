@@ -149,6 +149,7 @@ def refuse_damaged(path: Path) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=60)) as database:
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        found = found if path.stat().st_size else "it is empty"
     except sqlite3.OperationalError as error:
         raise CourseError(f"{path} cannot be opened now ({error}). Try again later.") from None
     except sqlite3.DatabaseError as error:

@@ -85,11 +85,8 @@ def mark_task(
         record = scorer.score_model_file(
             path, name, secret=secret, data=data, require_isolation=require_isolation
         ).as_record()
-        if not path.exists() and (others := misnamed(path)):
-            record["reason"] = (
-                f"no {path.name}, only {', '.join(others)}: a pickle or another format, "
-                "which is never loaded; only ONNX, written by export(), is marked"
-            )
+        if not path.exists() and (told := misnamed(path)):
+            record["reason"] = f"no {path.name}, {told}"
     result = record | {"grade_id": task.grade_id, "kind": task.kind}
     update_marks({task.grade_id: result})
     return result

@@ -42,6 +42,8 @@ from course_utils.paths import data_folder
 _MAX_OUTPUT = 2_000_000
 _MAX_MESSAGE = 32 << 20
 """Bytes; a kernel that sends more in one message is cut off before it fills the memory."""
+_GONE = "# The cell of this exercise is not in the notebook."
+_NOT_SOLVED = "not solved: "
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
@@ -50,7 +52,8 @@ class RestoreCells(NbGraderPreprocessor):
 
     So a tag cannot skip a test, a copied cell or an old schema cannot stop the batch,
     points and cell types cannot be rewritten. Of copies the last one counts; cells
-    that are gone come back as they were released, each after the one before it.
+    that are gone come back as they were released, each after the one before it; but an
+    exercise's cell comes back empty: its stub would undo what is solved in another cell.
     """
 
     def preprocess(self, nb, resources):
@@ -75,6 +78,7 @@ class RestoreCells(NbGraderPreprocessor):
         for grade_id, (source, metadata) in released.items():
             if grade_id not in places:
                 new = new_code_cell if metadata.cell_type == "code" else new_markdown_cell
+                source = _GONE if metadata.solution and not metadata.grade else source
                 cell = places[grade_id] = new(source, metadata={"nbgrader": metadata})
                 at = next((i for i, other in enumerate(nb.cells, 1) if other is before), 0)
                 nb.cells.insert(at, cell)
@@ -302,7 +306,11 @@ class JudgeCells(NbGraderPreprocessor):
         broken = None
         for cell in nb.cells:
             if is_solution(cell) and cell.cell_type == "code":
-                broken = next(map(_short, _errors(cell)), None)
+                broken = next((_short(error) for error in _errors(cell)), None)
+                if broken and not broken.startswith(_NOT_SOLVED):
+                    broken = f"its exercise's cell stops: {broken}"
+                if cell.source == _GONE:
+                    broken = "its exercise's cell is gone from the notebook"
             if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
                 continue
             grade_id = cell.metadata.nbgrader.grade_id
@@ -316,8 +324,8 @@ class JudgeCells(NbGraderPreprocessor):
                 reason = "the test did not run as written"
             else:
                 reason = refused_outcome(cell.outputs, cell.metadata.nbgrader.points)
-            if reason and reason.startswith("NameError") and broken:
-                reason = f"its exercise's cell stops: {broken}"
+            if reason and broken and reason.startswith(("NameError", _NOT_SOLVED)):
+                reason = broken
             if reason and not _errors(cell):
                 # In front: nbgrader goes by the first output that it can read.
                 cell.outputs.insert(0, _refusal("NotMarked", reason))
@@ -492,7 +500,9 @@ def _refusal(name: str, reason: str) -> NotebookNode:
 def _short(error) -> str:
     """Return an error in one line, such as ``ValueError: no such axis``; a check's words alone."""
     if error.ename == "NotImplementedError":
-        return "not solved: the stub is still there"
+        if error.evalue.startswith("first: "):  # a result that no cell has made yet
+            return _NOT_SOLVED + printable(error.evalue.replace(":", "", 1), 100)
+        return f"{_NOT_SOLVED}the stub is still there"
     if error.ename == "CellTimeoutError":
         return "the cell ran out of time"
     text = error.evalue if error.ename == "CheckFailed" else f"{error.ename}: {error.evalue}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from course_utils.errors import CourseError
 from course_utils.grading.gradebook import Marked, class_marks
+from course_utils.grading.marking import update_marks
 from course_utils.grading.table import shortened, text_table
 from course_utils.grading.workplace import tree_files, tree_hash, write_atomic
 from course_utils.paths import course_root
@@ -122,12 +123,12 @@ def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
 
 
 def not_graded(root: Path, marked: list[Marked]) -> list[str]:
-    """Return ``student/lesson`` of the hand-ins collected without, or after, their mark.
+    """Return ``student/lesson`` of the hand-ins whose mark is missing or out of date.
 
     ``course grade`` leaves the hash of what it has marked; of ``nbgrader autograde`` the files'
-    times tell this. Hidden files are not the hand-in's.
+    times tell this. Hidden files are not the hand-in's. A task's record leaves its bounds.
     """
-    graded = {(one.student, one.lesson): one.hand_in_hash for one in marked}
+    graded = {(one.student, one.lesson): one for one in marked}
     found = []
     for path in sorted((root / "grading" / "submitted").glob("[!.]*/*")):
         student, lesson = path.parent.name, path.name
@@ -137,10 +138,13 @@ def not_graded(root: Path, marked: list[Marked]) -> list[str]:
         if (student, lesson) not in graded:
             found.append(f"{student}/{lesson}")
             continue
-        known = graded[student, lesson]
+        one = graded[student, lesson]
+        known = one.hand_in_hash
         newer = _newest(path) > executed.stat().st_mtime
         if newer if known is None else tree_hash(path) != known:
             found.append(f"{student}/{lesson} (handed in anew, the mark is of the old one)")
+        elif update_marks({task["task"]: dict(task) for task in one.tasks}):
+            found.append(f"{student}/{lesson} (the task's points or bounds have changed since)")
     return found
 
 

@@ -47,6 +47,11 @@ def submit(lesson: str, root: Path | None = None, *, partial: bool = False) -> P
     path = folder / f"{lesson}.ipynb"
     content, notebook = read_notebook(path)
     points = _marked_cells(root, lesson, notebook)
+    if points and not points.keys() & set(_grade_ids(notebook)):
+        raise CourseError(
+            f"{path} has none of the {len(points)} test cells of {lesson}: is it the notebook of "
+            "another lesson?"
+        )
     files = {path: content}
     rows, expected = [], []
     for name in task_names(lesson):
@@ -129,10 +134,9 @@ def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
     """
     path, record_file = model_path(name, folder), record_path(name, folder)
     if not path.exists():
-        if others := misnamed(path):
+        if told := misnamed(path):
             raise CourseError(
-                f"there is no {path}; found {', '.join(others)}. Only ONNX is marked: run the "
-                f"lesson's export({name!r}, model) cell."
+                f"there is no {path}, {told}. Run the lesson's export({name!r}, model) cell again."
             )
         raise CourseError(
             f"there is no {path}. Train the model and run the lesson's export({name!r}, model) "
@@ -155,11 +159,19 @@ def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
     return model, record
 
 
-def misnamed(path: Path) -> list[str]:
-    """Return files beside a missing model file that somebody may have meant by it."""
+def misnamed(path: Path) -> str | None:
+    """Return what to say of files beside a missing model file that were meant by it, if any."""
     suffixes = {".pt", ".pth", ".pkl", ".pickle", ".pt2", ".onnx", ".h5", ".safetensors", ".ckpt"}
     beside = [*path.parent.glob("*"), *path.parent.parent.glob("*")]
-    return sorted(other.name for other in beside if other.suffix.lower() in suffixes)
+    found = sorted({other.name for other in beside if other.suffix.lower() in suffixes})
+    if not found:
+        return None
+    if any(name.lower().endswith(".onnx") for name in found):
+        return f"only {', '.join(found)}: the name must be {path.name}"
+    return (
+        f"only {', '.join(found)}: a pickle or another format, which is never loaded; only ONNX, "
+        "written by export(), is marked"
+    )
 
 
 def zip_bytes(files: dict[str, bytes]) -> bytes:
@@ -208,9 +220,13 @@ def _syntax_error(source: str) -> SyntaxError | None:
     return None
 
 
+def _grade_ids(notebook: dict) -> list:
+    return [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in notebook["cells"]]
+
+
 def _warnings(notebook: dict, points: dict[str, float]) -> list[str]:
     cells = [(cell, cell["metadata"].get("nbgrader", {})) for cell in notebook["cells"]]
-    present = {meta.get("grade_id") for _, meta in cells}
+    present = _grade_ids(notebook)
     warnings = [
         f"the test cell {grade_id} is gone; the grader puts it back before it marks."
         for grade_id in points

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from course_utils.data import SegmentationSet, load
+from course_utils.data import VOID, SegmentationSet, load
 from course_utils.errors import CourseError
 
 PROFILES = ("quick", "full")
@@ -242,4 +242,6 @@ def _hidden_set(task: Task, secret: int, folder: Path | None) -> HiddenSet:
     else:
         data = load(task.data, "test", size=task.size, count=task.hidden)
         source = f"{len(data)} images of the test split of {task.data!r}, which is public"
+    if (data.masks == VOID).all():
+        raise CourseError(f"{folder or task.data}: every pixel of every mask is void ({VOID}).")
     return HiddenSet(data, data_hash(data), source)
