@@ -187,6 +187,11 @@ def course(tmp_path_factory, monkeymodule):
     save(root / "grading/submitted/gone" / MINI / f"{MINI}.ipynb", without)
     moved = [code("mine", RIGHT), *without]
     save(root / "grading/submitted/moved" / MINI / f"{MINI}.ipynb", moved)
+    bare = hand_in(root, "bare") / f"{MINI}.ipynb"
+    cells = json.loads(bare.read_text())
+    for cell in cells["cells"]:
+        cell["metadata"] = {}
+    bare.write_text(json.dumps(cells))
     hand_in(root, "broken")
     (root / "grading/submitted/broken" / MINI / f"{MINI}.ipynb").write_text('{"cells": [')
     folder = hand_in(root, "shadow", share="import random\ndef share():\n    return random.three()")
@@ -246,6 +251,8 @@ def test_a_result_that_was_never_made_is_told_from_a_cell_that_stops(course):
 
 def test_a_solution_in_a_cell_of_its_own_counts_and_its_stub_does_not_come_back(course):
     assert score(course, "moved", "test_double") == 2
+    assert score(course, "bare", "test_double") == 2, "no cell of it says what it is"
+    assert score(course, "bare", "test_share") == 3
     assert score(course, "gone", "test_double") == 0
     told = "test_double: its exercise's cell is gone from the notebook"
     assert told in course[1]["gone", MINI].remarks
