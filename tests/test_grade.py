@@ -254,6 +254,11 @@ def test_a_solution_in_a_cell_of_its_own_counts_and_its_stub_does_not_come_back(
     assert score(course, "bare", "test_double") == 2, "no cell of it says what it is"
     assert score(course, "bare", "test_share") == 3
     assert score(course, "gone", "test_double") == 0
+    executed = course[0] / "grading/autograded/moved" / MINI / f"{MINI}.ipynb"
+    cells = [
+        cell["metadata"].get("nbgrader", {}) for cell in json.loads(executed.read_text())["cells"]
+    ]
+    assert [meta.get("grade_id") for meta in cells][:4] == [None, None, "double", "test_double"]
     told = "test_double: its exercise's cell is gone from the notebook"
     assert told in course[1]["gone", MINI].remarks
 

@@ -52,9 +52,9 @@ class RestoreCells(NbGraderPreprocessor):
 
     So a tag cannot skip a test, a copied cell or an old schema cannot stop the batch,
     points and cell types cannot be rewritten. Of copies the last one counts; cells
-    that are gone come back as they were released, each after the one before it (all of
-    them at the end, if none is there); but an exercise's cell comes back empty: its stub
-    would undo what is solved in another cell.
+    that are gone come back as they were released, each after the one before it (the first
+    ones before the first that is there, else at the end); but an exercise's cell comes back
+    empty: its stub would undo what is solved in another cell.
     """
 
     def preprocess(self, nb, resources):
@@ -76,7 +76,8 @@ class RestoreCells(NbGraderPreprocessor):
                 cell.metadata["nbgrader"] = released[grade_id][1]
                 places[grade_id] = cell
         before = None
-        start = 0 if places else len(nb.cells)
+        known = [id(cell) for cell in places.values()]
+        start = next((i for i, cell in enumerate(nb.cells) if id(cell) in known), len(nb.cells))
         for grade_id, (source, metadata) in released.items():
             if grade_id not in places:
                 new = new_code_cell if metadata.cell_type == "code" else new_markdown_cell
