@@ -212,10 +212,11 @@ def fit(
     """
     device = pick_device() if device is None else _as_device(device)
     mode = fastest_mode(device)
-    for name, number in (("epochs", epochs), ("batch_size", batch_size), ("seed", seed)):
-        _require_number(name, number, Integral, -math.inf if name == "seed" else 1)
-    for name, number in (("max_lr", max_lr), ("weight_decay", weight_decay)):
-        _require_number(name, number, Real, 0)
+    _require_number("epochs", epochs, Integral, 1)
+    _require_number("batch_size", batch_size, Integral, 1)
+    _require_number("seed", seed, Integral)
+    _require_number("max_lr", max_lr, Real, 0)
+    _require_number("weight_decay", weight_decay, Real, 0)
     _require_data(train)
     _require_data(valid, len(train.classes))
     size = train.images.shape[1:3]
@@ -649,7 +650,7 @@ def _require_images(images: np.ndarray) -> None:
         raise CourseError(f"images must be (N, H, W, 3), colour last; found {images.shape}.")
 
 
-def _require_number(name: str, value, kind: type, least: float) -> None:
+def _require_number(name: str, value, kind: type, least: float = -math.inf) -> None:
     if not isinstance(value, kind) or isinstance(value, bool) or not least <= value < math.inf:
         whole = "a whole number" if kind is Integral else "a number"
         bound = f" from {least:g} up" if math.isfinite(least) else ""
