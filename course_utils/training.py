@@ -321,6 +321,11 @@ def predict(
     device
         Default: where the model is.
     """
+    return _predict(model, images, batch_size, device)
+
+
+def _predict(model, images, batch_size, device, num_classes: int | None = None) -> np.ndarray:
+    """Predict; where the number of classes is known, refuse logits of another shape."""
     _require_images(images)
     _require_module(model)
     device = _device_of(model) if device is None else _as_device(device)
@@ -329,7 +334,10 @@ def predict(
     masks = []
     with _memory_advice(batch_size, images.shape[1:3]), _evaluating(model):
         for batch in _as_channels_first(images).split(batch_size):
-            logits = _forward(model, _to_input(batch, device, mode))
+            x = _to_input(batch, device, mode)
+            logits = _forward(model, x)
+            if num_classes:
+                _require_shape(logits, x, num_classes)
             masks.append(logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(masks) if masks else np.zeros(images.shape[:3], np.uint8)
 
@@ -343,12 +351,7 @@ def evaluate(
 ) -> ConfusionMatrix:
     """Return the confusion matrix of a model over a data set, void ignored."""
     _require_data(data)
-    _require_module(model)
-    device = _device_of(model) if device is None else _as_device(device)
-    few = _as_channels_first(data.images[:2])
-    mode = fastest_mode(device)._replace(dtype=None)
-    _require_logits(model.to(device), _to_input(few, device, mode), len(data.classes))
-    prediction = predict(model, data.images, batch_size=batch_size, device=device)
+    prediction = _predict(model, data.images, batch_size, device, len(data.classes))
     return ConfusionMatrix(len(data.classes), VOID).update(prediction, data.masks)
 
 
@@ -730,18 +733,7 @@ def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None
     """Run two images through the net and refuse an output that is not one logit a class."""
     with _evaluating(model):
         logits = _forward(model, x)
-    wanted = (len(x), num_classes, *x.shape[2:])
-    if logits.shape != wanted:
-        if logits.ndim == 4 and logits.shape[1] != num_classes:
-            cure = f"The last layer must have {num_classes} output channels, one a class."
-        elif logits.ndim == 4:
-            cure = "Height and width must come out as they went in: check padding and upsampling."
-        else:
-            cure = "Return the scores of all classes, not their argmax."
-        raise CourseError(
-            f"for input {tuple(x.shape)} the model must return logits {wanted}, one score a class "
-            f"and pixel; it returned {tuple(logits.shape)}. {cure}"
-        )
+    _require_shape(logits, x, num_classes)
     if not logits.is_floating_point():
         raise CourseError(
             f"the model must return float logits, found {logits.dtype}. Leave argmax to predict()."
@@ -755,6 +747,21 @@ def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None
         raise CourseError(
             "the model returns probabilities that sum to 1. Leave softmax out of forward: the "
             "cross-entropy takes logits and applies it itself."
+        )
+
+
+def _require_shape(logits: torch.Tensor, x: torch.Tensor, num_classes: int) -> None:
+    wanted = (len(x), num_classes, *x.shape[2:])
+    if logits.shape != wanted:
+        if logits.ndim == 4 and logits.shape[1] != num_classes:
+            cure = f"The last layer must have {num_classes} output channels, one a class."
+        elif logits.ndim == 4:
+            cure = "Height and width must come out as they went in: check padding and upsampling."
+        else:
+            cure = "Return the scores of all classes, not their argmax."
+        raise CourseError(
+            f"for input {tuple(x.shape)} the model must return logits {wanted}, one score a class "
+            f"and pixel; it returned {tuple(logits.shape)}. {cure}"
         )
 
 

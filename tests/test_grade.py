@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +142,7 @@ def course(tmp_path_factory, monkeymodule):
         "stubborn",
         share="while True:\n    try:\n        while True: pass\n    except BaseException: pass",
     )
+    hand_in(root, "fills", share="for i in range(10**6): open(str(i), 'w').close()")
     for name, value in {
         "true": "True",
         "nan": "float('nan')",
@@ -273,6 +275,13 @@ def test_what_ends_the_kernel_costs_only_what_came_after(course, student):
     assert score(course, student, "test_double") == 2
     assert score(course, student, "test_share") == 0
     assert course[1][student, MINI].remarks
+
+
+def test_a_notebook_that_writes_without_end_is_stopped(course):
+    assert score(course, "fills", "test_double") == 2
+    assert score(course, "fills", "test_share") == 0
+    told = "an earlier cell wrote more than 2 GB or 20,000 files"
+    assert course[1]["fills", MINI].remarks == [told]
 
 
 def test_sys_exit_costs_its_own_exercise(course):
@@ -672,17 +681,20 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, capsys):
+def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     root = make_course(tmp_path / "course")
+    places = tmp_path / "temporary"
+    places.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(places))
     hand_in(root, "ada")
     hand_in(root, "bob")
     children = []
 
     def interrupt():
         deadline = time.monotonic() + 60
-        while not children and time.monotonic() < deadline:
-            children.extend(grade_module._children)
+        while not any(places.glob("*/*")) and time.monotonic() < deadline:
             time.sleep(0.05)
+        children.extend(grade_module._children)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -691,6 +703,7 @@ def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, capsys):
     assert [child.poll() for child in children] == [-signal.SIGKILL]
     assert not grade_module._children
     assert not list((root / "grading").glob(".grade-*"))
+    assert not list(places.iterdir())
     assert "Stopped; 0 of 2 hand-ins are done and kept. Run the" in capsys.readouterr().out
 
 

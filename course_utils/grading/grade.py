@@ -371,7 +371,10 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
     specified = output / "job.json"
     specified.write_text(specification(job))
     seconds = _time_limit(job.lesson)
-    with open(output / "log.txt", "w") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="course-job-", ignore_cleanup_errors=True) as temporary,
+        open(output / "log.txt", "w") as log,
+    ):
         child = subprocess.Popen(
             [sys.executable, "-I", "-m", "course_utils.grading.job", str(specified)],
             stdin=subprocess.DEVNULL,
@@ -384,6 +387,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
                 **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "COURSE_DATA": data_setting(Path(job.course)),
+                "TMPDIR": temporary,  # a job that is killed cannot tidy up
             },
         )
         _children.add(child)

@@ -63,7 +63,7 @@ def main(path: str) -> None:
     """Grade what the specification in the file ``path`` names."""
     job = Job(**json.loads(Path(path).read_text()))
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="course-job-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         result = run(job, Path(folder).resolve())
     result["seconds"] = round(time.monotonic() - started, 1)
     (Path(job.output) / "result.json").write_text(json.dumps(result, indent=1))

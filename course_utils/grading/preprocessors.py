@@ -9,6 +9,7 @@ outcome strictly, and write the trusted scorer's marks over the tasks' cells.
 # Overridden methods say in their class's docstring what they do.
 # ruff: noqa: D102
 
+import contextlib
 import json
 import math
 import os
@@ -42,6 +43,8 @@ from course_utils.paths import data_folder
 _MAX_OUTPUT = 2_000_000
 _MAX_MESSAGE = 32 << 20
 """Bytes; a kernel that sends more in one message is cut off before it fills the memory."""
+_MAX_WRITTEN, _MAX_FILES = 2 << 30, 20_000
+"""Bytes and files that a notebook may have on the disk at a time."""
 _GONE = "# The cell of this exercise is not in the notebook."
 _NOT_SOLVED = "not solved: "
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
@@ -116,6 +119,7 @@ class KernelManager(AsyncKernelManager):
         # Short, since the path of a Unix socket may have about 100 characters.
         self._sockets = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
         sockets = Path(self._sockets.name).resolve()
+        self.writable = [sockets, work]
         if os.name == "posix":
             options |= {"transport": "ipc", "ip": str(sockets / "k")}
         super().__init__(connection_file=str(sockets / "k.json"), **options)
@@ -133,7 +137,7 @@ class KernelManager(AsyncKernelManager):
             argv=sandbox.command(
                 python,
                 read=[folder for folder in [data_folder()] if folder.is_dir()],
-                write=[sockets, work],
+                write=self.writable,
                 cpu=2 * seconds,
                 file_size=256 << 20,
                 sockets=True,
@@ -217,7 +221,9 @@ class SandboxedExecute(Execute):
             else:
                 super().preprocess_cell(cell, resources, index)
         except DeadKernelError:
-            self._outcome["stopped"] = "an earlier cell ended the kernel"
+            self._outcome["stopped"] = (
+                self._outcome["stopped"] or "an earlier cell ended the kernel"
+            )
         else:
             late = any(out.get("ename") == "CellTimeoutError" for out in cell.outputs)
             if late and not run_sync(self._answers)():
@@ -266,6 +272,15 @@ class SandboxedExecute(Execute):
                 content |= {"evalue": str(content["evalue"])[:1000], "traceback": []}
         return super().process_message(msg, cell, cell_index)
 
+    async def _async_check_alive(self) -> None:
+        # Asked every second: a notebook that writes without end must not fill the disk for all.
+        if self._outcome["stopped"] is None and _too_much(self.km.writable):
+            self._outcome["stopped"] = (
+                f"an earlier cell wrote more than {_MAX_WRITTEN >> 30} GB or {_MAX_FILES:,} files"
+            )
+            await self.km.shutdown_kernel(now=True)
+        await super()._async_check_alive()
+
     async def _answers(self) -> bool:
         """Tell whether the kernel, just interrupted, still talks."""
         try:
@@ -273,6 +288,19 @@ class SandboxedExecute(Execute):
         except Exception:
             return False
         return True
+
+
+def _too_much(folders: list[Path]) -> bool:
+    """Tell whether more lies in the folders than a notebook may write."""
+    size = count = 0
+    for place, _, names in (step for folder in folders for step in os.walk(folder)):
+        for name in names:
+            with contextlib.suppress(OSError):  # gone already
+                size += os.lstat(os.path.join(place, name)).st_size
+            count += 1
+            if size > _MAX_WRITTEN or count > _MAX_FILES:
+                return True
+    return False
 
 
 def _sweep(work: Path, kept: list[Path]) -> None:
@@ -309,11 +337,7 @@ class JudgeCells(NbGraderPreprocessor):
         broken = None
         for cell in nb.cells:
             if is_solution(cell) and cell.cell_type == "code":
-                broken = next((_short(error) for error in _errors(cell)), None)
-                if broken and not broken.startswith(_NOT_SOLVED):
-                    broken = f"its exercise's cell stops: {broken}"
-                if cell.source == _GONE:
-                    broken = "its exercise's cell is gone from the notebook"
+                broken = _broken(cell)
             if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
                 continue
             grade_id = cell.metadata.nbgrader.grade_id
@@ -335,6 +359,16 @@ class JudgeCells(NbGraderPreprocessor):
             if reason:
                 reasons[grade_id] = reason
         return nb, resources
+
+
+def _broken(cell) -> str | None:
+    """Return why an exercise's own cell left nothing to test, or None if it ran."""
+    if cell.source == _GONE:
+        return "its exercise's cell is gone from the notebook"
+    error = next(map(_short, _errors(cell)), None)
+    if error is None or error.startswith(_NOT_SOLVED):
+        return error
+    return f"its exercise's cell stops: {error}"
 
 
 class KeepPlain(NbGraderPreprocessor):
