@@ -38,7 +38,7 @@ def resolve_lesson(name: str, folder: Path) -> str:
     Parameters
     ----------
     name
-        A lesson's number (``"6"``, ``"06"``), its name, or a path that ends in it.
+        A lesson's number (``"6"``, ``"06"``), its name, or a path that ends in it or in its notebook.
     folder
         The folder whose sub-folders are lessons (``lessons/`` or ``solutions/``).
 
@@ -48,7 +48,7 @@ def resolve_lesson(name: str, folder: Path) -> str:
         If no lesson, or more than one, fits.
     """
     lessons = list_lessons(folder)
-    wanted = Path(name).name.removesuffix(".ipynb")
+    wanted = Path(os.path.abspath(name)).name.removesuffix(".ipynb")  # "." is a path as well
     if wanted.isdigit():
         wanted = f"{int(wanted):02d}"
     found = [lesson for lesson in lessons if wanted in (lesson, lesson.split("_")[0])]

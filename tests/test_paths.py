@@ -54,6 +54,11 @@ def test_lesson_is_known_by_number_name_and_path(course, name):
     assert resolve_lesson(name, course / "lessons") == "06_unet_from_scratch"
 
 
+def test_the_folder_that_one_is_in_is_a_lesson(course, monkeypatch):
+    monkeypatch.chdir(course / "lessons" / "06_unet_from_scratch")
+    assert resolve_lesson(".", course / "lessons") == "06_unet_from_scratch"
+
+
 def test_renamed_notebook_is_told_from_a_lesson_that_does_not_exist(course):
     folder = course / "lessons" / "06_unet_from_scratch"
     (folder / "06_unet_from_scratch.ipynb").rename(folder / "06_unet_from_scratch (1).ipynb")
