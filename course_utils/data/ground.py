@@ -24,9 +24,7 @@ def paint_background(p: Painter, r: Draws, plan: Street, sky: Sky, shadows: list
     paint_sky(p, r, d, sky)
     paint_street(p, r, d, plan)
     p.shade = shade_of(p, plan, shadows)
-    index = np.asarray(codes).astype(np.intp)
-    index += np.asarray(p.shade)
-    index += (np.arange(p.height) * (2 * SHADED))[:, None]
+    index = np.asarray(codes) + np.asarray(p.shade) + np.arange(p.height)[:, None] * (2 * SHADED)
     colours = colour_table(p, r, sky)
     p.image.frombytes(colours.reshape(-1).take(index).tobytes())
 

@@ -46,10 +46,9 @@ class Draws:
 
     def __call__(self, low: float = 0.0, high: float = 1.0) -> float:
         """Return the next number, between ``low`` and ``high``."""
-        self.at += 1
-        if self.at >= len(self.pool):
-            self.at = 0
-        return low + (high - low) * self.pool[self.at]
+        at = self.at + 1
+        self.at = at = at if at < len(self.pool) else 0
+        return low + (high - low) * self.pool[at]
 
     def whole(self, low: int, high: int) -> int:
         """Return a whole number from ``low`` to ``high``, both included."""

@@ -129,8 +129,9 @@ def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np
 
 def halved(canvas: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """Halve a canvas: average its colours; of four labels, the most frequent one stays."""
-    labels = np.asarray(canvas)[..., 3]
-    a, b, c, d = labels[::2, ::2], labels[::2, 1::2], labels[1::2, ::2], labels[1::2, 1::2]
+    height, width = canvas.height // 2, canvas.width // 2
+    blocks = np.asarray(canvas)[..., 3].reshape(height, 2, width, 2)
+    a, b, c, d = blocks.transpose(1, 3, 0, 2).reshape(4, height, width)
     mask = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
     mask = np.where((a == b) | (a == c) | (a == d), a, mask)
     return np.asarray(canvas.reduce(2))[..., :3], mask
@@ -142,7 +143,7 @@ def finished(
     """Add texture by class, the glow of lamps, exposure and the sensor's noise."""
     height, width = mask.shape
     fine = (120, 160) if height < 200 else (360, 480)
-    grain = GRAIN[mask]
+    grain = GRAIN.take(mask, axis=0)
     factor = np.ones(mask.shape, np.float32)
     for layer, cells in enumerate(((9, 12), (48, 64), fine)):
         noise = rng.integers(0, 256, cells, np.uint8)
@@ -159,6 +160,6 @@ def finished(
             square = (dx * dx)[None] + (dy * dy)[:, None]
             shine = (1 - square / 16).clip(0, 1) / (1 + 2 * square) * np.float32(0.5)
             x[y0:y1, x0:x1] += shine[..., None] * np.array(colour, np.float32)
-    noise = rng.integers(0, 256, (2, height, width, 3), np.uint8).astype(np.float32)
-    x += (noise[0] + noise[1] - 255) * np.float32(r(0.005, 0.018))
+    noise = rng.integers(0, 256, (2, height, width, 3), np.uint8)
+    x += (np.add(*noise, dtype=np.int16) - 255) * np.float32(r(0.005, 0.018))
     return x.clip(0, 255).astype(np.uint8)
