@@ -38,7 +38,7 @@ def resolve_lesson(name: str, folder: Path) -> str:
     Parameters
     ----------
     name
-        A lesson's number (``"6"``, ``"06"``), its name, or a path that ends in it or in its notebook.
+        A lesson's number (``"6"``, ``"06"``), its name, or a path of its folder or notebook.
     folder
         The folder whose sub-folders are lessons (``lessons/`` or ``solutions/``).
 
