@@ -83,6 +83,13 @@ ATTEMPTS = {
     "connect to an abstract socket": (
         "socket.socket(socket.AF_UNIX).connect('\\0' + ABSTRACT); print('DONE')"
     ),
+    "send a letter from one of a pair of sockets": (
+        "a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); a.sendto(b'x', LETTERS);"
+        " print('DONE')"
+    ),
+    "outlive the grader": (
+        "import ctypes; print('DONE' if ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0 else '')"
+    ),
     "fork": "pid = os.fork()\nif pid: os.waitpid(pid, 0); print('DONE')",
     "start a program": "subprocess.run(['/bin/true'], check=True); print('DONE')",
     "start a program by posix_spawn": "os.posix_spawn('/bin/true', ['true'], {}); print('DONE')",
@@ -109,12 +116,14 @@ def scene(tmp_path):
         socket.create_server(("127.0.0.1", 0)) as tcp,
         socket.socket(socket.AF_UNIX) as unix,
         socket.socket(socket.AF_UNIX) as nameless,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as letters,
         subprocess.Popen(["sleep", "60"]) as victim,
     ):
         unix.bind(str(tmp_path / "s"))
         unix.listen()
         nameless.bind("\0" + abstract)
         nameless.listen()
+        letters.bind(str(tmp_path / "d"))
         names = {
             "SECRET": str(secret),
             "PACKAGE": str(package),
@@ -122,6 +131,7 @@ def scene(tmp_path):
             "PORT": tcp.getsockname()[1],
             "SOCKET": str(tmp_path / "s"),
             "ABSTRACT": abstract,
+            "LETTERS": str(tmp_path / "d"),
         }
         yield "import mmap, os, socket, subprocess\n" + "".join(
             f"{name} = {value!r}\n" for name, value in names.items()

@@ -591,8 +591,10 @@ _NUMBERS = {
     "ioprio_set": (251, 30),
     "setsid": (112, 157),
     "setpgid": (109, 154),
-    # no socket but a listening Unix one
+    "prctl": (157, 167),
+    # no socket but a listening Unix one, and pairs of them
     "socket": (41, 198),
+    "socketpair": (53, 199),
     "connect": (42, 203),
     # nothing shared beside files
     "shmget": (29, 194),
@@ -757,6 +759,16 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
         ]
         if sockets
         else [no_network],
+        # A datagram socket sends to any path that a process outside listens on, also one of a pair.
+        "socketpair": [
+            (_LOAD, 0, 0, _argument(1)),
+            (_AND, 0, 0, 0xF),
+            (_JUMP_EQUAL, 0, 1, 1),
+            allow,
+            refuse,
+        ],
+        # PR_SET_PDEATHSIG: it would outlive the grader that is killed.
+        "prctl": _refuse_values(0, (_PR_SET_PDEATHSIG,)),
         # MAP_SHARED | MAP_ANONYMOUS: memory that RLIMIT_DATA does not count.
         "mmap": [
             (_LOAD, 0, 0, _argument(3)),
