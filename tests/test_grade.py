@@ -83,6 +83,8 @@ TRICKS = {
     "    os.symlink(kept, 'notes.txt')\nexcept PermissionError:\n    pass",
     "pipes": "try:\n    os.mkfifo('pipe')\nexcept PermissionError:\n    pass",
     "blocks": "os.remove(name)\nos.mkdir(name)",
+    "buries": "os.chdir(os.path.expanduser('~'))\nfor _ in range(1500):\n    os.mkdir('d')\n"
+    "    os.chdir('d')",
     "digs": "for _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')",
     "scripts": "from IPython.display import HTML, display\n"
     "display(HTML('<script>mischief()</script>'))\n"
@@ -143,6 +145,8 @@ def course(tmp_path_factory, monkeymodule):
         share="while True:\n    try:\n        while True: pass\n    except BaseException: pass",
     )
     hand_in(root, "fills", share="for i in range(10**6): open(str(i), 'w').close()")
+    # ... and in so short a time that nobody looks in between.
+    hand_in(root, "bursts", share="import os\nfor i in range(21_000): os.mkdir(str(i))")
     for name, value in {
         "true": "True",
         "nan": "float('nan')",
@@ -277,11 +281,12 @@ def test_what_ends_the_kernel_costs_only_what_came_after(course, student):
     assert course[1][student, MINI].remarks
 
 
-def test_a_notebook_that_writes_without_end_is_stopped(course):
-    assert score(course, "fills", "test_double") == 2
-    assert score(course, "fills", "test_share") == 0
+@pytest.mark.parametrize("student", ["fills", "bursts"])
+def test_a_notebook_that_writes_without_end_is_stopped(course, student):
+    assert score(course, student, "test_double") == 2
+    assert score(course, student, "test_share") == 0
     told = "an earlier cell wrote more than 2 GB or 20,000 files"
-    assert course[1]["fills", MINI].remarks == [told]
+    assert course[1][student, MINI].remarks == [told]
 
 
 def test_sys_exit_costs_its_own_exercise(course):

@@ -372,7 +372,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
     specified.write_text(specification(job))
     seconds = _time_limit(job.lesson)
     with (
-        tempfile.TemporaryDirectory(prefix="course-job-", ignore_cleanup_errors=True) as temporary,
+        sandbox.temporary_folder("course-job-") as temporary,
         open(output / "log.txt", "w") as log,
     ):
         child = subprocess.Popen(

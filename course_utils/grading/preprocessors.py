@@ -15,7 +15,6 @@ import math
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from course_utils.grading import marking, sandbox
 from course_utils.grading.function_task import masks_path
 from course_utils.grading.table import printable
 from course_utils.grading.tasks import task_names
+from course_utils.machine import processors
 from course_utils.paths import data_folder
 
 _MAX_OUTPUT = 2_000_000
@@ -117,8 +117,7 @@ class KernelManager(AsyncKernelManager):
 
     def __init__(self, work: Path, seconds: int, **options):
         # Short, since the path of a Unix socket may have about 100 characters.
-        self._sockets = tempfile.TemporaryDirectory(prefix="ck-", ignore_cleanup_errors=True)
-        sockets = Path(self._sockets.name).resolve()
+        sockets = Path(tempfile.mkdtemp(prefix="ck-")).resolve()
         self.writable = [sockets, work]
         if os.name == "posix":
             options |= {"transport": "ipc", "ip": str(sockets / "k")}
@@ -138,7 +137,7 @@ class KernelManager(AsyncKernelManager):
                 python,
                 read=[folder for folder in [data_folder()] if folder.is_dir()],
                 write=self.writable,
-                cpu=2 * seconds,
+                cpu=2 * seconds * processors(),  # of all threads together
                 file_size=256 << 20,
                 sockets=True,
                 env=_kernel_environment(),
@@ -158,7 +157,7 @@ class KernelManager(AsyncKernelManager):
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart)
         if not restart:
-            self._sockets.cleanup()
+            sandbox.remove_tree(self.writable[0])
 
     cleanup_resources = _async_cleanup_resources
 
@@ -220,6 +219,7 @@ class SandboxedExecute(Execute):
                 self._run_test(cell, resources, index)
             else:
                 super().preprocess_cell(cell, resources, index)
+            run_sync(self._async_check_alive)()  # of a short cell too
         except DeadKernelError:
             self._outcome["stopped"] = (
                 self._outcome["stopped"] or "an earlier cell ended the kernel"
@@ -291,15 +291,23 @@ class SandboxedExecute(Execute):
 
 
 def _too_much(folders: list[Path]) -> bool:
-    """Tell whether more lies in the folders than a notebook may write."""
+    """Tell whether more lies in the folders than a notebook may write.
+
+    This ends a notebook that runs away. One that hides what it writes, in a file that is
+    deleted while it is open, is not found.
+    """
     size = count = 0
-    for place, _, names in (step for folder in folders for step in os.walk(folder)):
-        for name in names:
-            with contextlib.suppress(OSError):  # gone already
-                size += os.lstat(os.path.join(place, name)).st_size
-            count += 1
-            if size > _MAX_WRITTEN or count > _MAX_FILES:
-                return True
+    waiting = [str(folder) for folder in folders]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    size += entry.stat(follow_symlinks=False).st_size
+        if size > _MAX_WRITTEN or count > _MAX_FILES:
+            return True
     return False
 
 
@@ -315,11 +323,7 @@ def _sweep(work: Path, kept: list[Path]) -> None:
     for path in kept:
         if (old / "work" / path).is_file() and not (old / "work" / path).is_symlink():
             os.rename(old / "work" / path, work / path)
-    if os.name == "posix":  # shutil gives up on very deep folders
-        for command in (["chmod", "-R", "u+rwX", str(old)], ["rm", "-rf", str(old)]):
-            subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
-    else:
-        shutil.rmtree(old, ignore_errors=True)
+    sandbox.remove_tree(old)
 
 
 class JudgeCells(NbGraderPreprocessor):

@@ -37,7 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -241,7 +241,7 @@ def run(
     """
     level = level or isolation_level()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="course-") as folder:
+    with temporary_folder("course-") as folder:
         launch = command(
             argv,
             read=read,
@@ -271,6 +271,25 @@ def run(
     failure = stopped or _cause(process.returncode, stderr)
     text = stderr.decode(errors="replace")
     return Finished(stdout, text, process.returncode, failure, time.monotonic() - started, level)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[str]:
+    """Give an empty folder to what may be hostile; afterwards it is gone, whatever lies in it."""
+    folder = tempfile.mkdtemp(prefix=prefix)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: str | os.PathLike) -> None:
+    """Remove a folder that hostile code could write to: very deep ones too, and locked ones."""
+    if os.name == "posix":  # shutil gives up on very deep folders
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, folder], check=False, stderr=subprocess.DEVNULL)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill_group(process: subprocess.Popen) -> None:
