@@ -101,7 +101,7 @@ class ConfusionMatrix:
             if labels.size and (labels.min() < 0 or labels.max() >= self.num_classes):
                 wrong = labels[(labels < 0) | (labels >= self.num_classes)]
                 raise self._out_of_range(name, int(wrong[0]))
-        pairs = target.astype(np.int64) * self.num_classes + prediction
+        pairs = target.astype(np.int64) * self.num_classes + prediction.astype(np.int64)
         counts = np.bincount(pairs, minlength=self.num_classes**2)
         return counts.reshape(self.num_classes, self.num_classes).astype(np.int64)
 

@@ -119,9 +119,10 @@ def fastest_mode(device: torch.device) -> Mode:
     bfloat16 on a CPU without instructions for it is slower than float32, so the CPU is asked.
     """
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        capability = torch.cuda.get_device_capability(device)
+        if torch.version.hip or capability >= (8, 0):
             return Mode(torch.bfloat16, torch.channels_last)
-        if torch.cuda.get_device_capability(device) >= (7, 0):  # the first with tensor cores
+        if capability >= (7, 0):  # the first with tensor cores
             return Mode(torch.float16, torch.channels_last, scaled=True)
         return Mode(None, torch.channels_last)
     if device.type == "cpu":
@@ -212,11 +213,11 @@ def fit(
     """
     device = pick_device() if device is None else _as_device(device)
     mode = fastest_mode(device)
-    _require_number("epochs", epochs, Integral, 1)
-    _require_number("batch_size", batch_size, Integral, 1)
-    _require_number("seed", seed, Integral)
-    _require_number("max_lr", max_lr, Real, 0)
-    _require_number("weight_decay", weight_decay, Real, 0)
+    epochs = _number("epochs", epochs, int, 1)
+    batch_size = _number("batch_size", batch_size, int, 1)
+    seed = _number("seed", seed, int)
+    max_lr = _number("max_lr", max_lr, float, 0)
+    weight_decay = _number("weight_decay", weight_decay, float, 0)
     _require_data(train)
     _require_data(valid, len(train.classes))
     size = train.images.shape[1:3]
@@ -262,7 +263,7 @@ def fit(
                 started = time.perf_counter()
                 bar.set_description(f"epoch {epoch + 1}/{epochs}")
                 # Seeded anew for every epoch: an interrupted run goes on as it would have.
-                torch.manual_seed(seed * 1_000_003 + epoch)
+                torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
                 order = torch.randperm(len(images))[: steps * batch_size].split(batch_size)
                 batches = (
                     (_to_input(images[chosen], device, mode), masks[chosen].to(device).long())
@@ -326,6 +327,7 @@ def predict(
 
 def _predict(model, images, batch_size, device, num_classes: int | None = None) -> np.ndarray:
     """Predict; where the number of classes is known, refuse logits of another shape."""
+    batch_size = _number("batch_size", batch_size, int, 1)
     _require_images(images)
     _require_module(model)
     device = _device_of(model) if device is None else _as_device(device)
@@ -336,8 +338,12 @@ def _predict(model, images, batch_size, device, num_classes: int | None = None) 
         for batch in _as_channels_first(images).split(batch_size):
             x = _to_input(batch, device, mode)
             logits = _forward(model, x)
-            if num_classes:
-                _require_shape(logits, x, num_classes)
+            _require_shape(logits, x, num_classes)
+            if logits.isnan().any():
+                raise CourseError(
+                    "the model returns NaN. If it was trained, the training diverged: start anew "
+                    "with a smaller max_lr. If not, look for a division in forward."
+                )
             masks.append(logits.argmax(1).to(torch.uint8).cpu().numpy())
     return np.concatenate(masks) if masks else np.zeros(images.shape[:3], np.uint8)
 
@@ -653,11 +659,14 @@ def _require_images(images: np.ndarray) -> None:
         raise CourseError(f"images must be (N, H, W, 3), colour last; found {images.shape}.")
 
 
-def _require_number(name: str, value, kind: type, least: float = -math.inf) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value < math.inf:
-        whole = "a whole number" if kind is Integral else "a number"
+def _number(name: str, value, kind: type, least: float = -math.inf) -> int | float:
+    """Return a setting as Python's own int or float, which a checkpoint can hold."""
+    fits = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if not fits or not least <= value < math.inf:
+        whole = "a whole number" if kind is int else "a number"
         bound = f" from {least:g} up" if math.isfinite(least) else ""
         raise CourseError(f"{name} must be {whole}{bound}, found {value!r}.")
+    return kind(value)
 
 
 def _require_data(data: SegmentationSet, num_classes: int | None = None) -> None:
@@ -750,17 +759,20 @@ def _require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None
         )
 
 
-def _require_shape(logits: torch.Tensor, x: torch.Tensor, num_classes: int) -> None:
-    wanted = (len(x), num_classes, *x.shape[2:])
-    if logits.shape != wanted:
-        if logits.ndim == 4 and logits.shape[1] != num_classes:
-            cure = f"The last layer must have {num_classes} output channels, one a class."
+def _require_shape(logits: torch.Tensor, x: torch.Tensor, num_classes: int | None) -> None:
+    """Refuse what is not one score a class and pixel; None: of any number of classes."""
+    channels = num_classes or (logits.shape[1] if logits.ndim == 4 else "C")
+    wanted = (len(x), channels, *x.shape[2:])
+    if tuple(logits.shape) != wanted:
+        if logits.ndim == 4 and logits.shape[1] != channels:
+            cure = f"The last layer must have {channels} output channels, one a class."
         elif logits.ndim == 4:
             cure = "Height and width must come out as they went in: check padding and upsampling."
         else:
             cure = "Return the scores of all classes, not their argmax."
+        shape = ", ".join(map(str, wanted))
         raise CourseError(
-            f"for input {tuple(x.shape)} the model must return logits {wanted}, one score a class "
+            f"for input {tuple(x.shape)} the model must return logits ({shape}), one score a class "
             f"and pixel; it returned {tuple(logits.shape)}. {cure}"
         )
 
@@ -826,7 +838,7 @@ def _memory_advice(batch_size: int, size: tuple[int, int]):
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error).lower()
         short = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-            "out of memory" in text or "not enough memory" in text
+            re.search("out of memory|not enough memory|allocate memory", text)
         )
         if not short:
             raise

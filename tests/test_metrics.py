@@ -45,6 +45,12 @@ def test_two_by_two_by_hand(kind):
     assert confusion.frequency_weighted_iou() == pytest.approx((3 * 1 / 2 + 2 * 1 / 3) / 5)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.int32, np.int64, np.uint64])
+def test_labels_of_any_whole_type_count_the_same(dtype):
+    truth, prediction = np.array([0, 1, 1], dtype), np.array([0, 1, 0], dtype)
+    assert ConfusionMatrix(2).update(prediction, truth).matrix.tolist() == [[1, 0], [1, 1]]
+
+
 def test_three_classes_one_only_predicted_one_absent():
     matrix = np.array([[3, 1, 0], [0, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(metrics.iou(matrix), [0.75, 0.0, np.nan])

@@ -256,6 +256,25 @@ def test_sizes_that_cannot_be_halved_are_explained(model):
         predict(model, boxes(2).images[:, 1:])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda y: y.argmax(1), r"logits \(2, C, 16, 24\).*not their argmax"),
+        (lambda y: y[..., 1:], "Height and width must come out as they went in"),
+        (lambda y: y / 0 * 0, "returns NaN.*training diverged"),
+    ],
+)
+def test_predict_refuses_what_are_no_scores(change, message):
+    for use in (predict, lambda model, images: evaluate(model, boxes(2))):
+        with pytest.raises(CourseError, match=message.replace("C,", r"(C|3),")):
+            use(Returns(change), boxes(2).images)
+
+
+def test_predict_refuses_a_batch_of_nothing(model):
+    with pytest.raises(CourseError, match="batch_size must be a whole number from 1 up"):
+        predict(model, boxes(2).images, batch_size=0)
+
+
 def test_predict_of_no_images_is_empty(model):
     assert predict(model, boxes(2).images[:0]).shape == (0, 16, 24)
 
@@ -426,6 +445,29 @@ def test_a_checkpoint_without_a_scaler_goes_on_where_one_is_needed(model, monkey
     assert torch.load("tiny.pt", weights_only=True)["scaler"]["scale"] > 1
 
 
+def test_settings_may_be_numpys_numbers(model, capsys):
+    """An argmin over rates gives such; a checkpoint that holds them could not be read again."""
+    settings = {
+        "max_lr": np.float32(1e-2),
+        "weight_decay": np.float64(1e-2),
+        "epochs": np.int64(2),
+        "batch_size": np.int32(8),
+        "seed": np.int64(3),
+    }
+
+    def train(model, checkpoint):
+        return quick_fit(model, checkpoint=checkpoint, **settings)
+
+    assert len(train_once("unet", model, train)) == 2
+    assert len(train_once("unet", TinyUNet(), train)) == 2
+    assert "Already trained" in capsys.readouterr().out
+
+
+def test_any_whole_number_is_a_seed(model):
+    for seed in (-1, 10**30):
+        assert len(quick_fit(model, epochs=1, seed=seed)) == 1
+
+
 def test_layers_unfrozen_make_another_training(model, capsys):
     model.down.requires_grad_(False)
     quick_fit(model, checkpoint="tiny.pt")
@@ -592,6 +634,7 @@ def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(mo
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
         MemoryError(),
     ],
 )
