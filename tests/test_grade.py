@@ -93,6 +93,39 @@ TRICKS = {
 }
 
 
+def widgets_of_colab(notebook: dict) -> None:
+    states = {"model": {"model_name": "LayoutModel", "state": {}}}
+    notebook["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": states}
+
+
+def nothing_but_sources(notebook: dict) -> None:
+    notebook["metadata"] = {"kernelspec": None}
+    for cell in notebook["cells"]:
+        for key in ("outputs", "execution_count", "id"):
+            cell.pop(key, None)
+    del notebook["cells"][0]["metadata"]
+
+
+# What other programs make of a notebook, which is right but for what the grader makes anew.
+WRITTEN_ELSEWHERE = {
+    "colab": (widgets_of_colab, "utf-8"),
+    "script": (nothing_but_sources, "utf-8"),
+    "notepad": (lambda notebook: None, "utf-8-sig"),
+    "powershell": (lambda notebook: None, "utf-16"),
+    "surrogate": (lambda notebook: notebook["cells"][0].update(source="# \ud800"), "utf-8"),
+    "old-output": (lambda notebook: notebook["cells"][1].update(outputs=[{"a": 1}]), "utf-8"),
+}
+
+# What runs in a student's own Jupyter, and so must not cost a mark here.
+HARMLESS = {
+    "tee": "import sys\nclass Tee:\n    def write(self, text): pass\n    def flush(self): pass\n"
+    "sys.stdout = Tee()",
+    "prints": "import builtins\nbuiltins.print = lambda *args, **more: None",
+    "installs": "!pip install -q numpy\n%pip install numpy\nfiles = !ls\nlen(files)",
+    "moves": "import os\nos.makedirs('figures', exist_ok=True)\nos.chdir('figures')",
+    "writes": "open('my_helpers.py', 'w').write('two = 2')\nimport my_helpers",
+}
+
 # What a browser would run if it were shown as the markdown that it is, and a picture that is gone.
 MARKUP = """Because <script>mischief()</script> <img src=x onerror=mischief()>
 [a](java&#115;cript:mischief()) [b](javascript:mischief()) $\\href{javascript:mischief()}{x}$
@@ -209,8 +242,17 @@ def course(tmp_path_factory, monkeymodule):
     for name, trick in TRICKS.items():
         before = f"import os\nname, kept = '{MINI}.ipynb', {str(root / 'kept.txt')!r}\n"
         hand_in(root, name, double=f"{before}{trick}\n{RIGHT}", why=MARKUP)
-    odd = hand_in(root, "odd") / f"{MINI}.ipynb"
-    odd.write_text(odd.read_text().replace("# Mini", "\\ud800"))
+    for name, lines in HARMLESS.items():
+        hand_in(root, name, double=f"{lines}\n{RIGHT}")
+    for name, (change, encoding) in WRITTEN_ELSEWHERE.items():
+        path = hand_in(root, name, double=RIGHT) / f"{MINI}.ipynb"
+        notebook = json.loads(path.read_text())
+        change(notebook)
+        path.write_bytes(json.dumps(notebook).encode(encoding))
+    odd = hand_in(root, "odd", double=RIGHT) / f"{MINI}.ipynb"
+    notebook = json.loads(odd.read_text())
+    notebook["cells"][0] |= {"cell_type": "markdown", "attachments": {"picture": 3}}
+    odd.write_text(json.dumps(notebook))
 
     add_model(hand_in(root, "good", NET), tiny_model(3))
     add_model(hand_in(root, "claims", NET, train="print('IoU 1.0')\nscore = 1"), tiny_model(0))
@@ -414,6 +456,16 @@ def require_harmless(page):
 def test_a_notebook_that_nbgrader_cannot_read_is_told_and_stops_nobody(course):
     assert "save it again" in course[1]["odd", MINI].problem
     assert course[1]["odd", MINI].total == 0
+    page = course[0] / "grading" / "feedback" / "odd" / MINI / f"{MINI}.html"
+    assert "This notebook was not marked:" in page.read_text()
+
+
+@pytest.mark.parametrize("student", [*WRITTEN_ELSEWHERE, *HARMLESS])
+def test_what_other_programs_and_harmless_lines_do_costs_nothing(course, student):
+    found = course[1][student, MINI]
+    assert (score(course, student, "test_double"), score(course, student, "test_share")) == (2, 3)
+    assert not found.problem
+    assert not found.tampered
 
 
 def test_values_are_cut_and_never_dropped(course):

@@ -6,16 +6,27 @@ rebinding ``checks``, patching a check or a metric, emptying test cells,
 replacing how the shell runs a cell.
 """
 
+import contextlib
 import importlib
 import inspect
+import os
 import sys
 from types import FunctionType, ModuleType
 
 _FRESH = ("course_utils.checks", "course_utils.grading.hidden_tests")
+_folder: list[str] = []
+
+
+def remember_folder() -> None:
+    """Note the working folder, which is the notebook's when its kernel starts."""
+    _folder.append(os.getcwd())
 
 
 def arm(namespace: dict, lesson: str, token: str) -> None:
-    """Import the checks afresh, bind ``checks`` again, print ``token`` and what was tampered with.
+    """Import the checks afresh, bind ``checks`` again, tell ``token`` and what was tampered with.
+
+    A cell may have changed the working folder and replaced ``print`` or ``sys.stdout``: the test
+    runs in the notebook's folder, and the token does not go through them.
 
     Parameters
     ----------
@@ -24,9 +35,11 @@ def arm(namespace: dict, lesson: str, token: str) -> None:
     lesson
         Full name, such as ``06_unet_from_scratch``.
     token
-        Printed first: a test cell whose output lacks it did not run as written.
+        Told first: a test cell whose output lacks it did not run as written.
     """
     found = tampered()
+    with contextlib.suppress(OSError):
+        os.chdir(_folder[-1] if _folder else ".")
     for name in [name for name in sys.modules if name.startswith(_FRESH)]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -39,7 +52,16 @@ def arm(namespace: dict, lesson: str, token: str) -> None:
         if getattr(bound, "__file__", None) != fresh.__file__:
             found.append("the name checks")
         namespace["checks"] = fresh
-    print(token, *(f"{token}!{name}" for name in found), sep="\n", flush=True)
+    _tell("".join(f"{line}\n" for line in (token, *(f"{token}!{name}" for name in found))))
+
+
+def _tell(text: str) -> None:
+    """Send text to the notebook as printed, past whatever a cell has made of printing."""
+    kernel = getattr(_shell(), "kernel", None)
+    if kernel is None:
+        print(text, end="", flush=True)
+    else:
+        kernel.send_response(kernel.iopub_socket, "stream", {"name": "stdout", "text": text})
 
 
 def tampered() -> list[str]:

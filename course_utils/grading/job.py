@@ -17,7 +17,7 @@ from pathlib import Path
 from course_utils.errors import CourseError
 from course_utils.grading.nbgrader_setup import CELL_SECONDS, NOTEBOOK_SECONDS
 from course_utils.grading.submit import read_notebook
-from course_utils.grading.workplace import tree_hash
+from course_utils.grading.workplace import tree_hash, write_atomic
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ def run(job: Job, root: Path) -> dict:
     shutil.copyfile(job.gradebook, root / "grading" / "gradebook.db")
     problem = None
     try:
-        read_notebook(submitted / notebook_name)
+        _, notebook = read_notebook(submitted / notebook_name)
+        write_atomic(submitted / notebook_name, bare_notebook(notebook["cells"]))
     except CourseError as error:
         # The tasks can still be marked: an empty notebook gets all its tests back, unsolved.
         problem = str(error).replace(f"{submitted}/", "").replace(str(submitted), "the hand-in")
-        (submitted / notebook_name).write_text(_EMPTY_NOTEBOOK)
+        write_atomic(submitted / notebook_name, _explaining(problem))
     config = Config()
     configure(
         config,
@@ -113,7 +114,7 @@ def run(job: Job, root: Path) -> dict:
     if not outcome["success"] and problem is None:
         # What the instructor's side has to mend comes again without the notebook.
         problem = f"{notebook_name} cannot be run or read: save it again in JupyterLab"
-        (submitted / notebook_name).write_text(_EMPTY_NOTEBOOK)
+        write_atomic(submitted / notebook_name, _explaining(problem))
         outcome = api.autograde(job.lesson, job.student, force=True)
     _require_success(outcome)
     executed = root / "grading" / "autograded" / job.student / job.lesson / notebook_name
@@ -189,7 +190,30 @@ def _copy_lesson(source: Path, target: Path) -> None:
     (target / f"{source.name}.ipynb").unlink()
 
 
-_EMPTY_NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+def bare_notebook(cells: list[dict]) -> str:
+    """Return a notebook of these cells' types, texts, marks and pasted pictures alone.
+
+    Whatever else a hand-in holds, such as outputs and other programs' metadata, is made anew or
+    dropped in marking; so it need not be right.
+    """
+    kept = []
+    for at, cell in enumerate(cells):
+        source = "".join(cell["source"]).encode(errors="replace").decode()
+        metadata = {key: cell["metadata"][key] for key in ("nbgrader",) if key in cell["metadata"]}
+        bare = {"cell_type": cell["cell_type"], "id": f"c{at}", "metadata": metadata}
+        bare["source"] = source
+        if bare["cell_type"] == "code":
+            bare |= {"outputs": [], "execution_count": None}
+        elif isinstance(cell.get("attachments"), dict):
+            bare["attachments"] = cell["attachments"]
+        kept.append(bare)
+    return json.dumps({"cells": kept, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _explaining(problem: str) -> str:
+    """Return a notebook that only says why it was not marked."""
+    text = f"**This notebook was not marked:** {problem}"
+    return bare_notebook([{"cell_type": "markdown", "metadata": {}, "source": text}])
 
 
 if __name__ == "__main__":

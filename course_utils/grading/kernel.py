@@ -1,12 +1,35 @@
 """A notebook's kernel for the sandbox: ``python -I -m course_utils.grading.kernel -f FILE``.
 
 ipykernel opens a TCP port to collect what child processes print. In the sandbox there
-are neither child processes nor a network, so it is started without that pipe.
+are neither child processes nor a network, so it is started without that pipe, and a line
+such as ``!pip install`` says so instead of ending its cell.
 """
 
+import sys
+
 from ipykernel import kernelapp
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.utils.text import SList
+
+from course_utils.grading import guard
+
+
+def _no_program(shell, command, **_) -> None:
+    print(f"No program is started while a notebook is graded: {command}")
+    shell.user_ns["_exit_code"] = 1
+
+
+def _no_output(shell, command, **_) -> SList:
+    _no_program(shell, command)
+    return SList([])
+
 
 if __name__ == "__main__":
     iopub_thread = kernelapp.IOPubThread
     kernelapp.IOPubThread = lambda *args, **kw: iopub_thread(*args, **{**kw, "pipe": False})
+    ZMQInteractiveShell.system = _no_program
+    ZMQInteractiveShell.getoutput = _no_output
+    guard.remember_folder()
+    # A module that a cell has written is found, but after all that is installed.
+    sys.path.append("")
     kernelapp.launch_new_instance()

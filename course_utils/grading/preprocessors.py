@@ -51,7 +51,7 @@ _PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 class RestoreCells(NbGraderPreprocessor):
-    """First of all: take every cell's nbgrader metadata from the gradebook and drop all the rest.
+    """First of all: take every cell's nbgrader metadata from the gradebook and drop all other.
 
     So a tag cannot skip a test, a copied cell or an old schema cannot stop the batch,
     points and cell types cannot be rewritten. Of copies the last one counts; cells
@@ -61,6 +61,7 @@ class RestoreCells(NbGraderPreprocessor):
     """
 
     def preprocess(self, nb, resources):
+        nb.metadata = NotebookNode()  # widgets' states of other programs' make, wrong kernels
         where = resources["nbgrader"]
         with Gradebook(where["db_url"]) as gradebook:
             notebook = gradebook.find_notebook(where["notebook"], where["assignment"])
@@ -338,10 +339,12 @@ class JudgeCells(NbGraderPreprocessor):
         outcome = resources["course"]
         tasks = marking.tasks_by_grade_id(resources["nbgrader"]["assignment"])
         reasons = outcome["reasons"] = {}
-        broken = None
+        broken = elsewhere = None
         for cell in nb.cells:
             if is_solution(cell) and cell.cell_type == "code":
                 broken = _broken(cell)
+            elif not is_grade(cell) and (stopped := next(map(_short, _errors(cell)), None)):
+                elsewhere = elsewhere or stopped
             if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
                 continue
             grade_id = cell.metadata.nbgrader.grade_id
@@ -357,6 +360,8 @@ class JudgeCells(NbGraderPreprocessor):
                 reason = refused_outcome(cell.outputs, cell.metadata.nbgrader.points)
             if reason and broken and reason.startswith(("NameError", _NOT_SOLVED)):
                 reason = broken
+            if reason and elsewhere and "NameError" in reason:
+                reason = f"{reason}; an earlier cell stops: {elsewhere}"
             if reason and not _errors(cell):
                 # In front: nbgrader goes by the first output that it can read.
                 cell.outputs.insert(0, _refusal("NotMarked", reason))

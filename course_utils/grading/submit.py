@@ -104,18 +104,20 @@ def read_notebook(path: Path) -> tuple[bytes, dict]:
             "Clear its outputs (Edit > Clear Outputs of All Cells), save, and try again."
         )
     try:
-        notebook = json.loads(content.decode())  # as nbgrader reads it: UTF-8, without a mark
-        sound = notebook["nbformat"] == 4 and all(
-            isinstance(cell["metadata"], dict) and isinstance(cell["source"], str | list)
-            for cell in notebook["cells"]
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    if not sound:
+        notebook = json.loads(content)  # of any Unicode encoding, with or without a mark
+        if notebook["nbformat"] != 4:
+            raise ValueError
+        for cell in notebook["cells"]:
+            "".join(cell["source"])  # text, whole or in lines
+            if not isinstance(cell["cell_type"], str):
+                raise TypeError
+            if not isinstance(cell.setdefault("metadata", {}), dict):
+                cell["metadata"] = {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CourseError(
             f"{path} is not a whole notebook. Open it in JupyterLab and save it again; if that "
             "fails, go back to a checkpoint with File > Revert Notebook."
-        )
+        ) from None
     return content, notebook
 
 
