@@ -17,7 +17,7 @@ from course_utils.grading.identity import safe_name
 from course_utils.grading.nbgrader_setup import gradebook_url
 from course_utils.grading.submit import zip_bytes
 from course_utils.grading.unpack import Refused, Room, unpack
-from tests.mini_course import MINI, make_course, mini_cells, save
+from tests.mini_course import MINI, NET, make_course, mini_cells, save
 
 _register = collect_module._register
 
@@ -171,7 +171,7 @@ def test_canvas_with_late_and_second_uploads(root, tmp_path):
                 f"doejane_12345_67890_{MINI}.zip": lesson_zip(tmp_path, "first"),
                 f"doejane_12345_67999_{MINI}-1.zip": lesson_zip(tmp_path, "second"),
                 f"roemax_LATE_222_333_{MINI}.zip": lesson_zip(tmp_path),
-                "vandyk_anna_5_6_90_mini.ipynb": notebook(tmp_path),
+                f"vandyk_anna_5_6_{NET}.ipynb": notebook(tmp_path),
                 "vandyk_anna_5_7_unet.onnx": b"model",
             }
         ),
@@ -180,8 +180,125 @@ def test_canvas_with_late_and_second_uploads(root, tmp_path):
     assert who(result) == ["doejane_12345", "roemax_222", "vandyk_anna_5"]
     assert text_of(root, "doejane_12345") == "second"
     assert any("replaced by a later one" in why for _, why in result.refused)
-    model = root / "grading/submitted/vandyk_anna_5" / MINI / "models/unet.onnx"
+    model = root / "grading/submitted/vandyk_anna_5" / NET / "models/unet.onnx"
     assert model.read_bytes() == b"model"
+
+
+BESIDE = {
+    "moodle": {
+        "Ada L_1_assignsubmission_file_/{net}.ipynb": b"",
+        "Ada L_1_assignsubmission_file_/unet.onnx": b"new",
+        "Ada L_1_assignsubmission_file_/unet.json": b"{}",
+    },
+    "moodle, models.zip": {
+        "Ada L_1_assignsubmission_file_/{net}.ipynb": b"",
+        "Ada L_1_assignsubmission_file_/models.zip": zip_bytes(
+            {"models/unet.onnx": b"new", "models/unet.json": b"{}"}
+        ),
+    },
+    "canvas, second try": {
+        "lada_1_20_{net}-1.ipynb": b"",
+        "lada_1_21_unet-1.onnx": b"new",
+        "lada_1_22_unet-1.json": b"{}",
+    },
+    "canvas, models.zip": {
+        "lada_1_20_{net}.ipynb": b"",
+        "lada_1_21_models.zip": zip_bytes({"unet.onnx": b"new", "unet.json": b"{}"}),
+    },
+    "folder, a browser's copies": {
+        "ada/{net} (1).ipynb": b"",
+        "ada/unet.onnx": b"old",
+        "ada/unet (1).onnx": b"new",
+        "ada/unet.json": b"old",
+        "ada/unet (1).json": b"{}",
+    },
+}
+
+
+@pytest.mark.parametrize("way", BESIDE)
+def test_a_model_beside_the_notebook_comes_to_its_place(root, tmp_path, way):
+    files = {name.format(net=NET): data or notebook(tmp_path) for name, data in BESIDE[way].items()}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    (hand_in,) = result.taken
+    folder = root / "grading/submitted" / hand_in.student.student_id / NET
+    assert (folder / "models/unet.onnx").read_bytes() == b"new"
+    assert (folder / "models/unet.json").read_bytes() == b"{}"
+
+
+def released(root, name):
+    cells = mini_cells()
+    save(root / "lessons" / name / f"{name}.ipynb", cells)
+    return (root / "lessons" / name / f"{name}.ipynb").read_bytes()
+
+
+def test_of_a_whole_course_only_what_was_worked_on_comes_in(root, tmp_path):
+    """Else an untouched lesson would replace the one that was handed in before."""
+    stub = released(root, NET)
+    released(root, MINI)
+    course = {f"course/lessons/{NET}/{NET}.ipynb": stub}
+    write(tmp_path / "in" / "ada.zip", zip_bytes({f"{NET}.ipynb": notebook(tmp_path, "solved")}))
+    collect([tmp_path / "in"], root=root)
+    course[f"course/lessons/{MINI}/{MINI}.ipynb"] = notebook(tmp_path, "mine")
+    write(tmp_path / "in" / "ada.zip", zip_bytes(course))
+    result = collect([tmp_path / "in"], root=root)
+    assert [hand_in.lesson for hand_in in result.taken] == [MINI]
+    assert [why for _, why in result.refused] == [
+        "nothing in it was changed, but in another lesson"
+    ]
+    kept = root / "grading/submitted/ada" / NET / f"{NET}.ipynb"
+    assert "solved" in kept.read_text()
+    write(tmp_path / "in" / "ada.zip", zip_bytes({f"{NET}.ipynb": stub}))
+    assert len(collect([tmp_path / "in"], root=root).taken) == 1, "alone, it is what was handed in"
+
+
+def test_of_several_notebooks_the_named_lesson_takes_its_own(root, tmp_path):
+    files = {
+        f"{NET}.ipynb": notebook(tmp_path, "net"),
+        f"{MINI}.ipynb": notebook(tmp_path, "mini"),
+        "draft.ipynb": notebook(tmp_path, "draft"),
+    }
+    result = collect([write(tmp_path / "ada.zip", zip_bytes(files))], lesson="90", root=root)
+    assert text_of(root, "ada") == "mini"
+    assert any("of another lesson, 06" in why for _, why in result.refused)
+
+
+def test_a_folder_of_work_in_each_student_s_is_nobody_s_name(root, tmp_path):
+    for student in ("Jane Doe", "Max Muster"):
+        write(tmp_path / "in" / student / "work" / f"{MINI}.ipynb", notebook(tmp_path, student))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Jane-Doe", "Max-Muster"]
+    assert text_of(root, "Jane-Doe") == "Jane Doe"
+
+
+def test_a_student_in_two_folders_stays_one(root, tmp_path):
+    for week in ("week 1", "week 2"):
+        for student in ("ada", "bob"):
+            write(tmp_path / "in" / week / student / f"{MINI}.ipynb", notebook(tmp_path, week))
+    assert who(collect([tmp_path / "in"], root=root)) == ["ada", "bob"]
+
+
+def test_a_hand_in_without_a_time_that_replaces_one_with_a_time_is_told(root, tmp_path, capsys):
+    collect([moodle_zip(tmp_path, "Jane Doe_4001", lesson_zip(tmp_path, "new"))], root=root)
+    stamp = root / "grading/submitted/Jane-Doe" / MINI / "timestamp.txt"
+    stamp.write_text("2026-03-02 12:00:00 UTC\n")
+    write(tmp_path / "mail" / "Jane Doe" / f"{MINI}.ipynb", notebook(tmp_path, "by mail"))
+    capsys.readouterr()
+    collect([tmp_path / "mail"], root=root)
+    printed = capsys.readouterr().out
+    assert "Taken, but look:" in printed
+    assert "it has replaced the one of 2026-03-02 12:00:00 UTC" in printed
+
+
+def test_in_plain_folders_what_is_no_notebook_is_named(root, tmp_path):
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
+    write(tmp_path / "in" / "sue" / f"{MINI}.ipynb.txt", b"{}")
+    write(tmp_path / "in" / "sam" / f"{MINI}.html", b"")
+    write(tmp_path / "in" / "tom" / ".ipynb_checkpoints" / f"{MINI}.ipynb", b"")
+    refused = dict(collect([tmp_path / "in"], root=root).refused)
+    assert refused == {
+        f"in/sue/{MINI}.ipynb.txt": "it belongs to no notebook",
+        f"in/sam/{MINI}.html": "it belongs to no notebook",
+        "in/tom": "no notebook in it",
+    }
 
 
 def test_folders_and_zips_named_after_students(root, tmp_path):
@@ -429,7 +546,8 @@ def test_links_in_a_folder_are_refused(root, tmp_path):
 
 def test_a_file_where_a_folder_is_needed_stops_no_other(root, tmp_path):
     write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
-    for name, data in ((f"{MINI}.ipynb", notebook(tmp_path)), ("models", b""), ("a.onnx", b"")):
+    model = ("unet.onnx", b"")
+    for name, data in ((f"{NET}.ipynb", notebook(tmp_path)), ("models", b""), model):
         write(tmp_path / "in" / f"Bob_1_assignsubmission_file_{name}", data)
     result = collect([tmp_path / "in"], root=root)
     assert who(result) == ["ada"]

@@ -28,12 +28,15 @@ from course_utils.grading.identity import (
     by_platform,
     lesson_of,
     match_platform,
+    plain_file,
     platform_file,
     platform_prefix,
     student_of,
     tell_apart,
 )
+from course_utils.grading.submit import read_notebook
 from course_utils.grading.table import printable, text_table
+from course_utils.grading.tasks import task_names
 from course_utils.grading.unpack import MAX_BYTES, MAX_FILES, Refused, Room, is_junk, unpack
 from course_utils.grading.workplace import grading_folder, read_timestamp, tree_hash, write_atomic
 from course_utils.paths import course_root, list_lessons, resolve_lesson
@@ -55,6 +58,7 @@ class HandIn:
     when: float | None
     upload: int = 0
     source: str = ""
+    named: bool = True  # whether the notebook's own name tells the lesson
 
 
 @dataclass
@@ -77,10 +81,11 @@ class _Inside:
 
 @dataclass
 class Collection:
-    """What came of a collection: who came in, and what was refused or left out and why."""
+    """What came of a collection: who came in, what was refused or left out and why, what to see."""
 
     taken: list[HandIn] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
 
 
 def collect(
@@ -119,14 +124,18 @@ def collect(
             items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused, seen)
         found = _hand_ins(items, lessons, lesson, result.refused)
         _note_vanished(seen, found, result.refused)
+        _note_empty([path for path in paths if path.is_dir()], items, result.refused)
+        found = _without_stubs(found, root / "lessons", result.refused)
+        _name_by_outer_folder(found)
         students = read_students(root)
         tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
         for hand_in in _latest(found, result.refused):
             try:
-                _place(hand_in, folder / "submitted", Path(scratch))
+                note = _place(hand_in, folder / "submitted", Path(scratch))
             except Refused as error:
                 result.refused.append((hand_in.source, str(error)))
                 continue
+            result.notes += [(hand_in.source, note)] if note else []
             result.taken.append(hand_in)
             _note(students, hand_in.student, hand_in.lesson)
         write_atomic(folder / "students.json", json.dumps(students, indent=1, ensure_ascii=False))
@@ -281,7 +290,11 @@ def _hand_ins(
         if not item.parts[-1].lower().endswith(".ipynb"):
             continue
         folder, label = item.parts[:-1], "/".join(item.parts)
-        name = lesson or lesson_of(item.parts[-1], lessons)
+        own = lesson_of(item.parts[-1], lessons)
+        name = lesson or own
+        if lesson and own not in (lesson, None):
+            refused.append((label, f"its name is that of another lesson, {own}"))
+            continue
         if name is None:
             why = (
                 f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the "
@@ -303,23 +316,34 @@ def _hand_ins(
             below = (platform_file(below[0]), *below[1:])
             if other is item:
                 below = (f"{name}.ipynb",)
-            elif len(below) == 1 and prefix and below[0].endswith((".onnx", ".json")):
-                below = ("models", below[0])  # uploaded one by one
             elif below[-1].endswith(".ipynb") and len(below) == 1:
                 continue
             files["/".join(below)] = other.path
             used.add(other.parts)
-        found.append(HandIn(student, name, files, item.when, upload, label))
+        _into_models(files, name)
+        found.append(HandIn(student, name, files, item.when, upload, label, own == name))
     strays = [
         ("/".join(item.parts), _why_stray(item.parts[-1]))
         for item in items
-        if item.parts not in used
-        and not item.parts[-1].lower().endswith((".ipynb", ".html", ".txt"))
+        if item.parts not in used and not item.parts[-1].lower().endswith(".ipynb")
+        # What platforms put beside the hand-ins; of those without one another line tells.
+        if not (item.path.suffix in (".html", ".txt") and any(map(match_platform, item.parts)))
     ]
     refused += strays[:_STRAYS]
     if len(strays) > _STRAYS:
         refused.append((f"and {len(strays) - _STRAYS} more", strays[0][1]))
     return found
+
+
+def _into_models(files: dict[str, Path], lesson: str) -> None:
+    """Bring a task's files to where they belong: they are handed in singly, or in a zip more."""
+    for task in task_names(lesson):
+        for wanted in (f"{task}.onnx", f"{task}.json"):
+            near = [name for name in files if plain_file(PurePosixPath(name).name) == wanted]
+            if near and f"models/{wanted}" not in files:
+                # Of several the one that lies least deep; of Canvas's uploads the last.
+                best = max(near, key=lambda name: (-name.count("/"), len(name), name))
+                files[f"models/{wanted}"] = files.pop(best)
 
 
 def _why_stray(name: str) -> str:
@@ -341,6 +365,66 @@ def _note_vanished(
         known.add(person)
 
 
+def _note_empty(folders: list[Path], items: list[_Item], refused: list[tuple[str, str]]) -> None:
+    """Name the folders directly below those given, a student's each, that hold nothing at all."""
+    told = {"/".join(item.parts) for item in items} | {what for what, _ in refused}
+    for folder in folders:
+        if any(folder.glob("*.ipynb")):
+            continue  # a hand-in itself
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+            name = "/".join((*_first_parts(folder), _readable(inner.name)))
+            empty = not any(what == name or what.startswith(f"{name}/") for what in told)
+            if empty and not is_junk(PurePosixPath(inner.name)):
+                refused.append((name, "no notebook in it"))
+
+
+def _without_stubs(
+    found: list[HandIn], lessons: Path, refused: list[tuple[str, str]]
+) -> list[HandIn]:
+    """Leave out the untouched lessons of students who hand in their whole course's folder."""
+    touched = [not _as_released(hand_in, lessons) for hand_in in found]
+    working = {_person(h.student) for h, work in zip(found, touched, strict=True) if work}
+    kept = []
+    for hand_in, work in zip(found, touched, strict=True):
+        if work or _person(hand_in.student) not in working:
+            kept.append(hand_in)
+        else:
+            refused.append((hand_in.source, "nothing in it was changed, but in another lesson"))
+    return kept
+
+
+def _as_released(hand_in: HandIn, lessons: Path) -> bool:
+    """Tell whether each cell of a hand-in's notebook is one that was released."""
+    name = f"{hand_in.lesson}.ipynb"
+    try:
+        released, handed = (
+            {"".join(cell["source"]).strip() for cell in read_notebook(path)[1]["cells"]}
+            for path in (lessons / hand_in.lesson / name, hand_in.files[name])
+        )
+    except CourseError:
+        return False
+    return handed <= released | {""}
+
+
+def _name_by_outer_folder(found: list[HandIn]) -> None:
+    """Of ``Jane/work/NN.ipynb`` and ``Max/work/NN.ipynb`` take Jane and Max for the students."""
+    above: dict[int, tuple[str, ...]] = {}
+    inside: dict[tuple[str, ...], set[str]] = {}
+    same: dict[tuple[str, str], list[HandIn]] = {}
+    for hand_in in found:
+        parts = tuple(hand_in.source.split("/")[:-1])
+        if hand_in.student.platform == "folder" and hand_in.student.name in parts:
+            at = len(parts) - 1 - parts[::-1].index(hand_in.student.name)
+            above[id(hand_in)] = parts[:at]
+            inside.setdefault(parts[:at], set()).add(hand_in.student.name)
+            same.setdefault((hand_in.student.name, hand_in.lesson), []).append(hand_in)
+    for group in same.values():
+        outer = {above[id(hand_in)] for hand_in in group}
+        if len(outer) > 1 and () not in outer and all(len(inside[parts]) == 1 for parts in outer):
+            for hand_in in group:
+                hand_in.student = Student("folder", above[id(hand_in)][-1])
+
+
 def _person(student: Student) -> tuple[str, str, str]:
     return student.platform, student.name, student.number
 
@@ -351,7 +435,9 @@ def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]
     Of copies in one zip, which has one time, the one that lies least deep counts.
     """
     by_key: dict[tuple[str, str], HandIn] = {}
-    for hand_in in sorted(found, key=lambda h: (h.when or 0, h.upload, -h.source.count("/"))):
+    for hand_in in sorted(
+        found, key=lambda h: (h.when or 0, h.upload, h.named, -h.source.count("/"))
+    ):
         key = (hand_in.student.student_id.casefold(), hand_in.lesson)
         if other := by_key.get(key):
             later = (other.when, other.upload) != (hand_in.when, hand_in.upload)
@@ -361,8 +447,8 @@ def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]
     return [by_key[key] for key in sorted(by_key)]
 
 
-def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> None:
-    """Put a hand-in in place in one step; keep one there that is later."""
+def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> str | None:
+    """Put a hand-in in place in one step; keep one there that is later. Return what to look at."""
     if len(hand_in.files) > MAX_FILES:
         raise Refused(f"it holds {len(hand_in.files)} files; at most {MAX_FILES} are taken")
     if sum(path.stat().st_size for path in hand_in.files.values()) > MAX_BYTES:
@@ -393,12 +479,15 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> None:
         and tree_hash(draft) == tree_hash(target)
         and read_timestamp(draft / stamp.name) == present
     ):
-        return  # the same again: whoever has marked it is up to date
+        return None  # the same again: whoever has marked it is up to date
     os.chmod(draft, 0o755)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         os.rename(target, Path(tempfile.mkdtemp(dir=scratch)) / "old")
     os.rename(draft, target)
+    if present and not hand_in.when:
+        return f"it tells no time; it has replaced the one of {present} UTC"
+    return None
 
 
 def _print(result: Collection) -> None:
@@ -414,5 +503,7 @@ def _print(result: Collection) -> None:
             for hand_in in result.taken
         ]
         print(text_table(["student", "name", "lesson", "files", "handed in"], rows))
+    if result.notes:
+        print("\nTaken, but look:\n" + text_table(["what", "why"], result.notes))
     if result.refused:
         print("\nNot taken:\n" + text_table(["what", "why"], result.refused))

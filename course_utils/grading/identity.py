@@ -86,10 +86,20 @@ def platform_prefix(name: str) -> str:
     return name[: found.start("file")].rsplit("_", 2)[0] if found and found["file"] else ""
 
 
+def plain_file(name: str) -> str:
+    """Return a file's name without what platforms and browsers add: ``(2)``, ``-1``, ``-Copy3``.
+
+    >>> plain_file("doeann_12_345_unet-1.onnx"), plain_file("Copy of 02_metrics (1)-2.ipynb")
+    ('unet.onnx', '02_metrics.ipynb')
+    """
+    path = Path(platform_file(name))
+    stem = re.sub(r"(-\d+| ?\(\d+\)|-copy\d*)+$", "", path.stem, flags=re.IGNORECASE)
+    return stem.removeprefix("Copy of ") + path.suffix.lower()
+
+
 def lesson_of(file_name: str, lessons: list[str]) -> str | None:
-    """Return the lesson that a notebook's name tells, ``(2)`` or ``-Copy3`` at its end left out."""
-    stem = Path(platform_file(file_name)).stem
-    stem = re.sub(r"(-\d+| ?\(\d+\)|-copy\d*)$", "", stem, flags=re.IGNORECASE)
+    """Return the lesson that a notebook's name tells."""
+    stem = Path(plain_file(file_name)).stem
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
 
 

@@ -163,6 +163,8 @@ def misnamed(path: Path) -> str | None:
     found = sorted({other.name for other in beside if other.suffix.lower() in suffixes})
     if not found:
         return None
+    if path.name in found:
+        return f"but one beside the folder {path.parent.name}/, into which it belongs"
     if any(name.lower().endswith(".onnx") for name in found):
         return f"only {', '.join(found)}: the name must be {path.name}"
     return (
