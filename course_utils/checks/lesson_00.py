@@ -61,6 +61,14 @@ def class_at(answer: Callable) -> None:
     require(
         found == "void", f'a void pixel ({VOID}) has no class: return "void"; you give {found!r}.'
     )
+    for (row, column), number in np.ndenumerate(_MASK):
+        wanted = "void" if number == VOID else _CLASSES[number]
+        with explain(f"class_at(mask, {row}, {column}, classes) stops"):
+            found = answer(mask, row, column, _CLASSES)
+        require(
+            found == wanted,
+            f"mask[{row}, {column}] is {number}, {wanted!r}; class_at gives {found!r}.",
+        )
     passed("class_at", "row first, names by number, void is no class")
 
 
@@ -113,11 +121,23 @@ def count_pixels(answer: Callable) -> None:
     )
     mask = scene_mask()
     with explain("count_pixels on a scene stops", causes):
-        total = int(np.sum(answer(mask, 10)))
+        counts = np.asarray(answer(mask, 12))
+    wanted = np.array([(mask == label).sum() for label in range(12)])
     require(
-        total == int((mask != VOID).sum()),
-        f"on a scene the counts add up to {total}, but it has {(mask != VOID).sum()} pixels that "
-        "are not void.",
+        counts.shape == (12,),
+        f"count_pixels(mask, 12) gives shape {counts.shape} on a scene; wanted (12,): the number "
+        "of classes must not be hard-coded.",
+    )
+    require(
+        counts.sum() == wanted.sum(),
+        f"on a scene the counts add up to {int(counts.sum())}, but it has {wanted.sum()} pixels "
+        "that are not void.",
+    )
+    wrong = np.flatnonzero(counts != wanted)
+    require(
+        not len(wrong),
+        f"on a scene the counts add up, but class {wrong[:1].sum()} has {wanted[wrong[:1]].sum()} "
+        f"pixels and not {counts[wrong[:1]].sum()}: does each count stand in its class's place?",
     )
     passed("count_pixels", "one count a class, also a 0; void left out")
 

@@ -7,6 +7,7 @@ what it does: hooks record what each layer is given, so that a message can say
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +108,15 @@ def _require_convolutions(module: nn.Module, count: int, name: str) -> list[nn.C
             "only pooling reduces it: stride 1.",
         )
         require(
+            convolution.dilation == (1, 1) and convolution.groups == 1,
+            f"a convolution of {name} has dilation or groups; leave both as they are.",
+        )
+        require(
+            convolution.padding_mode == "zeros",
+            f"a convolution of {name} pads with {convolution.padding_mode!r}; pad with zeros, as "
+            "padding=1 does by itself.",
+        )
+        require(
             convolution.bias is None,
             f"a convolution of {name} has a bias. Batch norm subtracts each channel's mean right "
             "after it, so that bias can change nothing: bias=False.",
@@ -121,7 +131,42 @@ def _require_convolutions(module: nn.Module, count: int, name: str) -> list[nn.C
         f"{name} holds {norms} nn.BatchNorm2d for {len(convolutions)} convolution(s): each "
         "convolution is followed by its own batch norm, and only by that.",
     )
+    require(
+        all(norm.affine for norm in _all(module, nn.BatchNorm2d)),
+        f"a batch norm of {name} has affine=False: leave it its two learnt numbers a channel.",
+    )
+    _require_no_dropout(module, name)
     return convolutions
+
+
+def _require_no_dropout(module: nn.Module, name: str) -> None:
+    dropped = [m for m in module.modules() if "Dropout" in type(m).__name__]
+    require(
+        not dropped,
+        f"{name} holds a {type(dropped[0]).__name__ if dropped else ''}: no value is dropped here; "
+        "build it as described, and try variants in a class beside it.",
+    )
+
+
+def _called(given: dict, kind: type) -> list:
+    """Return the layers of a kind in the order in which forward called them."""
+    return [layer for layer in given if isinstance(layer, kind)]
+
+
+def _require_reference(output: torch.Tensor, x: torch.Tensor, given: dict, name: str) -> None:
+    """Compare with convolution, batch norm and ReLU of the layers' own weights, in this order."""
+    pairs = list(zip(_called(given, nn.Conv2d), _called(given, nn.BatchNorm2d), strict=True))
+    fits = all(norm.num_features == convolution.out_channels for convolution, norm in pairs)
+    for convolution, norm in pairs if fits else ():
+        x = F.conv2d(x, convolution.weight, padding=1)
+        x = F.relu(F.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.1, norm.eps))
+    wanted = "two ConvLayers, one after the other"
+    require(
+        fits and torch.allclose(output, x, atol=1e-4),
+        f"{name} gives other values in training than "
+        f"{wanted if len(pairs) == 2 else 'convolution, batch norm, ReLU'}: the order is another, "
+        "something is missing (a batch norm or ReLU), or something else acts as well.",
+    )
 
 
 def _require_each_called_once(layers: list, given: dict, name: str) -> None:
@@ -165,22 +210,22 @@ def _make_identity(module: nn.Module) -> nn.Module:
 
 
 def _require_rectified(cls: Callable, name: str) -> None:
-    """Look at what a 1 -> 1 channel block does to the pixels -2, 0.5 and 3, by hand: 0, 0.5, 3."""
-    pixels = torch.tensor([[[[-2.0, 0.5, 3.0]]]])
+    """Look at what a 1 -> 1 channel block does to the pixels -2, 0.5 and 9, by hand: 0, 0.5, 9."""
+    pixels = torch.tensor([[[[-2.0, 0.5, 9.0]]]])
     with torch.no_grad():
         output, _ = _run(_make_identity(_build(cls, 1, 1)), pixels)
     found = [round(v, 2) for v in output.flatten().tolist()]
-    if found == [0.0, 0.5, 3.0]:
+    if found == [0.0, 0.5, 9.0]:
         return
     told = (
-        f"with kernels that copy their input, {name} must turn the pixels -2, 0.5, 3 into "
-        f"0, 0.5, 3; it gives {', '.join(f'{v:g}' for v in found)}"
+        f"with kernels that copy their input, {name} must turn the pixels -2, 0.5, 9 into "
+        f"0, 0.5, 9; it gives {', '.join(f'{v:g}' for v in found)}"
     )
     if found and found[0] < 0:
         raise CheckFailed(f"{told}. A negative value came through: is the ReLU missing?")
-    if found[1:] != [0.5, 3.0] and all(0 < v < 1 for v in found):
+    if found[1:] != [0.5, 9.0] and all(0 < v <= 1 for v in found):
         raise CheckFailed(f"{told}. That is a sigmoid or softmax, not ReLU = max(x, 0).")
-    if found[-1] > 3.1:
+    if found[-1] > 9.1:
         raise CheckFailed(f"{told}. Something is added to the result: return the last layer's.")
     raise CheckFailed(f"{told}. Only convolution, batch norm and ReLU act here.")
 
@@ -201,6 +246,7 @@ def conv_layer(answer: Callable) -> None:
         "ConvLayer gives negative values in training: the ReLU came before the batch norm, which "
         "then moved the values below 0 again. The order is convolution, batch norm, ReLU.",
     )
+    _require_reference(output, batch, given, "ConvLayer")
     with explain("ConvLayer(5, 2) does not work, ConvLayer(3, 8) does: are channels hard-coded?"):
         other = answer(5, 2)(torch.randn(1, 5, 16, 12))
     _require_same_size(other, (1, 2, 16, 12), "ConvLayer(5, 2)")
@@ -212,20 +258,14 @@ def conv_block(answer: Callable) -> None:
     torch.manual_seed(0)
     block = _build(answer, 3, 8)
     convolutions = _require_convolutions(block, 2, "ConvBlock")
-    channels = [(c.in_channels, c.out_channels) for c in convolutions]
-    if len(channels) == 2:
-        require(
-            channels[1][0] == channels[0][1],
-            f"the second ConvLayer of ConvBlock(3, 8) reads {channels[1][0]} channels, but it gets "
-            f"what the first gives: {channels[0][1]}.",
-        )
-        require(
-            channels == [(3, 8), (8, 8)],
-            f"ConvBlock(3, 8) goes through the channels {channels[0][0]} -> {channels[0][1]} -> "
-            f"{channels[1][1]}; widen at once: 3 -> 8 -> 8.",
-        )
     lost = {"Given groups=1": "is the second layer given what the first returns?"}
-    output, given = _run(block.train(), torch.randn(2, 3, 8, 12), causes=_CHANNELS | lost)
+    x = torch.randn(2, 3, 8, 12)
+    try:
+        output, given = _run(block.train(), x, causes=_CHANNELS | lost)
+    except CheckFailed:
+        _require_block_channels(convolutions)
+        raise
+    _require_block_channels(_called(given, nn.Conv2d))
     _require_each_called_once(_all(block, (nn.Conv2d, nn.BatchNorm2d)), given, "ConvBlock")
     require(
         len(convolutions) == 2, f"ConvBlock holds {len(convolutions)} ConvLayer(s); it should be 2."
@@ -240,10 +280,27 @@ def conv_block(answer: Callable) -> None:
         "second layer gives.",
     )
     _require_rectified(answer, "ConvBlock")
+    _require_reference(output, x, given, "ConvBlock")
     with explain("ConvBlock(5, 2) does not work, ConvBlock(3, 8) does: are channels hard-coded?"):
         other = answer(5, 2)(torch.randn(1, 5, 16, 12))
     _require_same_size(other, (1, 2, 16, 12), "ConvBlock(5, 2)")
     passed("ConvBlock", "two ConvLayers with weights of their own")
+
+
+def _require_block_channels(convolutions: list[nn.Conv2d]) -> None:
+    """Require 3 -> 8 -> 8 channels of the two convolutions of ConvBlock(3, 8)."""
+    channels = [(c.in_channels, c.out_channels) for c in convolutions]
+    if len(channels) == 2:
+        require(
+            channels[1][0] == channels[0][1],
+            f"the second ConvLayer of ConvBlock(3, 8) reads {channels[1][0]} channels, but it gets "
+            f"what the first gives: {channels[0][1]}.",
+        )
+        require(
+            channels == [(3, 8), (8, 8)],
+            f"ConvBlock(3, 8) goes through the channels {channels[0][0]} -> {channels[0][1]} -> "
+            f"{channels[1][1]}; widen at once: 3 -> 8 -> 8.",
+        )
 
 
 def _read_concatenation(given: torch.Tensor, up: torch.Tensor, skip: torch.Tensor) -> None:
@@ -306,7 +363,7 @@ def up_conv_block(answer: Callable) -> None:
         f"{up.out_channels} channels; it must bring in_channels down to out_channels: 8 -> 4.",
     )
     convolutions = _require_convolutions(block, 2, "UpConvBlock")
-    coarse, skip = torch.randn(2, 8, 3, 5), torch.randn(2, 4, 6, 10)
+    coarse, skip = torch.randn(2, 8, 3, 5), torch.randn(2, 4, 6, 10, requires_grad=True)
     causes = _CHANNELS | {
         "Sizes of tensors must match": "the upsampled map and the skip differ in size: upsample x "
         "first, then concatenate",
@@ -327,16 +384,31 @@ def up_conv_block(answer: Callable) -> None:
         torch.equal(given[up][0][0], coarse),
         "the transposed convolution must be given x as it is.",
     )
-    _read_concatenation(given[convolutions[0]][0][0], up(coarse), skip)
+    convolutions = _called(given, nn.Conv2d)
+    both = given[convolutions[0]][0][0]
+    _read_concatenation(both, up(coarse), skip)
     require(
         len(convolutions) == 2,
         f"UpConvBlock holds {len(convolutions)} ConvLayer after the concatenation; it should be 2.",
+    )
+    channels = [(c.in_channels, c.out_channels) for c in convolutions]
+    require(
+        channels[0][1] == 4,
+        f"UpConvBlock(8, 4) goes through the channels {channels[0][0]} -> {channels[0][1]} -> "
+        f"{channels[1][1]} after the concatenation; the first ConvLayer brings them down to "
+        "out_channels at once: 8 -> 4 -> 4.",
     )
     _require_same_size(output, (2, 4, 6, 10), "UpConvBlock(8, 4)")
     with explain("UpConvBlock(12, 6) does not work, UpConvBlock(8, 4) does: hard-coded channels?"):
         other = answer(12, 6)(torch.randn(1, 12, 2, 4), torch.randn(1, 6, 4, 8))
     _require_same_size(other, (1, 6, 4, 8), "UpConvBlock(12, 6)")
     require(bool((output >= 0).all()), "UpConvBlock must end with a ConvLayer: no value below 0.")
+    _require_reference(output, both, given, "UpConvBlock, after the concatenation,")
+    (slope,) = torch.autograd.grad(output.sum(), [skip], allow_unused=True)
+    require(
+        slope is not None,
+        "no gradient reaches the skip, so the encoder could not learn through it: no detach().",
+    )
     passed("UpConvBlock", "upsample, concatenate along the channels, two ConvLayers")
 
 
@@ -381,7 +453,7 @@ def unet_shapes(answer: Callable) -> None:
         )
         if shape == wanted:
             require(
-                all(isinstance(n, int) for n in shape),
+                all(isinstance(n, Integral) for n in shape),
                 f"{level}: {shape} holds a float; sizes are counted in whole pixels: use //.",
             )
             continue
@@ -420,7 +492,7 @@ def unet_shapes(answer: Callable) -> None:
     with explain("unet_shapes(32, 48, channels=4) stops"):
         other = [tuple(s) for s in answer(32, 48, channels=4)]
     require(
-        other[0] == (4, 32, 48) and other[4] == (64, 2, 3),
+        other == [(c // 4, h // 3, w * 3 // 8) for c, h, w in _SHAPES_96_128],
         "unet_shapes(32, 48, channels=4) is wrong although (96, 128) is right: are sizes or "
         "channels hard-coded? Compute them from the arguments.",
     )
@@ -438,6 +510,11 @@ def unet(answer: Callable) -> None:
             isinstance(part, nn.Module),
             f"UNet.{name} is a plain Python {type(part).__name__}: PyTorch does not see the layers "
             "in it, so they would be neither trained nor saved. Wrap it: nn.ModuleList([...]).",
+        )
+        require(
+            isinstance(part, (nn.ModuleList, nn.Sequential)),
+            f"UNet.{name} is one {type(part).__name__}; it is a list of four blocks, one a level: "
+            "nn.ModuleList([...]).",
         )
         require(len(part) == count, f"UNet.{name} holds {len(part)} blocks; it should hold 4.")
     for name in ("bottleneck", "head"):
@@ -461,7 +538,13 @@ def unet(answer: Callable) -> None:
         "UNet.decoders begins with the shallowest block, 8 -> 4 channels at width 4. The deepest "
         "comes first, it works right after the bottleneck: 64 -> 32.",
     )
+    _require_no_dropout(net, "UNet")
     batch = torch.rand(2, 3, 32, 48)
+    made: dict[nn.Module, torch.Tensor] = {}  # what encoders and head return
+    hooks = [
+        part.register_forward_hook(lambda m, _, output: made.setdefault(m, output))
+        for part in (*net.encoders, net.head)
+    ]
     sizes = (
         "an upsampled map meets a skip of another size: the deepest decoder gets the deepest skip "
         "(go through the skips in reverse), and a skip is kept before the pooling"
@@ -481,6 +564,9 @@ def unet(answer: Callable) -> None:
     except CheckFailed as failure:
         _require_pooled(net, getattr(failure, "given", {}))
         raise
+    finally:
+        for hook in hooks:
+            hook.remove()
     _require_pooled(net, given)
     _require_each_called_once([*net.encoders, net.bottleneck, *net.decoders], given, "UNet")
     _require_each_called_once([net.head], given, "UNet")
@@ -502,9 +588,13 @@ def unet(answer: Callable) -> None:
         "applies it itself; twice flattens the gradients. Return logits.",
     )
     require(
-        logits.min().item() < 0,
-        "no logit is negative: something like ReLU or sigmoid follows the head. Return the head's "
-        "output as it is.",
+        torch.equal(logits, made[net.head]),
+        "UNet does not return what its head gives: something follows the head, such as ReLU, "
+        "sigmoid or a change of axes. Return the head's output as it is.",
+    )
+    require(
+        logits.requires_grad,
+        "no gradient can flow back through UNet: no torch.no_grad() and no detach() in forward.",
     )
     logits.square().mean().backward()
     unused = [name for name, p in net.named_parameters() if p.grad is None]
@@ -513,11 +603,21 @@ def unet(answer: Callable) -> None:
         torch.equal(given[net.encoders[0]][0][0], batch),
         "encoder 0 is not given the images as they are: they lie in [0, 1] already.",
     )
-    _require_skips(net, given)
+    _require_skips(net, given, made)
     with explain("UNet(1, 2, width=2) does not work, UNet(3, 5, width=4) does: hard-coded?"):
-        other = answer(1, 2, width=2)(torch.rand(2, 1, 48, 32))
-    require(tuple(other.shape) == (2, 2, 48, 32), f"UNet(1, 2) gives {tuple(other.shape)}.")
+        other = answer(1, 2, width=2)(torch.rand(1, 1, 48, 32))
+    require(
+        tuple(other.shape) == (1, 2, 48, 32),
+        f"UNet(1, 2) gives {tuple(other.shape)} for one image of 48x32; wanted (1, 2, 48, 32).",
+    )
     parameters = sum(p.numel() for p in net.parameters())
+    # Biases of the four transposed convolutions (32 + 16 + 8 + 4) and of the head may be left out.
+    require(
+        122_113 - 65 <= parameters <= 122_113,
+        f"UNet(3, 5, width=4) has {parameters:,} parameters; of ConvBlocks, UpConvBlocks and a "
+        "1x1 head it has 122,113. Is each encoder and the bottleneck one ConvBlock, 16 * width at "
+        "the bottleneck, each decoder one UpConvBlock? Try variants in a class beside UNet.",
+    )
     passed("UNet", f"4 skips, logits, {parameters:,} parameters at width 4, each with a gradient")
 
 
@@ -534,12 +634,9 @@ def _require_pooled(net: nn.Module, given: dict) -> None:
             )
 
 
-def _require_skips(net: nn.Module, given: dict) -> None:
+def _require_skips(net: nn.Module, given: dict, made: dict) -> None:
     """Require that each decoder was given its encoder's own map, not a copy of something else."""
-    maps = {}
-    for level, encoder in enumerate(net.encoders):
-        with torch.no_grad():
-            maps[level] = encoder(given[encoder][0][0])
+    maps = {level: made[encoder] for level, encoder in enumerate(net.encoders)}
     for step, decoder in enumerate(net.decoders):
         arguments, level = given[decoder][0], 3 - step
         require(
@@ -656,8 +753,17 @@ def train_one_epoch(answer: Callable) -> None:
     def run(bias, lr, *labels):
         model = _Scores(bias).eval()
         optimizer = _SpiedSGD(model.parameters(), lr)
+        batches = _batches(*labels)
         with explain("train_one_epoch stops", causes), torch.enable_grad():
-            loss = answer(model, _batches(*labels), optimizer)
+            loss = answer(model, batches, optimizer)
+        require(
+            all(
+                torch.equal(used[1], made[1])
+                for used, made in zip(batches, _batches(*labels), strict=True)
+            ),
+            "train_one_epoch changes the labels that it is given: they are wanted again in the "
+            "next epoch. ignore_index=VOID leaves void pixels out without that.",
+        )
         return loss, model, optimizer
 
     ones, zeros = [1, 1, VOID, VOID], [0, 0, VOID, VOID]
@@ -709,6 +815,12 @@ def train_one_epoch(answer: Callable) -> None:
         f"{says}: void pixels were counted as class 0. They have no class: ignore_index=VOID.",
     )
     require(near((cheap + dear) / 2), f"{says}; wanted {(cheap + dear) / 2:.3f}, their mean.")
+    more, _, _ = run([0.0, third], 0.0, ones, zeros, zeros, ones, zeros)
+    require(
+        math.isclose(more, (2 * cheap + 3 * dear) / 5, abs_tol=2e-3),
+        f"for five batches, two with loss {cheap:.3f} and three with {dear:.3f}, you return "
+        f"{more:.3f}; wanted {(2 * cheap + 3 * dear) / 5:.3f}: each batch counts the same.",
+    )
     _require_three_steps(run, ones)
     passed("train_one_epoch", "train mode, zero_grad, backward, step; void ignored; mean loss")
 
@@ -863,5 +975,14 @@ def mean_map(answer: Callable) -> None:
         torch.allclose(found, own),
         f"channel 0 of image 0 holds 0, 1, 2, 3: its mean map is 1.5 everywhere; yours is "
         f"{found[0, 0].flatten().tolist()}.",
+    )
+    wide = torch.arange(144.0).reshape(2, 3, 4, 6) ** 2
+    with explain("mean_map stops on maps of 4x6 pixels"):
+        found = answer(wide)
+    require(
+        tuple(found.shape) == tuple(wide.shape)
+        and torch.allclose(found, wide.mean(dim=(2, 3), keepdim=True).expand_as(wide)),
+        "mean_map is right for maps of 2x2 pixels, but not for 4x6: one mean for the whole map of "
+        "a channel, at each of its pixels.",
     )
     passed("mean_map", "what a channel says on the whole stays, where it says it is gone")

@@ -1,6 +1,7 @@
 """Right and wrong answers to the exercises of lesson 00."""
 
 import numpy as np
+import torch
 from PIL import Image
 
 from course_utils.checks import lesson_00 as checks
@@ -30,6 +31,11 @@ CLASS_AT = Exercise(
         Wrong(lambda m, r, c, k: class_at(m - 1, r, c, k), r"from 0", "counted from 1"),
         Wrong(lambda m, r, c, k: None, r"print shows", "return forgotten"),
         Wrong(lambda m, r, c, k: k, r"wanted the name", "all the names"),
+        Wrong(
+            lambda m, r, c, k: k[m[r, c]] if 0 < m[r, c] < len(k) else "void",
+            r"is 0, 'sky'; class_at gives 'void'",
+            "class 0 as void",
+        ),
     ],
     hidden.class_at,
 )
@@ -59,10 +65,27 @@ def count_after_filling(mask, num_classes):
     return np.bincount(mask.ravel(), minlength=num_classes)
 
 
+def count_by_torch(mask, num_classes):
+    return torch.bincount(torch.from_numpy(mask[mask != VOID]).long(), minlength=num_classes)
+
+
+def counts_in_front(mask, num_classes):
+    counts = np.zeros(num_classes, int)
+    found = np.unique(mask[mask != VOID], return_counts=True)[1]
+    counts[: len(found)] = found
+    return counts
+
+
 COUNT_PIXELS = Exercise(
     checks.count_pixels,
-    [count_pixels, count_pixels_by_loop],
+    [count_pixels, count_pixels_by_loop, count_by_torch],
     [
+        Wrong(counts_in_front, r"in its class's place", "the missing classes at the end"),
+        Wrong(
+            lambda m, c: np.bincount(m[m != VOID], minlength=5)[:10],
+            r"must not be hard-coded",
+            "five classes at least",
+        ),
         Wrong(lambda m, c: np.bincount(m.ravel(), minlength=c), r"counted void", "void counted"),
         Wrong(lambda m, c: np.bincount(m, minlength=c), r"in one row", "bincount of two axes"),
         Wrong(lambda m, c: np.bincount(m[m != VOID]), r"count of 0 is missing", "no minlength"),

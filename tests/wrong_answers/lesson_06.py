@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -156,6 +157,41 @@ CONV_LAYER = Exercise(
         Wrong(ForgottenSuper, r"super\(\).__init__", "super forgotten"),
         Wrong(ForgottenReturn, r"`return` missing", "return forgotten"),
         Wrong(NormNeverCalled, r"never calls", "batch norm never called"),
+        Wrong(
+            layers(lambda i, o: [nn.BatchNorm2d(i), conv(i, o), nn.ReLU()]),
+            r"the order is another",
+            "batch norm of the input",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(i, o), nn.ReLU(), nn.BatchNorm2d(o), nn.ReLU()]),
+            r"the order is another",
+            "a ReLU more before batch norm",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(i, o, padding=2, dilation=2), nn.BatchNorm2d(o), nn.ReLU()]),
+            r"dilation",
+            "dilated",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(i, o, padding_mode="reflect"), nn.BatchNorm2d(o), nn.ReLU()]),
+            r"pad with zeros",
+            "mirrors the border",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(i, o), nn.BatchNorm2d(o, affine=False), nn.ReLU()]),
+            r"learnt numbers",
+            "batch norm that learns nothing",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(i, o), nn.BatchNorm2d(o), nn.ReLU(), nn.Dropout(0.1)]),
+            r"holds a Dropout",
+            "dropout",
+        ),
+        Wrong(
+            layers(lambda i, o: [conv(i, o), nn.BatchNorm2d(o), nn.ReLU6()]),
+            r"0, 0.5, 9; it gives 0, 0.5, 6",
+            "ReLU6",
+        ),
         Wrong(lambda i, o: F.relu, r"must be a class", "a function"),
     ],
     hidden.conv_layer,
@@ -241,9 +277,27 @@ class BlockWithoutReturn(ConvBlockByAttributes):
         self.second(self.first(x))
 
 
+class ConvBlockRegisteredBackwards(nn.Module):
+    def __init__(self, cin, cout):
+        super().__init__()
+        self.second = ConvLayer(cout, cout)
+        self.first = ConvLayer(cin, cout)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def half(cin, cout):
+    return [conv(cin, cout), nn.BatchNorm2d(cout)]
+
+
+def norms(channels):
+    return [nn.BatchNorm2d(channels), nn.ReLU()]
+
+
 CONV_BLOCK = Exercise(
     checks.conv_block,
-    [ConvBlock, ConvBlockByAttributes],
+    [ConvBlock, ConvBlockByAttributes, ConvBlockRegisteredBackwards],
     [
         Wrong(SameLayerTwice, r"same \w+ object 2 times", "same layer twice"),
         Wrong(FirstLayerTwice, r"same \w+ object 2 times", "second layer called twice"),
@@ -286,6 +340,16 @@ CONV_BLOCK = Exercise(
             blocks(lambda i, o: [ConvLayer(i, o), ConvLayer(o, o), nn.BatchNorm2d(o), nn.ReLU()]),
             r"only by that",
             "a batch norm too many",
+        ),
+        Wrong(
+            blocks(lambda i, o: [*half(i, o), ConvLayer(o, o)]),
+            r"something is missing",
+            "no ReLU between",
+        ),
+        Wrong(
+            blocks(lambda i, o: [conv(i, o), conv(o, o), *norms(o), *norms(o)]),
+            r"the order is another",
+            "both convolutions, then both norms",
         ),
         Wrong(BlockInPlainList, r"plain Python list", "layers in a plain list"),
         Wrong(BlockWithoutReturn, r"`return` missing", "return forgotten"),
@@ -344,9 +408,36 @@ class ConcatenatesFirst(UpConvBlock):
         return self.block(self.up(torch.cat([x, skip], dim=1)))
 
 
+class UpConvBlockRegisteredBackwards(UpConvBlockSkipFirst):
+    def __init__(self, cin, cout):
+        super().__init__(cin, cout)
+        first = self.first
+        del self.first
+        self.first = first
+
+
+class LosesTheSecond(UpConvBlockSkipFirst):
+    def forward(self, x, skip):
+        first = self.first(torch.cat((skip, self.up(x)), 1))
+        self.second(first)
+        return first
+
+
+class AddsTheSecond(UpConvBlockSkipFirst):
+    def forward(self, x, skip):
+        first = self.first(torch.cat((skip, self.up(x)), 1))
+        return first + self.second(first)
+
+
+class NarrowsLate(UpConvBlock):
+    def __init__(self, cin, cout):
+        super().__init__(cin, cout)
+        self.block = nn.Sequential(ConvLayer(2 * cout, 2 * cout), ConvLayer(2 * cout, cout))
+
+
 UP_CONV_BLOCK = Exercise(
     checks.up_conv_block,
-    [UpConvBlock, UpConvBlockSkipFirst],
+    [UpConvBlock, UpConvBlockSkipFirst, UpConvBlockRegisteredBackwards],
     [
         Wrong(up_block(read=1, join=lambda up, skip, x: up + skip), r"is added", "adds the skip"),
         Wrong(
@@ -404,6 +495,14 @@ UP_CONV_BLOCK = Exercise(
             up_block(after=lambda i, o: ConvLayer(2 * o, o)), r"should be 2", "one ConvLayer only"
         ),
         Wrong(ConcatenatesFirst, r"upsample x first", "concatenates before it upsamples"),
+        Wrong(NarrowsLate, r"8 -> 4 -> 4", "narrows in the second layer"),
+        Wrong(LosesTheSecond, r"gives other values", "second layer's result lost"),
+        Wrong(AddsTheSecond, r"gives other values", "adds a shortcut"),
+        Wrong(
+            up_block(join=lambda up, skip, x: torch.cat([up, skip.detach()], 1)),
+            r"no detach",
+            "skip detached",
+        ),
         Wrong(
             up_block(join=lambda up, skip, x: torch.cat(up, skip, dim=1)),
             r"takes one list",
@@ -453,9 +552,19 @@ def shapes_pooled_first(height, width, channels=16):
     return unet_shapes(height // 2, width // 2, channels)
 
 
+def decoders_of_16_channels(height, width, channels=16):
+    return unet_shapes(height, width, channels)[:5] + unet_shapes(height, width)[5:]
+
+
+def shapes_by_numpy(height, width, channels=16):
+    sizes = np.array([channels, height, width])
+    down = [tuple(sizes * (2**k, 1, 1) // (1, 2**k, 2**k)) for k in range(5)]
+    return down + down[3::-1]
+
+
 UNET_SHAPES = Exercise(
     checks.unet_shapes,
-    [unet_shapes, unet_shapes_by_loop],
+    [unet_shapes, unet_shapes_by_loop, shapes_by_numpy],
     [
         Wrong(changed(lambda s: [(c, w, h) for c, h, w in s]), r"swapped", "height, width swapped"),
         Wrong(changed(lambda s: [(h, w, c) for c, h, w in s]), r"PyTorch's order", "channels last"),
@@ -481,6 +590,7 @@ UNET_SHAPES = Exercise(
             "height for width",
         ),
         Wrong(lambda height, width, channels=16: unet_shapes(96, 128), r"hard-coded", "hard-coded"),
+        Wrong(decoders_of_16_channels, r"hard-coded", "decoders hard-coded"),
         Wrong(changed(lambda s: None), r"list of tuples", "returns nothing"),
     ],
     hidden.unet_shapes,
@@ -625,19 +735,46 @@ def spare_layer(self, cin, classes, width):
     self.spare = ConvBlock(width, width)
 
 
+def head_of_zeros(self, cin, classes, width):
+    nn.init.zeros_(self.head.weight)
+    nn.init.zeros_(self.head.bias)
+
+
+def wide_bottleneck(self, cin, classes, width):
+    self.bottleneck = nn.Sequential(
+        ConvBlock(8 * width, 32 * width), ConvLayer(32 * width, 16 * width)
+    )
+
+
+def enlarged_by_interpolation(self, cin, classes, width):
+    for decoder in self.decoders:
+        up = decoder.up
+        decoder.up = nn.Sequential(
+            nn.Upsample(scale_factor=2), nn.Conv2d(up.in_channels, up.out_channels, 3, padding=1)
+        )
+
+
+def one_encoder(self, cin, classes, width):
+    self.encoders = ConvBlockByAttributes(cin, width)
+
+
+def dropped(self, cin, classes, width):
+    self.encoders[0].append(nn.Dropout(0.2))
+
+
 def fixed_input(in_channels, num_classes, width=16):
     return UNet(3, num_classes, width)
 
 
 UNET = Exercise(
     checks.unet,
-    [UNet, UNetByHand],
+    [UNet, UNetByHand, unet_with(head_of_zeros)],
     [
         Wrong(unet_with(encoders_in_list), r"nn.ModuleList", "encoders in a plain list"),
         Wrong(unet_with(decoders_in_list), r"nn.ModuleList", "decoders in a plain list"),
         Wrong(after_head(lambda y: y.softmax(1)), r"softmax in the network", "softmax inside"),
-        Wrong(after_head(F.relu), r"No logit|no logit", "ReLU after the head"),
-        Wrong(after_head(torch.sigmoid), r"no logit is negative", "sigmoid after the head"),
+        Wrong(after_head(F.relu), r"follows the head", "ReLU after the head"),
+        Wrong(after_head(torch.sigmoid), r"follows the head", "sigmoid after the head"),
         Wrong(after_head(lambda y: y.argmax(1)), r"argmax inside", "argmax inside"),
         Wrong(set_head(lambda w, c: nn.Conv2d(w, c, 3, padding=1)), r"1x1", "head 3x3"),
         Wrong(set_head(lambda w, c: nn.Conv2d(w, 10, 1)), r"num_classes", "classes hard-coded"),
@@ -659,6 +796,23 @@ UNET = Exercise(
         ),
         Wrong(unet_with(spare_layer), r"gets no gradient", "a layer never used"),
         Wrong(fixed_input, r"hard-coded", "input channels hard-coded"),
+        Wrong(
+            after_head(lambda y: y.permute(0, 2, 3, 1).reshape(y.shape)),
+            r"follows the head",
+            "pixels scrambled",
+        ),
+        Wrong(after_head(lambda y: y.log_softmax(1)), r"follows the head", "log-softmax inside"),
+        Wrong(after_head(F.dropout), r"follows the head", "dropout of scores"),
+        Wrong(after_head(torch.squeeze), r"for one image", "axes of length 1 lost"),
+        Wrong(unet_with(wide_bottleneck), r"has [\d,]+ parameters", "a bottleneck too wide"),
+        Wrong(unet_with(enlarged_by_interpolation), r"variants in a class", "interpolates"),
+        Wrong(unet_with(one_encoder), r"a list of four blocks", "one encoder, no list"),
+        Wrong(unet_with(dropped), r"holds a Dropout", "dropout in an encoder"),
+        Wrong(
+            unet_with(forward=torch.no_grad()(UNet.forward)),
+            r"no gradient can flow",
+            "forward without gradients",
+        ),
     ],
     hidden.unet,
 )
@@ -785,6 +939,28 @@ def another_model(model, batches, optimizer):
     return train_one_epoch(nn.Conv2d(3, 2, 1), batches, optimizer)
 
 
+def running_mean(model, batches, optimizer):
+    mean = None
+    for batch in batches:
+        loss = train_one_epoch(model, [batch], optimizer)
+        mean = loss if mean is None else (mean + loss) / 2
+    return mean
+
+
+def wipes_void(model, batches, optimizer):
+    for _, labels in batches:
+        labels.masked_fill_(labels == VOID, -100)
+    model.train()
+    losses = []
+    for images, labels in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
 TRAIN_ONE_EPOCH = Exercise(
     checks.train_one_epoch,
     [train_one_epoch, train_one_epoch_by_hand],
@@ -833,6 +1009,8 @@ TRAIN_ONE_EPOCH = Exercise(
         Wrong(epoch(stop=True), r"inside the for loop", "return inside the loop"),
         Wrong(step_before_forward, r"step\(\) comes before", "step before the forward pass"),
         Wrong(step_after_the_loop, r"one step a batch", "one step for all batches"),
+        Wrong(running_mean, r"each batch counts the same", "a mean of the last and all before"),
+        Wrong(wipes_void, r"changes the labels", "labels changed in place"),
     ],
     hidden.train_one_epoch,
 )
@@ -910,6 +1088,14 @@ def mean_over(*axes):
     return lambda skip: skip.mean(dim=axes, keepdim=True).expand_as(skip)
 
 
+def blurred(skip):
+    return F.interpolate(F.avg_pool2d(skip, 2), scale_factor=2)
+
+
+def midrange(skip):
+    return ((skip.amax((2, 3), True) + skip.amin((2, 3), True)) / 2).expand_as(skip)
+
+
 MEAN_MAP = Exercise(
     checks.mean_map,
     [mean_map, mean_map_by_pooling],
@@ -927,6 +1113,9 @@ MEAN_MAP = Exercise(
         Wrong(mean_in_place, r"changed its input", "in place"),
         Wrong(torch.ones_like, r"1\.5 everywhere", "ones"),
         Wrong(lambda skip: skip.mean().item(), r"return a tensor", "one number"),
+        Wrong(blurred, r"not for 4x6", "blurred"),
+        Wrong(midrange, r"not for 4x6", "between the extremes"),
+        Wrong(lambda skip: skip.sum((2, 3), True).expand_as(skip) / 4, r"not for 4x6", "over 4"),
     ],
     hidden.mean_map,
 )

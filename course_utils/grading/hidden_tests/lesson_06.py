@@ -74,6 +74,8 @@ def unet(answer) -> None:
     require(486_607 - 127 <= parameters <= 486_607, "other number of parameters at width 8")
     images = torch.rand(1, 3, 64, 48)
     with torch.no_grad():
+        for weight in net.head.parameters():  # some let it start at zero
+            nn.init.normal_(weight)
         logits = net(images)
         require(tuple(logits.shape) == (1, 7, 64, 48), "other shape")
         for decoder in net.decoders:
@@ -137,5 +139,6 @@ def mean_map(answer) -> None:
     """Each channel becomes constant and keeps its mean."""
     skip = torch.randn(3, 4, 6, 5)
     found = answer(skip)
+    require(found.shape == skip.shape, "another shape")
     require(torch.allclose(found.mean(dim=(2, 3)), skip.mean(dim=(2, 3)), atol=1e-5), "other means")
     require(bool((found.std(dim=(2, 3)) < 1e-5).all()), "a channel is not constant")
