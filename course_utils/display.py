@@ -273,6 +273,7 @@ def show_prediction(
     *,
     alpha: float = 0.7,
     title: str = "",
+    name: str = "prediction",
 ) -> None:
     """Show image, truth, prediction and where they differ, side by side.
 
@@ -282,6 +283,8 @@ def show_prediction(
         One of each, ``(H, W, 3)``, ``(H, W)``, ``(H, W)`` uint8; or N of each, one row an image.
     title
         What there is to see.
+    name
+        What the prediction is called.
     """
     images, predictions, truths = (
         np.asarray(array)[None] if np.ndim(array) == dimensions else np.asarray(array)
@@ -298,11 +301,11 @@ def show_prediction(
         _picture(axes[row, 0], picture, "image")
         _picture(axes[row, 1], overlay(picture, true, alpha), "truth")
         shown = overlay(picture, predicted, alpha)
-        _picture(axes[row, 2], shown, f"prediction: mean IoU {score:.2f}")
+        _picture(axes[row, 2], shown, f"{name}: mean IoU {score:.2f}")
         _picture(axes[row, 3], error_map(picture, predicted, true), f"wrong: {wrong:.1%} of pixels")
         texts.append(f"mean IoU {score:.2f}, {wrong:.1%} of the pixels wrong")
     add_legend(figure, classes, [predictions, truths], wrong=True)
-    show(figure, f"{title} Image, truth, prediction, errors: {'; '.join(texts)}.".strip())
+    show(figure, f"{title} Image, truth, {name}, errors: {'; '.join(texts)}.".strip())
 
 
 def class_table(confusion: ConfusionMatrix, classes: Sequence[str]) -> str:
@@ -406,7 +409,9 @@ def learning_curves(histories: History | Mapping[str, History]) -> None:
         left.plot(epochs, history.valid_loss, color=other, label=f"{prefix}validation")
         right.plot(epochs, history.mean_iou, color=other, label=f"{prefix}mean IoU")
         right.plot(epochs, history.pixel_accuracy, color=colour, ls=":", label=f"{prefix}accuracy")
-    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
+    weighted = any(history.settings.get("class_weights") for history in named.values())
+    loss = "weighted cross-entropy (nats)" if weighted else "cross-entropy (nats)"
+    left.set(xlabel="epoch", ylabel=loss, title="Loss")
     right.set(xlabel="epoch", ylabel="score", ylim=(0, 1), title="On the validation set")
     for axes in (left, right):
         for line in axes.lines:

@@ -241,7 +241,10 @@ def data_sets() -> list[Finding]:
         if found := catalogue.present(name):
             return [*findings, Finding("", f"{name}: {found}")]
     fetch = "course data fetch camvid"
-    return [*findings, Finding("", f"camvid: not in {folder} (for profile full: {fetch})")]
+    found = f"camvid: not in {folder}"
+    if os.environ.get("COURSE_PROFILE") == "full":
+        return [*findings, Finding("", found, "COURSE_PROFILE is full, which trains on it", fetch)]
+    return [*findings, Finding("", f"{found} (for profile full: {fetch})")]
 
 
 def isolation() -> Finding:

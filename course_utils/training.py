@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch._dynamo  # by now, not at the first step: interrupted there, it stays half imported
 from torch import nn
 from torch.nn import functional as F
 

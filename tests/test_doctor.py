@@ -173,6 +173,14 @@ def test_data_folder_that_is_missing_is_named(monkeypatch, tmp_path):
     assert "nowhere" in problem
 
 
+def test_profile_full_without_its_data_is_a_problem(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert not doctor.data_sets()[-1].problem
+    monkeypatch.setenv("COURSE_PROFILE", "full")
+    assert "COURSE_PROFILE is full" in doctor.data_sets()[-1].problem
+    assert doctor.data_sets()[-1].cure == "course data fetch camvid"
+
+
 def test_camvid_is_found_where_it_lies(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     assert "course data fetch camvid" in doctor.data_sets()[-1].found

@@ -317,6 +317,20 @@ def test_a_history_of_another_model_is_noticed(capsys):
     assert "history ends at a validation mean IoU of 0.762" in capsys.readouterr().out
 
 
+def test_a_better_model_that_was_there_is_kept(lesson, capsys):
+    export("unet", Small())
+    models = lesson / "models"
+    before = (models / "unet.onnx").read_bytes()
+    record = json.loads((models / "unet.json").read_text())
+    record["validation"]["mean IoU"] = 0.78
+    (models / "unet.json").write_text(json.dumps(record))
+    export("unet", Small())
+    assert "is kept as models/unet.previous.onnx" in capsys.readouterr().out
+    assert (models / "unet.previous.onnx").read_bytes() == before
+    assert json.loads((models / "unet.previous.json").read_text()) == record
+    assert (models / "unet.onnx").exists()
+
+
 def test_a_net_too_slow_for_the_grader_is_refused(monkeypatch):
     tasks._entries()["unet"]["quick"]["seconds"] = 1e-4
     with pytest.raises(CourseError, match=r"too slow: .*the grader stops after 0.0001 s"):

@@ -58,13 +58,26 @@ def test_lessons_that_somebody_worked_in_are_kept_aside(root, capsys):
     make_release(root)
     assert not list(root.glob("lessons.previous-*")), "nobody has"
     worked = root / "lessons" / MINI / f"{MINI}.ipynb"
-    text = worked.read_text().replace('"execution_count": null', '"execution_count": 3', 1)
-    worked.write_text(text)
-    capsys.readouterr()
-    make_release(root)
-    assert "what it held is kept in lessons.previous-1/" in capsys.readouterr().out
-    assert (root / "lessons.previous-1" / MINI / f"{MINI}.ipynb").read_text() == text
+    run = worked.read_text().replace('"execution_count": null', '"execution_count": 3', 1)
+    written = worked.read_text().replace("raise NotImplementedError()", "return 2 * x", 1)
+    for n, text in enumerate((run, written), 1):  # also where the outputs were cleared again
+        assert text != worked.read_text()
+        worked.write_text(text)
+        capsys.readouterr()
+        make_release(root)
+        assert f"what it held is kept in lessons.previous-{n}/" in capsys.readouterr().out
+        assert (root / f"lessons.previous-{n}" / MINI / f"{MINI}.ipynb").read_text() == text
     check_release(root)
+
+
+def test_a_notebook_that_was_only_saved_again_is_no_work(root):
+    make_release(root)
+    path = root / "lessons" / MINI / f"{MINI}.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["kernelspec"] = {"display_name": "another", "name": "another"}
+    path.write_text(json.dumps(notebook))
+    make_release(root)
+    assert not list(root.glob("lessons.previous-*"))
 
 
 def test_nothing_of_an_instructors_run_is_released(root):

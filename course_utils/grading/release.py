@@ -5,6 +5,7 @@ that keep its output the same bytes at every run, and an exchange of folders tha
 leaves the old release where anything goes wrong.
 """
 
+import hashlib
 import itertools
 import json
 import logging
@@ -78,9 +79,27 @@ def _worked_in(old: Path, new: Path) -> bool:
             continue
         if not (new / inside).exists():
             return True
-        if path.suffix == ".ipynb" and re.search(rb'"execution_count": \d', path.read_bytes()):
+        if path.suffix == ".ipynb" and _changed(path):
             return True
     return False
+
+
+def _changed(path: Path) -> bool:
+    """Tell whether a notebook was run, or has other cells than it was released with."""
+    content = path.read_bytes()
+    try:
+        notebook = json.loads(content)
+        released = notebook["metadata"].get("released", {"sha256": None})["sha256"]
+        other = released is not None and released != _cells_hash(notebook)
+    except (ValueError, KeyError, TypeError):
+        return True
+    return other or bool(re.search(rb'"execution_count": \d', content))
+
+
+def _cells_hash(notebook: dict) -> str:
+    """Return a hash of the cells' types and texts, which a program that saves it keeps."""
+    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def check_release(root: Path | None = None) -> None:
@@ -150,6 +169,10 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
     config.SaveCells.enabled = database is not None
     for lesson in tqdm(marks, desc="releasing", unit="lesson", disable=len(marks) < 2, leave=False):
         _generate_assignment(config, into, lesson, database)
+        path = into / "lessons" / lesson / f"{lesson}.ipynb"
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook["metadata"]["released"] = {"sha256": _cells_hash(notebook)}
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (into / "lessons" / MARKS_FILE).write_text(json.dumps(marks, indent=1) + "\n")
     return into / "lessons"
 
