@@ -276,6 +276,20 @@ def test_a_student_in_two_folders_stays_one(root, tmp_path):
     assert who(collect([tmp_path / "in"], root=root)) == ["ada", "bob"]
 
 
+def test_two_folders_of_one_student_each_stay_folders(root, tmp_path):
+    for week in ("week 1", "week 2"):
+        write(tmp_path / week / "ada" / f"{MINI}.ipynb", notebook(tmp_path, week))
+    assert who(collect([tmp_path / "week 1", tmp_path / "week 2"], root=root)) == ["ada"]
+
+
+def test_a_model_makes_an_untouched_notebook_work(root, tmp_path):
+    files = {f"{NET}.ipynb": released(root, NET), "unet.onnx": b"model"}
+    files[f"{MINI}/{MINI}.ipynb"] = notebook(tmp_path, "mine")
+    write(tmp_path / "in" / "ada.zip", zip_bytes(files))
+    result = collect([tmp_path / "in"], root=root)
+    assert sorted(hand_in.lesson for hand_in in result.taken) == [NET, MINI]
+
+
 def test_a_hand_in_without_a_time_that_replaces_one_with_a_time_is_told(root, tmp_path, capsys):
     collect([moodle_zip(tmp_path, "Jane Doe_4001", lesson_zip(tmp_path, "new"))], root=root)
     stamp = root / "grading/submitted/Jane-Doe" / MINI / "timestamp.txt"

@@ -219,6 +219,10 @@ def course(tmp_path_factory, monkeymodule):
     copied.insert(3, code("copy", "pass", grade_id="test_double", points=2))
     copied[3]["metadata"]["nbgrader"]["schema_version"] = 1
     save(root / "grading/submitted/copies" / MINI / f"{MINI}.ipynb", copied)
+    imports = mini_cells()
+    imports.insert(1, code("imports", "import no_such_module\nimport math"))
+    imports[4]["source"] = "def share(): return math.sqrt(9)"
+    save(root / "grading/submitted/imports" / MINI / f"{MINI}.ipynb", imports)
     deleted = [cell for cell in mini_cells() if cell["id"] != "test-double"]
     deleted[1]["source"] = WRONG
     save(root / "grading/submitted/deletes" / MINI / f"{MINI}.ipynb", deleted)
@@ -289,6 +293,11 @@ def test_a_cell_that_stops_is_named_and_not_what_it_left_undefined(course):
     assert score(course, "syntax", "test_double") == 0
     told = "; ".join(course[1]["syntax", MINI].remarks)
     assert "test_double: its exercise's cell stops: SyntaxError" in told
+
+
+def test_a_name_that_is_missing_is_traced_to_the_cell_that_stops(course):
+    told = "; ".join(course[1]["imports", MINI].remarks)
+    assert "test_share: NameError: name 'math' is not defined; an earlier cell stops: Mod" in told
 
 
 def test_a_result_that_was_never_made_is_told_from_a_cell_that_stops(course):

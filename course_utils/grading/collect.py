@@ -126,7 +126,7 @@ def collect(
         _note_vanished(seen, found, result.refused)
         _note_empty([path for path in paths if path.is_dir()], items, result.refused)
         found = _without_stubs(found, root / "lessons", result.refused)
-        _name_by_outer_folder(found)
+        _name_by_outer_folder(found, {_first_parts(path) for path in paths} | {()})
         students = read_students(root)
         tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
         for hand_in in _latest(found, result.refused):
@@ -327,7 +327,10 @@ def _hand_ins(
         for item in items
         if item.parts not in used and not item.parts[-1].lower().endswith(".ipynb")
         # What platforms put beside the hand-ins; of those without one another line tells.
-        if not (item.path.suffix in (".html", ".txt") and any(map(match_platform, item.parts)))
+        if not (
+            item.parts[-1].lower().endswith((".html", ".txt"))
+            and any(map(match_platform, item.parts))
+        )
     ]
     refused += strays[:_STRAYS]
     if len(strays) > _STRAYS:
@@ -394,8 +397,10 @@ def _without_stubs(
 
 
 def _as_released(hand_in: HandIn, lessons: Path) -> bool:
-    """Tell whether each cell of a hand-in's notebook is one that was released."""
+    """Tell whether all cells of a notebook are as they were released, and no model came with it."""
     name = f"{hand_in.lesson}.ipynb"
+    if any(f"models/{task}.onnx" in hand_in.files for task in task_names(hand_in.lesson)):
+        return False
     try:
         released, handed = (
             {"".join(cell["source"]).strip() for cell in read_notebook(path)[1]["cells"]}
@@ -406,8 +411,11 @@ def _as_released(hand_in: HandIn, lessons: Path) -> bool:
     return handed <= released | {""}
 
 
-def _name_by_outer_folder(found: list[HandIn]) -> None:
-    """Of ``Jane/work/NN.ipynb`` and ``Max/work/NN.ipynb`` take Jane and Max for the students."""
+def _name_by_outer_folder(found: list[HandIn], given: set[tuple[str, ...]]) -> None:
+    """Of ``Jane/work/NN.ipynb`` and ``Max/work/NN.ipynb`` take Jane and Max for the students.
+
+    The folders and zips that were given to collect are nobody's.
+    """
     above: dict[int, tuple[str, ...]] = {}
     inside: dict[tuple[str, ...], set[str]] = {}
     same: dict[tuple[str, str], list[HandIn]] = {}
@@ -420,7 +428,7 @@ def _name_by_outer_folder(found: list[HandIn]) -> None:
             same.setdefault((hand_in.student.name, hand_in.lesson), []).append(hand_in)
     for group in same.values():
         outer = {above[id(hand_in)] for hand_in in group}
-        if len(outer) > 1 and () not in outer and all(len(inside[parts]) == 1 for parts in outer):
+        if len(outer) > 1 and not outer & given and all(len(inside[p]) == 1 for p in outer):
             for hand_in in group:
                 hand_in.student = Student("folder", above[id(hand_in)][-1])
 

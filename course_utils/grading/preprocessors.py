@@ -343,8 +343,10 @@ class JudgeCells(NbGraderPreprocessor):
         for cell in nb.cells:
             if is_solution(cell) and cell.cell_type == "code":
                 broken = _broken(cell)
-            elif not is_grade(cell) and (stopped := next(map(_short, _errors(cell)), None)):
-                elsewhere = elsewhere or stopped
+            elif not is_grade(cell):
+                errors = [_short(error) for error in _errors(cell)]
+                found = next((e for e in errors if not e.startswith(_NOT_SOLVED)), None)
+                elsewhere = elsewhere or found
             if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
                 continue
             grade_id = cell.metadata.nbgrader.grade_id
