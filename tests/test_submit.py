@@ -52,6 +52,15 @@ def test_equal_files_give_equal_bytes(root):
     assert submit(NET, root).read_bytes() == first
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_notebook_saved_by_another_editor_is_handed_in_as_nbgrader_reads_it(root, encoding):
+    path = root / "lessons" / MINI / f"{MINI}.ipynb"
+    notebook = json.loads(path.read_text())
+    path.write_bytes(json.dumps(notebook).encode(encoding))
+    with zipfile.ZipFile(submit("90", root)) as archive:
+        assert json.loads(archive.read(f"{MINI}/{MINI}.ipynb").decode()) == notebook
+
+
 def test_stubs_and_missing_tests_are_warned_about(root, capsys):
     path = root / "lessons" / MINI / f"{MINI}.ipynb"
     notebook = json.loads(path.read_text())

@@ -118,6 +118,8 @@ def read_notebook(path: Path) -> tuple[bytes, dict]:
             f"{path} is not a whole notebook. Open it in JupyterLab and save it again; if that "
             "fails, go back to a checkpoint with File > Revert Notebook."
         ) from None
+    if json.detect_encoding(content) != "utf-8":  # which is all that nbgrader reads
+        content = json.dumps(notebook).encode()
     return content, notebook
 
 
