@@ -15,7 +15,7 @@ from course_utils.grading import unpack as unpack_module
 from course_utils.grading.collect import collect
 from course_utils.grading.identity import safe_name
 from course_utils.grading.nbgrader_setup import gradebook_url
-from course_utils.grading.submit import zip_bytes
+from course_utils.grading.submit import cells_hash, zip_bytes
 from course_utils.grading.unpack import Refused, Room, unpack
 from tests.mini_course import MINI, NET, make_course, mini_cells, save
 
@@ -205,12 +205,12 @@ BESIDE = {
         "lada_1_20_{net}.ipynb": b"",
         "lada_1_21_models.zip": zip_bytes({"unet.onnx": b"new", "unet.json": b"{}"}),
     },
-    "folder, a browser's copies": {
+    "folder, beside copies": {
         "ada/{net} (1).ipynb": b"",
-        "ada/unet.onnx": b"old",
-        "ada/unet (1).onnx": b"new",
-        "ada/unet.json": b"old",
-        "ada/unet (1).json": b"{}",
+        "ada/unet.onnx": b"new",
+        "ada/unet-Copy1.onnx": b"copy",
+        "ada/unet.json": b"{}",
+        "ada/unet (1).json": b"copy",
     },
 }
 
@@ -225,16 +225,16 @@ def test_a_model_beside_the_notebook_comes_to_its_place(root, tmp_path, way):
     assert (folder / "models/unet.json").read_bytes() == b"{}"
 
 
-def released(root, name):
-    cells = mini_cells()
-    save(root / "lessons" / name / f"{name}.ipynb", cells)
-    return (root / "lessons" / name / f"{name}.ipynb").read_bytes()
+def released(tmp_path):
+    """Return a notebook with what a release notes in it."""
+    content = json.loads(notebook(tmp_path))
+    content["metadata"]["released"] = {"sha256": cells_hash(content)}
+    return json.dumps(content).encode()
 
 
 def test_of_a_whole_course_only_what_was_worked_on_comes_in(root, tmp_path):
     """Else an untouched lesson would replace the one that was handed in before."""
-    stub = released(root, NET)
-    released(root, MINI)
+    stub = released(tmp_path)
     course = {f"course/lessons/{NET}/{NET}.ipynb": stub}
     write(tmp_path / "in" / "ada.zip", zip_bytes({f"{NET}.ipynb": notebook(tmp_path, "solved")}))
     collect([tmp_path / "in"], root=root)
@@ -262,28 +262,37 @@ def test_of_several_notebooks_the_named_lesson_takes_its_own(root, tmp_path):
     assert any("of another lesson, 06" in why for _, why in result.refused)
 
 
-def test_a_folder_of_work_in_each_student_s_is_nobody_s_name(root, tmp_path):
+@pytest.mark.parametrize("inner", ["work", "course/lessons", "Abgabe", f"{MINI}/work"])
+def test_a_folder_of_work_in_a_student_s_is_nobody_s_name(root, tmp_path, inner):
     for student in ("Jane Doe", "Max Muster"):
-        write(tmp_path / "in" / student / "work" / f"{MINI}.ipynb", notebook(tmp_path, student))
-    assert who(collect([tmp_path / "in"], root=root)) == ["Jane-Doe", "Max-Muster"]
+        folder = tmp_path / "in" / student / inner
+        write(folder / f"{MINI}.ipynb", notebook(tmp_path, student))
+    write(tmp_path / "in" / "Jane Doe" / inner / f"{NET}.ipynb", notebook(tmp_path, "net"))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Jane-Doe", "Jane-Doe", "Max-Muster"]
     assert text_of(root, "Jane-Doe") == "Jane Doe"
 
 
-def test_a_student_in_two_folders_stays_one(root, tmp_path):
-    for week in ("week 1", "week 2"):
-        for student in ("ada", "bob"):
-            write(tmp_path / "in" / week / student / f"{MINI}.ipynb", notebook(tmp_path, week))
-    assert who(collect([tmp_path / "in"], root=root)) == ["ada", "bob"]
+def test_an_untouched_lesson_of_one_is_not_measured_by_the_work_of_another(root, tmp_path):
+    write(tmp_path / "in" / "Jane" / "work" / f"{MINI}.ipynb", released(tmp_path))
+    write(tmp_path / "in" / "Max" / "work" / f"{NET}.ipynb", notebook(tmp_path, "mine"))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Jane", "Max"]
 
 
-def test_two_folders_of_one_student_each_stay_folders(root, tmp_path):
-    for week in ("week 1", "week 2"):
-        write(tmp_path / week / "ada" / f"{MINI}.ipynb", notebook(tmp_path, week))
-    assert who(collect([tmp_path / "week 1", tmp_path / "week 2"], root=root)) == ["ada"]
+def test_a_notebook_named_as_another_lesson_can_be_taken_where_it_is_alone(root, tmp_path):
+    write(tmp_path / "in" / "ada" / f"{NET}.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], lesson="90", root=root)) == ["ada"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_student_in_two_folders_stays_one(root, tmp_path, together):
+    weeks = [tmp_path / "in" / week for week in ("week 1", "week 2")]
+    for week in weeks:
+        write(week / "ada" / f"{MINI}.ipynb", notebook(tmp_path, week.name))
+    assert who(collect([tmp_path / "in"] if together else weeks, root=root)) == ["ada"]
 
 
 def test_a_model_makes_an_untouched_notebook_work(root, tmp_path):
-    files = {f"{NET}.ipynb": released(root, NET), "unet.onnx": b"model"}
+    files = {f"{NET}.ipynb": released(tmp_path), "unet.onnx": b"model"}
     files[f"{MINI}/{MINI}.ipynb"] = notebook(tmp_path, "mine")
     write(tmp_path / "in" / "ada.zip", zip_bytes(files))
     result = collect([tmp_path / "in"], root=root)

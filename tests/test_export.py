@@ -21,6 +21,8 @@ from course_utils.grading import tasks
 from course_utils.grading.export import export
 from course_utils.grading.gate import check_model_file
 from course_utils.grading.scorer import score_model_file
+from course_utils.grading.submit import check_task_files
+from course_utils.metrics import ConfusionMatrix
 from course_utils.training import History
 
 MODEL, RECORD = Path("models/unet.onnx"), Path("models/unet.json")
@@ -317,18 +319,35 @@ def test_a_history_of_another_model_is_noticed(capsys):
     assert "history ends at a validation mean IoU of 0.762" in capsys.readouterr().out
 
 
-def test_a_better_model_that_was_there_is_kept(lesson, capsys):
+def test_a_better_model_that_was_there_is_kept(lesson, capsys, monkeypatch):
     export("unet", Small())
-    models = lesson / "models"
-    before = (models / "unet.onnx").read_bytes()
-    record = json.loads((models / "unet.json").read_text())
-    record["validation"]["mean IoU"] = 0.78
-    (models / "unet.json").write_text(json.dumps(record))
+    better = MODEL.read_bytes()
+    real, calls = exporting._validate, []
+
+    def validate(session, valid):
+        calls.append(session)
+        if len(calls) % 2:  # of the new model
+            return real(session, valid)
+        return ConfusionMatrix(10).update(np.minimum(valid.masks, 9), valid.masks)
+
+    monkeypatch.setattr(exporting, "_validate", validate)
+    for n in (1, 2):
+        export("unet", Small())
+        assert (
+            f"rename unet.previous-{n}.onnx and unet.previous-{n}.json" in capsys.readouterr().out
+        )
+    kept, record = Path("models/unet.previous-1.onnx"), Path("models/unet.previous-1.json")
+    assert kept.read_bytes() == better
+    assert json.loads(record.read_text())["sha256"] == hashlib.sha256(better).hexdigest()
+    os.replace(kept, MODEL)
+    os.replace(record, RECORD)
+    assert check_task_files("unet", lesson)[0] == better
+
+
+def test_of_equal_models_none_is_kept(lesson):
     export("unet", Small())
-    assert "is kept as models/unet.previous.onnx" in capsys.readouterr().out
-    assert (models / "unet.previous.onnx").read_bytes() == before
-    assert json.loads((models / "unet.previous.json").read_text()) == record
-    assert (models / "unet.onnx").exists()
+    export("unet", Small())
+    assert sorted(path.name for path in (lesson / "models").iterdir()) == ["unet.json", "unet.onnx"]
 
 
 def test_a_net_too_slow_for_the_grader_is_refused(monkeypatch):

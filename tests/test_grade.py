@@ -122,7 +122,8 @@ HARMLESS = {
     "sys.stdout = Tee()",
     "prints": "import builtins\nbuiltins.print = lambda *args, **more: None",
     "installs": "!pip install -q numpy\n%pip install numpy\nfiles = !ls\nlen(files)",
-    "moves": "import os\nos.makedirs('figures', exist_ok=True)\nos.chdir('figures')",
+    "moves": "import os\nos.makedirs('figures', exist_ok=True)\nos.chdir('figures')\n"
+    "open('n.txt', 'w').write('3')",
     "writes": "open('my_helpers.py', 'w').write('two = 2')\nimport my_helpers",
 }
 
@@ -248,6 +249,8 @@ def course(tmp_path_factory, monkeymodule):
         hand_in(root, name, double=f"{before}{trick}\n{RIGHT}", why=MARKUP)
     for name, lines in HARMLESS.items():
         hand_in(root, name, double=f"{lines}\n{RIGHT}")
+    reads = "def share():\n    return float(open('n.txt').read())"
+    hand_in(root, "moves", double=f"{HARMLESS['moves']}\n{RIGHT}", share=reads)
     for name, (change, encoding) in WRITTEN_ELSEWHERE.items():
         path = hand_in(root, name, double=RIGHT) / f"{MINI}.ipynb"
         notebook = json.loads(path.read_text())

@@ -34,7 +34,7 @@ from course_utils.grading.identity import (
     student_of,
     tell_apart,
 )
-from course_utils.grading.submit import read_notebook
+from course_utils.grading.submit import is_untouched, read_notebook
 from course_utils.grading.table import printable, text_table
 from course_utils.grading.tasks import task_names
 from course_utils.grading.unpack import MAX_BYTES, MAX_FILES, Refused, Room, is_junk, unpack
@@ -125,8 +125,7 @@ def collect(
         found = _hand_ins(items, lessons, lesson, result.refused)
         _note_vanished(seen, found, result.refused)
         _note_empty([path for path in paths if path.is_dir()], items, result.refused)
-        found = _without_stubs(found, root / "lessons", result.refused)
-        _name_by_outer_folder(found, {_first_parts(path) for path in paths} | {()})
+        found = _without_stubs(found, result.refused)
         students = read_students(root)
         tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
         for hand_in in _latest(found, result.refused):
@@ -292,7 +291,7 @@ def _hand_ins(
         folder, label = item.parts[:-1], "/".join(item.parts)
         own = lesson_of(item.parts[-1], lessons)
         name = lesson or own
-        if lesson and own not in (lesson, None):
+        if lesson and own not in (lesson, None) and _better(item, items, lesson, lessons):
             refused.append((label, f"its name is that of another lesson, {own}"))
             continue
         if name is None:
@@ -338,15 +337,29 @@ def _hand_ins(
     return found
 
 
+def _better(item: _Item, items: list[_Item], lesson: str, lessons: list[str]) -> bool:
+    """Tell whether a notebook beside this one has the lesson's name, or none of another."""
+    return any(
+        lesson_of(other.parts[-1], lessons) in (lesson, None)
+        for other in items
+        if other.parts[:-1] == item.parts[:-1] and other.parts[-1].lower().endswith(".ipynb")
+        if platform_prefix(other.parts[-1]) == platform_prefix(item.parts[-1])
+    )
+
+
 def _into_models(files: dict[str, Path], lesson: str) -> None:
     """Bring a task's files to where they belong: they are handed in singly, or in a zip more."""
     for task in task_names(lesson):
         for wanted in (f"{task}.onnx", f"{task}.json"):
             near = [name for name in files if plain_file(PurePosixPath(name).name) == wanted]
             if near and f"models/{wanted}" not in files:
-                # Of several the one that lies least deep; of Canvas's uploads the last.
-                best = max(near, key=lambda name: (-name.count("/"), len(name), name))
+                # Rather one of that very name, little deep; of a platform's copies the last.
+                best = min(near, key=lambda name: (_depth(name, wanted), -len(name), name))
                 files[f"models/{wanted}"] = files.pop(best)
+
+
+def _depth(name: str, wanted: str) -> tuple[bool, int]:
+    return PurePosixPath(name).name != wanted, name.count("/")
 
 
 def _why_stray(name: str) -> str:
@@ -381,56 +394,27 @@ def _note_empty(folders: list[Path], items: list[_Item], refused: list[tuple[str
                 refused.append((name, "no notebook in it"))
 
 
-def _without_stubs(
-    found: list[HandIn], lessons: Path, refused: list[tuple[str, str]]
-) -> list[HandIn]:
+def _without_stubs(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
     """Leave out the untouched lessons of students who hand in their whole course's folder."""
-    touched = [not _as_released(hand_in, lessons) for hand_in in found]
-    working = {_person(h.student) for h, work in zip(found, touched, strict=True) if work}
+    working = {_person(hand_in.student) for hand_in in found if not _is_stub(hand_in)}
     kept = []
-    for hand_in, work in zip(found, touched, strict=True):
-        if work or _person(hand_in.student) not in working:
-            kept.append(hand_in)
-        else:
+    for hand_in in found:
+        if _person(hand_in.student) in working and _is_stub(hand_in):
             refused.append((hand_in.source, "nothing in it was changed, but in another lesson"))
+        else:
+            kept.append(hand_in)
     return kept
 
 
-def _as_released(hand_in: HandIn, lessons: Path) -> bool:
-    """Tell whether all cells of a notebook are as they were released, and no model came with it."""
-    name = f"{hand_in.lesson}.ipynb"
+def _is_stub(hand_in: HandIn) -> bool:
+    """Tell whether a hand-in is a notebook as it was released, without a model."""
     if any(f"models/{task}.onnx" in hand_in.files for task in task_names(hand_in.lesson)):
         return False
     try:
-        released, handed = (
-            {"".join(cell["source"]).strip() for cell in read_notebook(path)[1]["cells"]}
-            for path in (lessons / hand_in.lesson / name, hand_in.files[name])
-        )
+        _, notebook = read_notebook(hand_in.files[f"{hand_in.lesson}.ipynb"])
     except CourseError:
         return False
-    return handed <= released | {""}
-
-
-def _name_by_outer_folder(found: list[HandIn], given: set[tuple[str, ...]]) -> None:
-    """Of ``Jane/work/NN.ipynb`` and ``Max/work/NN.ipynb`` take Jane and Max for the students.
-
-    The folders and zips that were given to collect are nobody's.
-    """
-    above: dict[int, tuple[str, ...]] = {}
-    inside: dict[tuple[str, ...], set[str]] = {}
-    same: dict[tuple[str, str], list[HandIn]] = {}
-    for hand_in in found:
-        parts = tuple(hand_in.source.split("/")[:-1])
-        if hand_in.student.platform == "folder" and hand_in.student.name in parts:
-            at = len(parts) - 1 - parts[::-1].index(hand_in.student.name)
-            above[id(hand_in)] = parts[:at]
-            inside.setdefault(parts[:at], set()).add(hand_in.student.name)
-            same.setdefault((hand_in.student.name, hand_in.lesson), []).append(hand_in)
-    for group in same.values():
-        outer = {above[id(hand_in)] for hand_in in group}
-        if len(outer) > 1 and not outer & given and all(len(inside[p]) == 1 for p in outer):
-            for hand_in in group:
-                hand_in.student = Student("folder", above[id(hand_in)][-1])
+    return is_untouched(notebook)
 
 
 def _person(student: Student) -> tuple[str, str, str]:

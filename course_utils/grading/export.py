@@ -9,6 +9,7 @@ import contextlib
 import copy
 import hashlib
 import io
+import itertools
 import json
 import linecache
 import logging
@@ -35,7 +36,7 @@ from tqdm import tqdm
 from course_utils.checks import NotYet
 from course_utils.data import SegmentationSet
 from course_utils.errors import CourseError
-from course_utils.grading.gate import ModelFacts, check_model_bytes
+from course_utils.grading.gate import ModelFacts, check_model_bytes, read_plain_file
 from course_utils.grading.scorer_child import open_model, predict
 from course_utils.grading.tasks import Task, get_task, model_path, record_path
 from course_utils.grading.workplace import write_atomic
@@ -95,7 +96,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     _require_speed(seconds, facts_of_task)
 
     record = _record(facts_of_task, content, facts, confusion, known)
-    _keep_better(task, confusion.mean_iou())
+    _keep_better(facts_of_task, content, confusion, valid)
     write_atomic(model_path(task), content)
     write_atomic(record_path(task), json.dumps(record, indent=1) + "\n")
     _report(facts_of_task, facts, agreement, confusion.mean_iou(), seconds)
@@ -284,21 +285,30 @@ def _require_speed(seconds: float, task: Task) -> None:
         )
 
 
-def _keep_better(task: str, measured: float) -> None:
-    """Rename a model file that is there, if its record tells of a better one than is written."""
-    model, record = model_path(task), record_path(task)
+def _keep_better(
+    task: Task, content: bytes, confusion: ConfusionMatrix, valid: SegmentationSet
+) -> None:
+    """Keep a copy of the model file that is there, if it is better than the one to be written."""
+    path = model_path(task.name)
     try:
-        before = float(json.loads(record.read_text(encoding="utf-8"))["validation"]["mean IoU"])
-    except (OSError, ValueError, KeyError, TypeError):
+        there = read_plain_file(path, task.max_megabytes)
+        facts = check_model_bytes(there, task, str(path))
+    except CourseError:
+        return  # none, or of another profile
+    before = confusion if there == content else _validate(open_model(there), valid)
+    if before.mean_iou() <= confusion.mean_iou() + 0.02:
         return
-    if before > measured + 0.02 and model.exists():
-        kept = [path.with_stem(f"{path.stem}.previous") for path in (model, record)]
-        for path, other in zip((model, record), kept, strict=True):
-            os.replace(path, other)
-        print(
-            f"The model that was here is better (mean IoU {before:.3f}, this one {measured:.3f}); "
-            f"it is kept as {kept[0]}. To hand that one in, rename it and {kept[1].name} back."
-        )
+    names = (path.with_stem(f"{path.stem}.previous-{n}") for n in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    write_atomic(kept, there)
+    record = _record(task, there, facts, before, {})
+    write_atomic(kept.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    print(
+        f"The model that was here is better: mean IoU {before.mean_iou():.3f}, this one "
+        f"{confusion.mean_iou():.3f}. It is kept: to hand that one in, rename {kept.name} and "
+        f"{kept.with_suffix('.json').name} in {kept.parent}/ to {path.name} and "
+        f"{path.with_suffix('.json').name}."
+    )
 
 
 def _warn_of_another_model(history: Any, measured: float) -> None:

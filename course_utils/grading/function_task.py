@@ -59,13 +59,14 @@ def run_function_task(name: str, function: Callable[[np.ndarray], np.ndarray]) -
             f'{name!r} is a task for a model: hand it in with export("{name}", model).'
         )
     if os.environ.get("NBGRADER_EXECUTION") == "autograde":
-        hidden = _images_path(name)
+        folder = Path(os.environ.get("COURSE_HAND_IN", ""))
+        hidden = folder / _images_path(name)
         if not hidden.is_file():
             print(f"The grader gave no images for task {name!r}; nothing is scored here.")
             return
         images = np.load(hidden, allow_pickle=False)
         masks, faults = _apply(function, images, task)
-        write_atomic(masks_path(name), masks.tobytes())
+        write_atomic(folder / masks_path(name), masks.tobytes())
         print(f"{len(images) - len(faults)} of {len(images)} hidden images done.")
         _tell_faults(faults)
         return

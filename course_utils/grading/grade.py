@@ -54,7 +54,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # Commands that change no result. All other code may run in a notebook or mark it.
 _NOT_GRADING = {
     *("cli", "doctor", "lab", "bundle", "collect", "demo", "export_marks", "gradebook"),
-    *("grade", "identity", "release", "report", "solve", "unpack"),
+    *("grade", "identity", "report", "solve", "unpack"),
 }
 _MEMORY_PER_JOB = 3 << 30
 _children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C

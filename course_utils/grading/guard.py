@@ -6,27 +6,18 @@ rebinding ``checks``, patching a check or a metric, emptying test cells,
 replacing how the shell runs a cell.
 """
 
-import contextlib
 import importlib
 import inspect
-import os
 import sys
 from types import FunctionType, ModuleType
 
 _FRESH = ("course_utils.checks", "course_utils.grading.hidden_tests")
-_folder: list[str] = []
-
-
-def remember_folder() -> None:
-    """Note the working folder, which is the notebook's when its kernel starts."""
-    _folder.append(os.getcwd())
 
 
 def arm(namespace: dict, lesson: str, token: str) -> None:
     """Import the checks afresh, bind ``checks`` again, tell ``token`` and what was tampered with.
 
-    A cell may have changed the working folder and replaced ``print`` or ``sys.stdout``: the test
-    runs in the notebook's folder, and the token does not go through them.
+    A cell may have replaced ``print`` or ``sys.stdout``: the token does not go through them.
 
     Parameters
     ----------
@@ -38,8 +29,6 @@ def arm(namespace: dict, lesson: str, token: str) -> None:
         Told first: a test cell whose output lacks it did not run as written.
     """
     found = tampered()
-    with contextlib.suppress(OSError):
-        os.chdir(_folder[-1] if _folder else ".")
     for name in [name for name in sys.modules if name.startswith(_FRESH)]:
         del sys.modules[name]
     importlib.invalidate_caches()

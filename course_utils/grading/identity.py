@@ -14,6 +14,13 @@ _CANVAS = re.compile(
 _CANVAS_ANONYMOUS = re.compile(
     r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
 )
+_LESSON = re.compile(r"\d\d_[a-z0-9_]+")
+# Folders that students make inside of their own.
+_NOBODYS = {
+    *("models", "work", "course", "lesson", "lessons", "notebook", "notebooks", "homework"),
+    *("solution", "solutions", "submission", "submissions", "assignment", "abgabe", "l\u00f6sung"),
+    *("files", "final", "upload", "hand-in", "entrega", "rendu"),
+}
 # Letters that Unicode does not take apart into one of ASCII and an accent.
 _LETTERS = str.maketrans(
     {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "ı": "i"}
@@ -127,12 +134,19 @@ def by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
 
 
 def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
-    """Return who the first folder or zip with a name of its own is about."""
-    for part in parts:
-        name = part[:-4] if part.lower().endswith(".zip") else part
-        if lesson_of(f"{name}.ipynb", [lesson]) is None and name != "models":
-            return Student("folder", name), 0
-    return None
+    """Return who the first folder or zip with a name of its own is about.
+
+    ``Jane/work/02_metrics.ipynb`` is Jane's; only where there is no other name, it is work's.
+    """
+    names = [part[:-4] if part.lower().endswith(".zip") else part for part in parts]
+    names = [
+        name
+        for name in names
+        if lesson_of(f"{name}.ipynb", [lesson]) is None and not _LESSON.fullmatch(name)
+    ]
+    own = [name for name in names if name.casefold() not in _NOBODYS]
+    named = next(iter(own or [name for name in names if name != "models"]), None)
+    return (Student("folder", named), 0) if named else None
 
 
 def tell_apart(found: list[tuple[Student, str]], students: dict[str, dict]) -> None:

@@ -5,13 +5,12 @@ are neither child processes nor a network, so it is started without that pipe, a
 such as ``!pip install`` says so instead of ending its cell.
 """
 
+import os
 import sys
 
 from ipykernel import kernelapp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.utils.text import SList
-
-from course_utils.grading import guard
 
 
 def _no_program(shell, command, **_) -> None:
@@ -29,7 +28,7 @@ if __name__ == "__main__":
     kernelapp.IOPubThread = lambda *args, **kw: iopub_thread(*args, **{**kw, "pipe": False})
     ZMQInteractiveShell.system = _no_program
     ZMQInteractiveShell.getoutput = _no_output
-    guard.remember_folder()
+    os.environ["COURSE_HAND_IN"] = os.getcwd()  # for function_task, wherever a cell goes from here
     # A module that a cell has written is found, but after all that is installed.
     sys.path.append("")
     kernelapp.launch_new_instance()

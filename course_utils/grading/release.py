@@ -5,7 +5,6 @@ that keep its output the same bytes at every run, and an exchange of folders tha
 leaves the old release where anything goes wrong.
 """
 
-import hashlib
 import itertools
 import json
 import logging
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking import tasks_by_grade_id
+from course_utils.grading.submit import cells_hash, is_untouched, read_notebook
 from course_utils.grading.workplace import MARKS_FILE
 from course_utils.paths import course_root, list_lessons
 
@@ -86,20 +86,12 @@ def _worked_in(old: Path, new: Path) -> bool:
 
 def _changed(path: Path) -> bool:
     """Tell whether a notebook was run, or has other cells than it was released with."""
-    content = path.read_bytes()
     try:
-        notebook = json.loads(content)
-        released = notebook["metadata"].get("released", {"sha256": None})["sha256"]
-        other = released is not None and released != _cells_hash(notebook)
-    except (ValueError, KeyError, TypeError):
+        content, notebook = read_notebook(path)
+    except CourseError:
         return True
-    return other or bool(re.search(rb'"execution_count": \d', content))
-
-
-def _cells_hash(notebook: dict) -> str:
-    """Return a hash of the cells' types and texts, which a program that saves it keeps."""
-    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    run = re.search(rb'"execution_count": \d', content)
+    return bool(run) or ("released" in notebook["metadata"] and not is_untouched(notebook))
 
 
 def check_release(root: Path | None = None) -> None:
@@ -171,7 +163,7 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
         _generate_assignment(config, into, lesson, database)
         path = into / "lessons" / lesson / f"{lesson}.ipynb"
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        notebook["metadata"]["released"] = {"sha256": _cells_hash(notebook)}
+        notebook["metadata"]["released"] = {"sha256": cells_hash(notebook)}
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (into / "lessons" / MARKS_FILE).write_text(json.dumps(marks, indent=1) + "\n")
     return into / "lessons"

@@ -123,6 +123,18 @@ def read_notebook(path: Path) -> tuple[bytes, dict]:
     return content, notebook
 
 
+def cells_hash(notebook: dict) -> str:
+    """Return a hash of the cells' types and texts, which a program that saves it keeps."""
+    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def is_untouched(notebook: dict) -> bool:
+    """Tell whether a notebook's cells are those that it was released with."""
+    released = notebook.get("metadata", {}).get("released")
+    return isinstance(released, dict) and released.get("sha256") == cells_hash(notebook)
+
+
 def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
     """Return a task's model file and training record from a lesson's folder.
 

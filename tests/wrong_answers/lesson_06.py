@@ -277,6 +277,15 @@ class BlockWithoutReturn(ConvBlockByAttributes):
         self.second(self.first(x))
 
 
+def coarse_norm(cin, cout):
+    """Return a ConvBlock whose batch norms have the epsilon of other frameworks."""
+    block = ConvBlock(cin, cout)
+    for layer in block.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = 1e-3
+    return block
+
+
 class ConvBlockRegisteredBackwards(nn.Module):
     def __init__(self, cin, cout):
         super().__init__()
@@ -297,7 +306,7 @@ def norms(channels):
 
 CONV_BLOCK = Exercise(
     checks.conv_block,
-    [ConvBlock, ConvBlockByAttributes, ConvBlockRegisteredBackwards],
+    [ConvBlock, ConvBlockByAttributes, ConvBlockRegisteredBackwards, coarse_norm],
     [
         Wrong(SameLayerTwice, r"same \w+ object 2 times", "same layer twice"),
         Wrong(FirstLayerTwice, r"same \w+ object 2 times", "second layer called twice"),
@@ -429,6 +438,12 @@ class AddsTheSecond(UpConvBlockSkipFirst):
         return first + self.second(first)
 
 
+class OneNormTwice(UpConvBlockSkipFirst):
+    def __init__(self, cin, cout):
+        super().__init__(cin, cout)
+        self.spare, self.second.norm = self.second.norm, self.first.norm
+
+
 class NarrowsLate(UpConvBlock):
     def __init__(self, cin, cout):
         super().__init__(cin, cout)
@@ -497,6 +512,7 @@ UP_CONV_BLOCK = Exercise(
         Wrong(ConcatenatesFirst, r"upsample x first", "concatenates before it upsamples"),
         Wrong(NarrowsLate, r"8 -> 4 -> 4", "narrows in the second layer"),
         Wrong(LosesTheSecond, r"gives other values", "second layer's result lost"),
+        Wrong(OneNormTwice, r"BatchNorm2d object 2 times|never calls", "one batch norm twice"),
         Wrong(AddsTheSecond, r"gives other values", "adds a shortcut"),
         Wrong(
             up_block(join=lambda up, skip, x: torch.cat([up, skip.detach()], 1)),

@@ -14,22 +14,25 @@ from course_utils.checks import require
 from course_utils.data import VOID
 
 
-def _reference_layer(x: torch.Tensor, convolution: nn.Conv2d) -> torch.Tensor:
+def _reference_layer(x: torch.Tensor, convolution: nn.Conv2d, eps: float) -> torch.Tensor:
     """Return ReLU(batch norm(3x3 convolution)) in train mode, with batch norm's first weights."""
-    return F.relu(
-        F.batch_norm(F.conv2d(x, convolution.weight, padding=1), None, None, training=True)
-    )
+    x = F.conv2d(x, convolution.weight, padding=1)
+    return F.relu(F.batch_norm(x, None, None, training=True, eps=eps))
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
 
 
+def _eps(module: nn.Module) -> float:
+    return next(m.eps for m in module.modules() if isinstance(m, nn.BatchNorm2d))
+
+
 def conv_layer(answer) -> None:
     """ConvLayer equals convolution, batch norm and ReLU written with functions."""
     x = torch.randn(3, 2, 9, 6, generator=torch.Generator().manual_seed(5)) * 4 + 1
     layer = answer(2, 7).train()
-    expected = _reference_layer(x, _convolutions(layer)[0])
+    expected = _reference_layer(x, _convolutions(layer)[0], _eps(layer))
     require(torch.allclose(layer(x), expected, atol=1e-4), "ConvLayer(2, 7) gives other values")
     require(sum(p.numel() for p in layer.parameters()) == 7 * 2 * 9 + 14, "other parameters")
 
@@ -41,7 +44,8 @@ def conv_block(answer) -> None:
     first, second = _convolutions(block)
     if first.in_channels != 2:
         first, second = second, first
-    expected = _reference_layer(_reference_layer(x, first), second)
+    eps = _eps(block)
+    expected = _reference_layer(_reference_layer(x, first, eps), second, eps)
     require(torch.allclose(block(x), expected, atol=1e-3), "ConvBlock(2, 7) gives other values")
 
 
