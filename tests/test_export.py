@@ -345,8 +345,9 @@ def test_a_better_model_that_was_there_is_kept(lesson, capsys, monkeypatch):
 
 
 def test_of_equal_models_none_is_kept(lesson):
-    export("unet", Small())
-    export("unet", Small())
+    model = Small()
+    export("unet", model)
+    export("unet", model)
     assert sorted(path.name for path in (lesson / "models").iterdir()) == ["unet.json", "unet.onnx"]
 
 

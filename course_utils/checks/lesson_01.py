@@ -7,6 +7,7 @@ each chosen so that one misconception gives one wrong value, then on a property.
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import pywt
 from scipy import ndimage
 from skimage.segmentation import watershed
 
@@ -30,12 +31,15 @@ def _ask(
         "sides hold pixels"
     )
     causes = {"by zero|invalid value": empty_side, **(causes or {})}
-    with np.errstate(divide="raise", invalid="raise"), explain(f"{name} stops", causes):
+    with np.errstate(divide="ignore", invalid="ignore"), explain(f"{name} stops", causes):
         result = function(*given)
     for before, after in zip(arguments, given, strict=True):
         if isinstance(before, np.ndarray) and not np.array_equal(before, after):
             raise CheckFailed(f"{name} changes the array that it is given: work on a copy.")
     require(result is not None, f"{name} returns None: is its `return` missing?")
+    numbers = np.asarray(result) if isinstance(result, (float, np.generic, np.ndarray)) else None
+    if numbers is not None and numbers.dtype.kind == "f" and np.isnan(numbers).any():
+        raise CheckFailed(f"{name} gives NaN: {causes['by zero|invalid value']}.")
     return result
 
 
@@ -110,6 +114,9 @@ def iou(answer: Callable) -> None:
     require(_close(got, 0.4), f"iou gives {got:.3f} for masks with 2 of 5 pixels shared, not 0.4.")
     require(_close(value(truth, truth), 1), "iou of a mask with itself must be 1.")
     require(_close(value(truth, ~truth), 0), "iou of a mask and its opposite must be 0.")
+    more = np.array([[0, 1, 1, 1, 1, 1, 1, 0, 0, 0]], bool)  # shares 3, union 7
+    got = value(more, truth)
+    require(_close(got, 3 / 7), f"iou gives {got:.4f} where 3 of 7 pixels agree, not 0.4286.")
     empty = np.zeros_like(truth)
     try:
         both = value(empty, empty)
@@ -119,6 +126,10 @@ def iou(answer: Callable) -> None:
         _close(both, 1),
         "iou of two empty masks must be 1: nothing was there and nothing was found. "
         "Look at the union before you divide.",
+    )
+    require(
+        _close(value(empty, truth), 0) and _close(value(truth, empty), 0),
+        "iou where one mask is empty and the other is not must be 0: only both empty give 1.",
     )
     passed("iou", "intersection over union, and 1 where both are empty")
 
@@ -247,6 +258,15 @@ def local_mask(answer: Callable) -> None:
         not mask(np.full((9, 9), 100, np.uint8), 3, 0.5).any(),
         "on a plain grey image nothing is brighter than its surroundings; you find pixels at the "
         "border, where the mean took in zeros from beyond it. uniform_filter's own mode mirrors.",
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    means = np.lib.stride_tricks.sliding_window_view(noise.astype(float), (5, 5)).mean((2, 3))
+    inner = (slice(2, -2), slice(2, -2))
+    require(
+        np.array_equal(mask(noise, 5, 0.43)[inner], noise[inner] > means + 0.43),
+        "on an image of 30 x 40 random pixels, window 5, your mask is another than by hand: the "
+        "mean of the 5 x 5 pixels around each pixel, taken once (or are rows and columns mixed "
+        "up?).",
     )
     passed(name, "the threshold follows the light")
 
@@ -454,8 +474,14 @@ def split_touching(answer: Callable) -> None:
         "a small object's label creeps around the rim of its large neighbour: flood the distance "
         "turned upside down (-distance), where the middle of each object is the lowest point.",
     )
+    got = split(unequal, 40)
     require(
-        len(np.unique(split(unequal, 40))) - 1 == 1,
+        bool(got.any()),
+        "with min_distance 40 no object is left: by default peak_local_max finds no peak nearer "
+        "than min_distance to the frame. exclude_border=False.",
+    )
+    require(
+        len(np.unique(got)) - 1 == 1,
         "with min_distance 40 two discs whose middles are 27 apart must stay one object: do you "
         "pass min_distance on?",
     )
@@ -518,6 +544,14 @@ def sobel(answer: Callable) -> None:
         _close(got[2, 1], 20) and _close(got[1, 1], np.hypot(10, 10)),
         "around a single pixel of 80 the answer is 20 beside it and 14.1 at its corner: Sobel "
         "weighs the three rows 1, 2, 1, which a plain difference does not.",
+    )
+    strong = np.zeros((5, 5), np.uint8)
+    strong[2, 2] = 255
+    strong = edges(strong)
+    require(
+        _close(strong[2, 1], 63.75) and _close(strong[1, 1], np.hypot(31.875, 31.875)),
+        f"around a single pixel of 255 the answer is 63.75 beside it, yours is {strong[2, 1]:.5g}: "
+        "squares do not fit into small integers, and // cuts. Start with image.astype(float).",
     )
     border = np.concatenate([got[0], got[-1], both_edges[0], both_edges[:, -1]])
     require(_close(border, 0), "the outermost pixels have no full 3 x 3 around them: give 0 there.")
@@ -649,6 +683,17 @@ def texture_energy(answer: Callable) -> None:
         "energy is still spotted between the edges of wide stripes: average the squares over "
         "`window` x `window` pixels (uniform_filter).",
     )
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64)).astype(np.uint8)
+    inner = (slice(12, -12), slice(12, -12))
+    for level in (1, 2):
+        bands = pywt.swt2(noise.astype(float), "haar", level=level)[0][1]
+        wanted = ndimage.uniform_filter(sum(band**2 for band in bands), 7)[inner]
+        require(
+            np.allclose(energy(noise, level, 7)[inner], wanted, rtol=1e-4),
+            f"on an image of noise the energy of level {level} in a window of 7 is another than by "
+            "hand: the three details of that level alone, by the wavelet 'haar', each squared, "
+            "then added, then averaged over window x window pixels.",
+        )
     passed(name, "fine texture at level 1, coarser at level 2, flat areas at 0")
 
 
@@ -664,8 +709,8 @@ def next_generation(answer: Callable) -> None:
             scores,
             name=name,
             causes={
-                "by zero|invalid value": "it divides by zero: scores may all be 0; a tournament "
-                "only compares them"
+                "by zero|invalid value|contain NaN": "it divides by zero: scores may all be 0; a "
+                "tournament only compares them"
             },
         )
         require(

@@ -4,9 +4,11 @@ Each check asks the student's function for cases that can be worked out by hand.
 is wrong in a known way is recognised by its value, and the message names that way.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from course_utils import metrics
 from course_utils.checks import CheckFailed, explain, passed, require
@@ -15,10 +17,21 @@ from course_utils.data import VOID
 
 def _ask(name: str, function: Callable, *args, hint: str = "", **kwargs):
     """Call an answer; its own exception becomes one line that names the call and a likely cause."""
+    before = copy.deepcopy([_values(argument) for argument in args])
     with np.errstate(all="ignore"), explain(f"{name} stops", hint=hint):
         result = function(*args, **kwargs)
     require(result is not None, f"{name} returned nothing: end it with `return`.")
+    for was, argument in zip(before, args, strict=True):
+        require(
+            np.array_equal(was, _values(argument)),
+            f"{name} changes what it is given, and the notebook goes on with it: work on a copy.",
+        )
     return result
+
+
+def _values(argument):
+    """Return an argument's values: a tensor's as an array."""
+    return argument.detach().numpy() if hasattr(argument, "detach") else argument
 
 
 def _array(name: str, value, form: str) -> np.ndarray:
@@ -349,6 +362,12 @@ def mean_iou_per_image(answer: Callable) -> None:
             f"{good[rule]:.4f}; each image by itself: {_text(np.nanmean(filled[rule], axis=1))}. "
             f"{_FIRST}",
         )
+    got = _ask_number(name, answer, _IMAGES[:2].copy(), "zero")
+    require(
+        _same(got, filled["zero"][:2].mean()),
+        f"{name} of 2 images of 3 classes is {got:.4f}, expected {filled['zero'][:2].mean():.4f}: "
+        "divide by the number of images, which is another number than that of classes.",
+    )
     passed(name, "each image by itself, with three rules for absent classes")
 
 
@@ -560,6 +579,16 @@ def inner_boundary(answer: Callable) -> None:
         f"{name} forgets the pixel that touches the outside by a corner: erode with a 3 x 3 square "
         "(np.ones((3, 3))), not with the default cross.",
     )
+    wide = np.zeros((12, 20), bool)
+    wide[2:10, 3:18] = True
+    core = np.zeros_like(wide)
+    core[4:8, 5:16] = True
+    got = _ask_array(name, answer, wide.copy(), 2, form=form, hint=hint)
+    require(
+        _same(got, wide & ~core),
+        f"{name} is right on square pictures, but not on one of 12 x 20 pixels: are rows and "
+        "columns mixed up?",
+    )
     got = _ask_array(name, answer, np.ones((5, 5), bool), 1, form=form, hint=hint)
     require(
         _same(got, np.ones((5, 5), bool) & ~_square(5, 1, 4)),
@@ -644,7 +673,28 @@ def boundary_f1(answer: Callable) -> None:
     require(
         np.isnan(got), f"{name} is {got:g} where both masks are empty: absent from both, so NaN."
     )
+    truth, prediction = np.zeros((2, 20, 24), bool)
+    truth[3:14, 3:14], truth[3:8, 3:8] = True, False
+    prediction[5:16, 4:20], prediction[5:9, 4:10] = True, False
+    far = cdist(_contour(truth), _contour(prediction))
+    for tolerance in (1.5, 2):
+        recall, precision = ((far <= tolerance).any(axis).mean() for axis in (1, 0))
+        good = 2 * precision * recall / (precision + recall)
+        got = _ask_number(name, answer, truth, prediction, tolerance, hint=hint)
+        require(
+            _same(got, good),
+            f"{name} of two L shapes at tolerance {tolerance} is {got:.4f}, expected {good:.4f}: "
+            f"precision {precision:.3f} of the predicted contour, recall {recall:.3f} of the true "
+            "one, F1 = 2PR / (P + R); contours are inner_boundary(mask, 1).",
+        )
     passed(name, "precision and recall of contours within the tolerance")
+
+
+def _contour(mask: np.ndarray) -> np.ndarray:
+    """Return the pixels (N, 2) of an object, away from the frame, that touch the background."""
+    inside = np.zeros_like(mask)
+    inside[1:-1, 1:-1] = np.lib.stride_tricks.sliding_window_view(mask, (3, 3)).all((2, 3))
+    return np.argwhere(mask & ~inside)
 
 
 def _moved_f1(truth: np.ndarray, moved: np.ndarray) -> float:
@@ -712,6 +762,17 @@ def hausdorff_distance(answer: Callable) -> None:
     require(
         np.isnan(got), f"{name} is {got:g} where both masks are empty: absent from both, so NaN."
     )
+    truth, prediction = np.zeros((2, 24, 30), bool)
+    truth[4:14, 4:14] = prediction[4:14, 5:17] = prediction[18, 3] = True
+    far = cdist(_contour(truth), _contour(prediction))
+    good = max(far.min(1).max(), far.min(0).max())
+    for first, second in ((truth, prediction), (prediction, truth)):
+        got = _ask_number(name, answer, first, second, hint=hint)
+        require(
+            _same(got, good),
+            f"{name} is {got:.4f} where the one way gives {far.min(1).max():.3f} and the other "
+            f"{far.min(0).max():.3f}: the larger of the two, {good:.3f}, not rounded.",
+        )
     passed(name, "the worst contour pixel, either way round")
 
 
@@ -837,6 +898,20 @@ def _one_image_apart(place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # --- 12, 13: losses ------------------------------------------------------------------------------
 
 
+def _require_gradient(name: str, loss, logits, wanted: list, cause: str) -> None:
+    """Require the gradient of the loss by the logits of class 0, (H, W)."""
+    require(loss.requires_grad, f"{name} has no gradient: {cause}")
+    with explain(f"the gradient of {name} cannot be computed"):
+        loss.backward()
+    require(logits.grad is not None, f"no gradient of {name} reaches the logits: {cause}")
+    got = logits.grad[0, 0].numpy().reshape(1, -1)
+    require(
+        _same(got, wanted, 1e-4),
+        f"the gradient of {name} by the logits of class 0 is {_text(got[0])}, by hand it is "
+        f"{_text(wanted[0])}: a part of it is cut off. {cause}",
+    )
+
+
 def soft_dice_loss(answer: Callable) -> None:
     """Check ``soft_dice_loss(logits, target, smooth=1.0)``."""
     import torch
@@ -889,6 +964,7 @@ def soft_dice_loss(answer: Callable) -> None:
         loss.requires_grad,
         f"{name} has no gradient: argmax, .detach() and .item() cut it off. Use probabilities.",
     )
+    first = loss, logits
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(2, 3, 4, 5, generator=generator)
     target = torch.randint(0, 2, (2, 4, 5), generator=generator)  # class 2 is absent
@@ -930,6 +1006,21 @@ def soft_dice_loss(answer: Callable) -> None:
     require(
         abs(float(ask(sure, target))) < 1e-5,
         f"{name} of a sure and right prediction is not 0 (an absent class counts as right here).",
+    )
+    loss, logits = first
+    # of class 0, p = 1/2 each: dp/dz = 1/4, and class 1 has the opposite slope
+    zeros, ones = 1 / 9 * (2 - 6 / 9), 1 / 9 * (0 - 6 / 9)
+    against = 1 / 5 * np.array([0, 0, 0, 0, 0, 2]) - 1 / 5 * 2 / 5
+    by_hand = -(np.array([zeros] * 5 + [ones]) - against) / 4 / 2
+    _require_gradient(
+        name, loss, logits, [by_hand], ".detach(), .item() and torch.tensor cut it off."
+    )
+    target = torch.tensor([[[0, 0, 0], [0, 0, 1]]])
+    halved, good = float(ask(torch.zeros(1, 2, 2, 3), target, smooth=0.5)), 5.5 / 8.5 + 1.5 / 4.5
+    require(
+        _same(halved, 1 - good / 2, 1e-5),
+        f"{name} with smooth=0.5 is {halved:.4f}, by hand it is {1 - good / 2:.4f}: use the "
+        "argument, above and below.",
     )
     passed(name, "differentiable, one Dice a class, finite for absent classes")
 
@@ -986,7 +1077,20 @@ def focal_loss(answer: Callable) -> None:
         f"{name} of two pixels with p = 0.8 and 0.5 for their class is {got:.4f}, by hand "
         f"it is {good:.4f} = mean of -(1 - p)^2 log p.",
     )
-    require(loss.requires_grad, f"{name} has no gradient: .detach(), .item() and numpy cut it off.")
+    _require_gradient(
+        name,
+        loss,
+        logits,
+        [[-0.01114, -0.14914]],
+        ".detach(), .item(), numpy and torch.tensor cut it off; the weight (1 - p)^gamma has one, "
+        "too.",
+    )
+    cubed = float(ask(logits, target, 3.0).detach())
+    require(
+        _same(cubed, (-((1 - p) ** 3) * np.log(p)).mean(), 1e-5),
+        f"{name} with gamma = 3 is {cubed:.4f}, by hand {(-((1 - p) ** 3) * np.log(p)).mean():.4f}"
+        ": use the argument.",
+    )
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(2, 3, 4, 5, generator=generator)
     target = torch.randint(0, 3, (2, 4, 5), generator=generator)

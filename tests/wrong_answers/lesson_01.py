@@ -28,9 +28,14 @@ def iou_by_counts(predicted, truth):
     return 1.0 if a + b == 0 else both / (a + b - both)
 
 
+def iou_of_nan(predicted, truth):
+    ratio = np.float64((predicted & truth).sum()) / (predicted | truth).sum()
+    return np.nan_to_num(ratio, nan=1.0)
+
+
 IOU = Exercise(
     checks.iou,
-    right=[iou_by_logic, iou_by_counts],
+    right=[iou_by_logic, iou_by_counts, iou_of_nan],
     wrong=[
         Wrong(lambda p, t: (p & t).sum(), "divide by the union", "intersection only"),
         Wrong(lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()), "Dice", "Dice"),
@@ -45,6 +50,12 @@ IOU = Exercise(
         Wrong(lambda p, t: None, "return", "no return"),
         Wrong(lambda p, t: "0.4 of 1", "must be one number", "a text"),
         Wrong(lambda p, t: [[1], [1, 2]], "differ in length", "ragged lists"),
+        Wrong(lambda p, t: round(iou_by_logic(p, t), 2), "3 of 7", "rounded"),
+        Wrong(
+            lambda p, t: iou_by_logic(p, t) if t.any() else 1.0,
+            "only both empty",
+            "1 where the truth is empty",
+        ),
     ],
     hidden=hidden.iou,
 )
@@ -144,6 +155,13 @@ def local_in_uint8(image, window, offset):
     return image > (mean.astype(int) + offset).astype(np.uint8)
 
 
+def local_of_squares(image, window, offset):
+    size = image.shape[0]
+    result = np.zeros(image.shape, bool)
+    result[:, :size] = local_by_filter(image[:, :size], window, offset)
+    return result
+
+
 LOCAL = Exercise(
     checks.local_mask,
     right=[local_by_filter, local_by_sums],
@@ -159,6 +177,7 @@ LOCAL = Exercise(
         Wrong(lambda i, w, o: local_by_filter(i, w, 0), "the offset added", "no offset"),
         Wrong(lambda i, w, o: local_by_filter(i, w, o).astype(int), "bool", "integers"),
         Wrong(lambda i, w, o: ndi.uniform_filter(i.astype(float), w) + o, "bool", "the threshold"),
+        Wrong(local_of_squares, "mixed up", "square pictures only"),
     ],
     hidden=hidden.local_mask,
 )
@@ -356,6 +375,14 @@ def fixed_spacing(mask, min_distance):
     return split_by_peaks(mask, 6)
 
 
+def peaks_off_the_frame(mask, min_distance):
+    distance = ndi.distance_transform_edt(mask)
+    peaks = peak_local_max(distance, min_distance=min_distance)
+    markers = np.zeros(mask.shape, int)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return watershed(-distance, markers, mask=mask)
+
+
 SPLIT = Exercise(
     checks.split_touching,
     right=[split_by_peaks, split_by_maximum_filter],
@@ -372,6 +399,7 @@ SPLIT = Exercise(
         Wrong(lambda m, d: split_by_peaks(m, d, first=0), "number from 1", "numbered from 0"),
         Wrong(lambda m, d: split_by_peaks(m, d) > 0, "returns a mask", "a mask"),
         Wrong(lambda m, d: ndi.label(m), "tuple", "forgot [0]"),
+        Wrong(peaks_off_the_frame, "exclude_border=False", "peaks near the frame left out"),
     ],
     hidden=hidden.split_touching,
 )
@@ -412,11 +440,19 @@ def sobel_transposed_twice(image):
     return sobel_slices(image, length=lambda gx, gy: np.hypot(gy, gy))
 
 
+def sobel_in_int16(image):
+    gx, gy = (ndi.sobel(image.astype(np.int16), axis) for axis in (1, 0))
+    out = np.sqrt(np.abs((gx * gx + gy * gy).astype(float))) / 8
+    out[[0, -1]] = out[:, [0, -1]] = 0
+    return out
+
+
 SOBEL = Exercise(
     checks.sobel,
     right=[sobel_slices, sobel_scipy],
     wrong=[
         Wrong(lambda i: sobel_slices(i, cast=np.uint8), "wraps", "uint8"),
+        Wrong(sobel_in_int16, "do not fit", "squares in int16"),
         Wrong(lambda i: sobel_slices(i, both=False), "transpose", "one direction"),
         Wrong(sobel_transposed_twice, "transpose", "one kernel twice"),
         Wrong(lambda i: sobel_slices(i, scale=1.0), "divide the kernels by 8", "no division"),
@@ -516,6 +552,17 @@ def energy_global(image, level, window):
     return np.full(image.shape, total.mean())
 
 
+def energy_of_the_sum(image, level, window):
+    details = pywt.swt2(image.astype(float), "haar", level=level)[0][1]
+    return ndi.uniform_filter(sum(details) ** 2, window)
+
+
+def energy_of_all_levels(image, level, window):
+    levels = pywt.swt2(image.astype(float), "haar", level=level)
+    total = sum(band**2 for _, details in levels for band in details)
+    return ndi.uniform_filter(total, window)
+
+
 ENERGY = Exercise(
     checks.texture_energy,
     right=[energy_swt, energy_swt_trimmed],
@@ -530,6 +577,9 @@ ENERGY = Exercise(
         Wrong(lambda i, n, w: energy_swt(i, n, w) / 3, "mean of the three", "mean of the squares"),
         Wrong(lambda i, n, w: energy_swt(i, n, w) / 4, "as they are", "another scale"),
         Wrong(energy_decimated, "shape", "half the size"),
+        Wrong(energy_of_the_sum, "each squared", "added, then squared"),
+        Wrong(energy_of_all_levels, "that level alone|level 1", "all levels added"),
+        Wrong(lambda i, n, w: energy_swt(i, n, w // 2), "window of 7", "half the window"),
         Wrong(energy_global, "around each pixel", "mean of the image"),
     ],
     hidden=hidden.texture_energy,

@@ -128,6 +128,13 @@ def _nan_where_not_in_truth(score):
     return lambda m: np.where(m.sum(1) > 0, score(m), np.nan)
 
 
+def _iou_that_empties(confusion):
+    hit = np.diag(confusion).copy()
+    np.fill_diagonal(confusion, 0)
+    with np.errstate(invalid="ignore"):
+        return hit / (hit + confusion.sum(0) + confusion.sum(1))
+
+
 IOU = Exercise(
     check=checks.iou_per_class,
     hidden=hidden.iou_per_class,
@@ -146,6 +153,7 @@ IOU = Exercise(
         Wrong(lambda m: np.nanmean(_iou(m)), "one value a class", "averaged"),
         Wrong(lambda m: _iou(m)[~np.isnan(_iou(m))], "drops absent classes", "dropped"),
         Wrong(lambda m: m.hits / 1, "stops: AttributeError", "own exception"),
+        Wrong(_iou_that_empties, "changes what it is given", "diagonal set to zero"),
     ],
 )
 
@@ -238,6 +246,11 @@ PER_IMAGE = Exercise(
             "axis 0",
         ),
         Wrong(_absent_from_truth, "absent from the truth alone", "absent from truth only"),
+        Wrong(
+            lambda m, absent: _per_image(m, absent) * len(m) / m.shape[1],
+            "number of images",
+            "divided by the number of classes",
+        ),
         Wrong(lambda m, absent: _per_image(m, "zero"), "gives what absent='zero'", "always zero"),
         Wrong(lambda m, absent: _per_image(m, "skip"), "gives what absent='skip'", "always skip"),
         Wrong(lambda m, absent: np.nanmean(_filled(m, absent), axis=1), "one number", "no mean"),
@@ -360,6 +373,13 @@ def _boundary_by_distance(mask, width):
     return mask & (distance <= width)
 
 
+def _boundary_of_squares(mask, width):
+    size = min(mask.shape)
+    result = np.zeros_like(mask)
+    result[:size, :size] = _boundary(mask[:size, :size], width)
+    return result
+
+
 BOUNDARY = Exercise(
     check=checks.inner_boundary,
     hidden=hidden.inner_boundary,
@@ -397,6 +417,7 @@ BOUNDARY = Exercise(
             "frame is object",
         ),
         Wrong(lambda m, w: _boundary(m, w).astype(int), "bool mask", "integers"),
+        Wrong(_boundary_of_squares, "12 x 20", "square pictures only"),
         Wrong(lambda m, w: m - ndimage.binary_erosion(m), "TypeError", "minus on bools"),
     ],
 )
@@ -467,11 +488,28 @@ def _f1_undefined_at_0(truth, prediction, tolerance):
     return 2 * precision * recall / (precision + recall)
 
 
+def _f1_of_crosses(truth, prediction, tolerance):
+    a, b = (np.argwhere(m & ~ndimage.binary_erosion(m)) for m in (truth, prediction))
+    if len(a) == 0 or len(b) == 0:
+        return np.nan if len(a) == len(b) else 0.0
+    near = cdist(a, b) <= tolerance
+    recall, precision = near.any(1).mean(), near.any(0).mean()
+    return 2 * precision * recall / max(precision + recall, 1e-12)
+
+
+def _f1_pooled(truth, prediction, tolerance):
+    precision, recall = _precision_recall(truth, prediction, tolerance)
+    p, t = _boundary(prediction, 1).sum(), _boundary(truth, 1).sum()
+    return (precision * p + recall * t) / (p + t)
+
+
 BOUNDARY_F1 = Exercise(
     check=checks.boundary_f1,
     hidden=hidden.boundary_f1,
     right=[_guarded(_f1), _f1_by_all_pairs],
     wrong=[
+        Wrong(_guarded(_f1_pooled), "two L shapes", "both contours in one pot"),
+        Wrong(_f1_of_crosses, "two L shapes", "contours by a cross"),
         Wrong(lambda t, p, d: _precision_recall(t, p, d)[0], "is the precision", "precision"),
         Wrong(lambda t, p, d: _precision_recall(t, p, d)[1], "is the recall", "recall"),
         Wrong(lambda t, p, d: sum(_precision_recall(t, p, d)) / 2, "arithmetic mean", "plain mean"),
@@ -554,6 +592,16 @@ HAUSDORFF = Exercise(
             _empties(lambda a, b: (_directed(a, b) + _directed(b, a)) / 2), "mean of both", "mean"
         ),
         Wrong(_both_ways("sqeuclidean"), "squared", "squared"),
+        Wrong(
+            _empties(lambda a, b: _directed(a, b) + _directed(b, a)),
+            "larger of the two",
+            "the sum of both",
+        ),
+        Wrong(
+            _empties(lambda a, b: int(max(_directed(a, b), _directed(b, a)))),
+            "not rounded",
+            "rounded",
+        ),
         Wrong(_both_ways("chebyshev"), "chessboard", "chessboard"),
         Wrong(_both_ways("cityblock"), "rows and columns", "city block"),
         Wrong(
@@ -740,6 +788,12 @@ def _softmax_dice(**options):
     return lambda z, t, smooth=1.0: 1 - _dice_of(z.softmax(1), z, t, **options)
 
 
+def _dice_detached_below(logits, target, smooth=1.0):
+    p, t, dims = logits.softmax(1), _one_hot(target, logits.shape[1]), (0, 2, 3)
+    size = p.detach().sum(dims) + t.sum(dims)
+    return 1 - ((2 * (p * t).sum(dims) + smooth) / (size + smooth)).mean()
+
+
 SOFT_DICE = Exercise(
     check=checks.soft_dice_loss,
     hidden=hidden.soft_dice_loss,
@@ -772,6 +826,13 @@ SOFT_DICE = Exercise(
             "classes counted in the target",
         ),
         Wrong(_present_classes, "leaves out a class", "absent classes left out"),
+        Wrong(lambda z, t, smooth=1.0: _soft_dice(z, t), "smooth=0.5", "smooth fixed"),
+        Wrong(
+            lambda z, t, smooth=1.0: torch.tensor(float(_soft_dice(z, t)), requires_grad=True),
+            "reaches the logits",
+            "a new tensor",
+        ),
+        Wrong(_dice_detached_below, "a part of it is cut off", "denominator detached"),
         Wrong(
             lambda z, t, smooth=1.0: _soft_dice(z, t, smooth).detach(), "no gradient", "detached"
         ),
@@ -836,6 +897,13 @@ def _focal_that_underflows(logits, target, gamma):
     return (-((1 - p) ** gamma) * torch.log(p + 1e-8)).mean()
 
 
+def _focal_that_relabels(logits, target, gamma):
+    labelled = target != VOID
+    target[~labelled] = 0
+    losses = F.cross_entropy(logits, target, reduction="none")
+    return ((1 - torch.exp(-losses)) ** gamma * losses)[labelled].mean()
+
+
 FOCAL = Exercise(
     check=checks.focal_loss,
     hidden=hidden.focal_loss,
@@ -846,6 +914,13 @@ FOCAL = Exercise(
         Wrong(_focal_of(lambda p, g: 1.0), "is the cross-entropy", "no weight"),
         Wrong(_focal_of(lambda p, g: g * (1 - p)), "power gamma", "times gamma"),
         Wrong(_focal_of_the_mean, "weights the mean", "weight of the mean"),
+        Wrong(
+            _focal_of(lambda p, g: (1 - p.detach()) ** g),
+            "a part of it is cut off",
+            "weight detached",
+        ),
+        Wrong(lambda z, t, g: _focal(z, t, 2.0 if g else 0.0), "gamma = 3", "gamma fixed"),
+        Wrong(_focal_that_relabels, "changes what it is given", "void relabelled in place"),
         Wrong(lambda z, t, g: 2 * _focal(z, t, g), "is a sum", "sum"),
         Wrong(_focal_over_all_pixels, "labelled pixels only", "divided by all pixels"),
         Wrong(_focal_without_ignore, "stops", "void not ignored"),

@@ -23,6 +23,8 @@ def iou(answer: Callable) -> None:
         a, b = rng.random((2, 30, 40)) < share
         a[0, 0] = True
         same("iou", ask("iou", answer, a, b), np.sum(a & b) / np.sum(a | b))
+    none = np.zeros_like(a)
+    holds("iou", ask("iou", answer, a, none) == 0 and ask("iou", answer, none, a) == 0)
 
 
 def between_class_variance(answer: Callable) -> None:
@@ -143,4 +145,5 @@ def region_force(answer: Callable) -> None:
     inside = rng.random(image.shape) < 0.3
     a, b = image[inside].mean(), image[~inside].mean()
     expected = (a - b) * (2 * image.astype(float) - a - b)
-    same("region_force", ask("region_force", answer, image, inside), expected, atol=1e-4)
+    # float32 is fine
+    same("region_force", ask("region_force", answer, image, inside), expected, atol=0.05)

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from course_utils import metrics
 from course_utils.checks import CheckFailed
 from course_utils.data import VOID
-from course_utils.grading.hidden_tests import ask, same
+from course_utils.grading.hidden_tests import ask, holds, same
 
 
 def _random_matrix(rng: np.random.Generator, classes: int = 6) -> np.ndarray:
@@ -171,6 +171,7 @@ def _same_with_gradient(name: str, answer: Callable, expected: Callable, logits)
         z = logits.clone().requires_grad_()
         value = ask(name, function, z)
         ask(name, value.backward)
+        holds(f"{name}'s gradient", z.grad is not None)
         results.append((float(value.detach()), z.grad.numpy()))
     same(name, results[0][0], results[1][0])
     same(f"{name}'s gradient", results[0][1], results[1][1])
