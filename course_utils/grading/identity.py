@@ -136,7 +136,7 @@ def by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
 def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
     """Return who the first folder or zip with a name of its own is about.
 
-    ``Jane/work/02_metrics.ipynb`` is Jane's; only where there is no other name, it is work's.
+    ``Jane/homework/02_metrics.ipynb`` is Jane's; homework's only if there is no other name.
     """
     names = [part[:-4] if part.lower().endswith(".zip") else part for part in parts]
     names = [
