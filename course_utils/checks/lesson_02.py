@@ -643,7 +643,7 @@ def boundary_f1(answer: Callable) -> None:
     for tolerance in (2, 1):
         got = _ask_number(name, answer, truth, moved, tolerance, hint=hint)
         # at 2 px everything is matched; at 1 px a contour column finds only the parallel rows
-        good = {2: 1.0, 1: _moved_f1(truth, moved)}[tolerance]
+        good = _contour_scores(truth, moved, tolerance)[2]
         if tolerance == 2:
             require(
                 _same(got, good),
@@ -676,10 +676,8 @@ def boundary_f1(answer: Callable) -> None:
     truth, prediction = np.zeros((2, 20, 24), bool)
     truth[3:14, 3:14], truth[3:8, 3:8] = True, False
     prediction[5:16, 4:20], prediction[5:9, 4:10] = True, False
-    far = cdist(_contour(truth), _contour(prediction))
     for tolerance in (1.5, 2):
-        recall, precision = ((far <= tolerance).any(axis).mean() for axis in (1, 0))
-        good = 2 * precision * recall / (precision + recall)
+        precision, recall, good = _contour_scores(truth, prediction, tolerance)
         got = _ask_number(name, answer, truth, prediction, tolerance, hint=hint)
         require(
             _same(got, good),
@@ -697,18 +695,11 @@ def _contour(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask & ~inside)
 
 
-def _moved_f1(truth: np.ndarray, moved: np.ndarray) -> float:
-    """F1 at tolerance 1 for a 10 x 10 square moved by 2: counted pair by pair."""
-
-    def contour(mask):
-        inside = np.zeros_like(mask)
-        inside[1:-1, 1:-1] = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-        return np.argwhere(mask & ~inside)
-
-    a, b = contour(truth), contour(moved)
-    near = ((a[:, None] - b[None]) ** 2).sum(-1) <= 1
+def _contour_scores(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -> tuple:
+    """Return precision, recall and F1 of two contours, pair by pair."""
+    near = cdist(_contour(truth), _contour(prediction)) <= tolerance
     recall, precision = near.any(1).mean(), near.any(0).mean()
-    return float(2 * precision * recall / (precision + recall))
+    return precision, recall, 2 * precision * recall / (precision + recall)
 
 
 def hausdorff_distance(answer: Callable) -> None:
