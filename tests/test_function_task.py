@@ -193,6 +193,14 @@ def test_a_task_for_a_model_says_how_it_is_handed_in():
         run_function_task("unet", bright)
 
 
+def test_a_cell_that_changes_the_folder_costs_nothing(work, monkeypatch):
+    monkeypatch.setenv("COURSE_HAND_IN", str(work))  # which the grader's kernel sets
+    (work / "figures").mkdir()
+    monkeypatch.chdir(work / "figures")
+    run_function_task("classical", bright)
+    assert scored(work).iou == pytest.approx(expected())
+
+
 def test_without_images_of_the_grader_nothing_happens(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
