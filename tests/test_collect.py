@@ -291,6 +291,14 @@ def test_one_student_in_two_folders_stays_one(root, tmp_path, together):
     assert who(collect([tmp_path / "in"] if together else weeks, root=root)) == ["ada"]
 
 
+@pytest.mark.parametrize("metadata", [None, [], "text"])
+def test_a_notebook_with_odd_metadata_stops_nobody(root, tmp_path, metadata):
+    content = json.loads(notebook(tmp_path)) | {"metadata": metadata}
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", json.dumps(content).encode())
+    write(tmp_path / "in" / "bob" / f"{MINI}.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], root=root)) == ["ada", "bob"]
+
+
 def test_a_model_makes_an_untouched_notebook_work(root, tmp_path):
     files = {f"{NET}.ipynb": released(tmp_path), "unet.onnx": b"model"}
     files[f"{MINI}/{MINI}.ipynb"] = notebook(tmp_path, "mine")

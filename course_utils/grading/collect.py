@@ -354,12 +354,16 @@ def _into_models(files: dict[str, Path], lesson: str) -> None:
             near = [name for name in files if plain_file(PurePosixPath(name).name) == wanted]
             if near and f"models/{wanted}" not in files:
                 # Rather one of that very name, little deep; of a platform's copies the last.
-                best = min(near, key=lambda name: (_depth(name, wanted), -len(name), name))
+                best = min(
+                    near,
+                    key=lambda name: (
+                        PurePosixPath(name).name != wanted,
+                        name.count("/"),
+                        -len(name),
+                        name,
+                    ),
+                )
                 files[f"models/{wanted}"] = files.pop(best)
-
-
-def _depth(name: str, wanted: str) -> tuple[bool, int]:
-    return PurePosixPath(name).name != wanted, name.count("/")
 
 
 def _why_stray(name: str) -> str:
@@ -396,10 +400,11 @@ def _note_empty(folders: list[Path], items: list[_Item], refused: list[tuple[str
 
 def _without_stubs(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
     """Leave out the untouched lessons of students who hand in their whole course's folder."""
-    working = {_person(hand_in.student) for hand_in in found if not _is_stub(hand_in)}
+    judged = [(hand_in, _is_stub(hand_in)) for hand_in in found]
+    working = {_person(hand_in.student) for hand_in, stub in judged if not stub}
     kept = []
-    for hand_in in found:
-        if _person(hand_in.student) in working and _is_stub(hand_in):
+    for hand_in, stub in judged:
+        if stub and _person(hand_in.student) in working:
             refused.append((hand_in.source, "nothing in it was changed, but in another lesson"))
         else:
             kept.append(hand_in)

@@ -111,8 +111,9 @@ def read_notebook(path: Path) -> tuple[bytes, dict]:
             "".join(cell["source"])  # text, whole or in lines
             if not isinstance(cell["cell_type"], str):
                 raise TypeError
-            if not isinstance(cell.setdefault("metadata", {}), dict):
-                cell["metadata"] = {}
+        for part in (notebook, *notebook["cells"]):
+            if not isinstance(part.get("metadata"), dict):
+                part["metadata"] = {}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CourseError(
             f"{path} is not a whole notebook. Open it in JupyterLab and save it again; if that "
@@ -131,7 +132,7 @@ def cells_hash(notebook: dict) -> str:
 
 def is_untouched(notebook: dict) -> bool:
     """Tell whether a notebook's cells are those that it was released with."""
-    released = notebook.get("metadata", {}).get("released")
+    released = notebook["metadata"].get("released")
     return isinstance(released, dict) and released.get("sha256") == cells_hash(notebook)
 
 
