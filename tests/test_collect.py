@@ -272,6 +272,11 @@ def test_a_folder_of_work_in_a_student_s_is_nobody_s_name(root, tmp_path, inner)
     assert text_of(root, "Jane-Doe") == "Jane Doe"
 
 
+def test_a_student_s_number_in_front_of_the_name_is_no_lesson_s(root, tmp_path):
+    write(tmp_path / "in" / "01_smith" / MINI / f"{MINI}.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], root=root)) == ["01_smith"]
+
+
 def test_an_untouched_lesson_of_one_is_not_measured_by_the_work_of_another(root, tmp_path):
     write(tmp_path / "in" / "Jane" / "work" / f"{MINI}.ipynb", released(tmp_path))
     write(tmp_path / "in" / "Max" / "work" / f"{NET}.ipynb", notebook(tmp_path, "mine"))

@@ -301,7 +301,7 @@ def _hand_ins(
             )
             refused.append((label, why))
             continue
-        who = student_of(item.parts, item.outer, name)
+        who = student_of(item.parts, item.outer, lessons)
         if who is None:
             refused.append((label, "whose is it? Put it into a folder named after the student"))
             continue

@@ -14,7 +14,6 @@ _CANVAS = re.compile(
 _CANVAS_ANONYMOUS = re.compile(
     r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
 )
-_LESSON = re.compile(r"\d\d_[a-z0-9_]+")
 # Folders that students make inside of their own.
 _NOBODYS = {
     *("models", "work", "course", "lesson", "lessons", "notebook", "notebooks", "homework"),
@@ -110,7 +109,9 @@ def lesson_of(file_name: str, lessons: list[str]) -> str | None:
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
 
 
-def student_of(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student, int] | None:
+def student_of(
+    parts: tuple[str, ...], outer: int, lessons: list[str]
+) -> tuple[Student, int] | None:
     """Return who the path belongs to, and Canvas's number of the upload.
 
     Names inside of a student's own zip count only where nothing outside names anybody.
@@ -118,9 +119,9 @@ def student_of(parts: tuple[str, ...], outer: int, lesson: str) -> tuple[Student
     folders = parts[:-1]
     return (
         by_platform(parts[:outer])
-        or _by_folder(folders[:outer][::-1], lesson)
+        or _by_folder(folders[:outer][::-1], lessons)
         or by_platform(parts[outer:])
-        or _by_folder(folders[outer:], lesson)
+        or _by_folder(folders[outer:], lessons)
     )
 
 
@@ -133,17 +134,13 @@ def by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
     return None
 
 
-def _by_folder(parts: tuple[str, ...], lesson: str) -> tuple[Student, int] | None:
+def _by_folder(parts: tuple[str, ...], lessons: list[str]) -> tuple[Student, int] | None:
     """Return who the first folder or zip with a name of its own is about.
 
     ``Jane/homework/02_metrics.ipynb`` is Jane's; homework's only if there is no other name.
     """
     names = [part[:-4] if part.lower().endswith(".zip") else part for part in parts]
-    names = [
-        name
-        for name in names
-        if lesson_of(f"{name}.ipynb", [lesson]) is None and not _LESSON.fullmatch(name)
-    ]
+    names = [name for name in names if lesson_of(f"{name}.ipynb", lessons) is None]
     own = [name for name in names if name.casefold() not in _NOBODYS]
     named = next(iter(own or [name for name in names if name != "models"]), None)
     return (Student("folder", named), 0) if named else None
