@@ -1,5 +1,6 @@
 """Where things are: the course's root folder, its lessons, the data folder."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def list_lessons(folder: Path) -> list[str]:
         for path in folder.glob("[0-9][0-9]_*/*.ipynb")
         if path.stem == path.parent.name
     )
+
+
+def previous_name(path: Path) -> Path:
+    """Return under which name to keep what is at ``path``; nothing is there yet.
+
+    It is ``unet.previous-1.onnx`` for ``unet.onnx``, or the next number that is free.
+    """
+    names = (path.with_name(f"{path.stem}.previous-{n}{path.suffix}") for n in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def data_folder() -> Path:

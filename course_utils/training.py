@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -38,6 +37,7 @@ from course_utils.data import VOID, SegmentationSet
 from course_utils.errors import CourseError
 from course_utils.machine import processors
 from course_utils.metrics import ConfusionMatrix
+from course_utils.paths import previous_name
 
 # Of itself torch starts a thread for each core of the machine, also where a container grants fewer.
 if torch.get_num_threads() > processors():
@@ -1027,7 +1027,6 @@ def _resume(file: Path, state: _State, settings: dict) -> None:
 
 def _set_aside(file: Path) -> None:
     """Rename a checkpoint; none of an earlier training is overwritten."""
-    names = (f"{file.stem}.previous-{n}{file.suffix}" for n in itertools.count(1))
-    kept = next(path for path in map(file.with_name, names) if not path.exists())
+    kept = previous_name(file)
     os.replace(file, kept)
     print(f"The old one is kept as {kept}; to go back, rename it to {file.name}.")

@@ -9,7 +9,6 @@ import contextlib
 import copy
 import hashlib
 import io
-import itertools
 import json
 import linecache
 import logging
@@ -41,6 +40,7 @@ from course_utils.grading.scorer_child import open_model, predict
 from course_utils.grading.tasks import Task, get_task, model_path, record_path
 from course_utils.grading.workplace import write_atomic
 from course_utils.metrics import ConfusionMatrix
+from course_utils.paths import previous_name
 
 _OPSET = 18
 _HALF_FROM_MEGABYTES = 32
@@ -298,8 +298,7 @@ def _keep_better(
     before = confusion if there == content else _validate(open_model(there), valid)
     if before.mean_iou() <= confusion.mean_iou() + 0.02:
         return
-    names = (path.with_stem(f"{path.stem}.previous-{n}") for n in itertools.count(1))
-    kept = next(name for name in names if not name.exists())
+    kept = previous_name(path)
     write_atomic(kept, there)
     record = _record(task, there, facts, before, {})
     write_atomic(kept.with_suffix(".json"), json.dumps(record, indent=1) + "\n")

@@ -5,7 +5,6 @@ that keep its output the same bytes at every run, and an exchange of folders tha
 leaves the old release where anything goes wrong.
 """
 
-import itertools
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from course_utils.errors import CourseError
 from course_utils.grading.marking import tasks_by_grade_id
 from course_utils.grading.submit import cells_hash, is_untouched, read_notebook
 from course_utils.grading.workplace import MARKS_FILE
-from course_utils.paths import course_root, list_lessons
+from course_utils.paths import course_root, list_lessons, previous_name
 
 # What running a solution leaves beside its notebook, and what no release should hold.
 NOT_RELEASED = shutil.ignore_patterns("models", "*.onnx", "*.pt", "*.zip", "__pycache__", ".*")
@@ -62,8 +61,7 @@ def make_release(root: Path | None = None) -> list[str]:
             if (target := lessons / kept.relative_to(old)).parent.is_dir():
                 os.rename(kept, target)
         if old.exists() and _worked_in(old, lessons):
-            names = (root / f"lessons.previous-{n}" for n in itertools.count(1))
-            aside = next(path for path in names if not path.exists())
+            aside = previous_name(lessons)
             os.rename(old, aside)
             print(f"Somebody has worked in lessons/; what it held is kept in {aside.name}/.")
     names = list_lessons(root / "lessons")
