@@ -1,0 +1,222 @@
+"""An exercise told once: its right answer, the cases it is asked, the mistakes that are known.
+
+From one :class:`Exercise` come the visible check (call it with the student's answer), the hidden
+test (:meth:`Exercise.hidden`) and, in the tests, the bank of wrong answers: each known mistake is
+run as if a student had written it, must be refused in its own words, and gets no hidden point.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from course_utils.checks import CheckFailed, explain, passed, require
+
+HIDDEN_SEED = "COURSE_HIDDEN_SEED"
+"""Environment variable of the grader's kernel: what hidden tests draw their input from."""
+
+
+def _call(function: Callable, *arguments, **options) -> Any:
+    return function(*arguments, **options)
+
+
+class Case:
+    """Arguments that an answer is asked with, and what it means to be wrong here.
+
+    Parameters
+    ----------
+    arguments, options
+        Given to the answer, as copies.
+    says
+        What to say of an answer that is wrong here in no way that is known: the misconception that
+        this case was made for.
+    through
+        ``through(answer, *arguments, **options)`` asks the answer and returns what is compared, for
+        a part of what it returns, its gradient, or several calls. By default: the answer's result.
+    """
+
+    def __init__(self, *arguments, says: str = "", through: Callable = _call, **options):
+        self.arguments, self.says, self.options = arguments, says, options
+        self.through = through
+
+    def copied(self) -> tuple[tuple, dict]:
+        """Return arguments and options that an answer may change."""
+        return deepcopy((self.arguments, self.options))
+
+    def ask(self, function: Callable) -> Any:
+        """Return what a function answers, asked as this case asks."""
+        arguments, options = self.copied()
+        return self.through(function, *arguments, **options)
+
+
+def is_same(got: Any, wanted: Any, atol: float = 1e-6) -> bool:
+    """Tell whether shape and numbers agree; NaN equals NaN, and what is no number equals nothing.
+
+    A tensor's numbers count, and a tuple's numbers are those of an array.
+    """
+    try:
+        got, wanted = as_array(got).astype(float), as_array(wanted).astype(float)
+    except (TypeError, ValueError):
+        return False
+    return got.shape == wanted.shape and np.allclose(got, wanted, 1e-6, atol, equal_nan=True)
+
+
+def as_array(value: Any) -> np.ndarray:
+    """Return numbers as an array: those of a tensor, too, whatever it hangs on."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def as_text(value: Any) -> str:
+    """Return numbers, or anything else, on one short line."""
+    if isinstance(value, str):
+        return repr(value)
+    text = np.array2string(as_array(value), precision=3, separator=", ", threshold=60)
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function, or a number, that a student writes: how it is checked, and what goes wrong.
+
+    Attributes
+    ----------
+    name
+        As in the notebook.
+    form
+        What to return, in words: ``"one value a class, (C,)"``.
+    learnt
+        What the line of a passed check says.
+    right
+        The answer that counts, by another way than the lesson's, or a library's. None: whatever
+        holds the facts is right.
+    cases
+        What the visible check asks, in this order. Best worked out by hand, each made for one
+        misconception.
+    drawn
+        From a generator to the cases of the hidden test. They must show every mistake.
+    mistakes
+        What to say -> what a student computes who makes this mistake, of the same arguments. The
+        first that fits a wrong answer is told. In what is said, ``{name}``, ``{got}`` and
+        ``{wanted}`` are filled in.
+    facts
+        What to say where it does not hold -> a predicate of ``(got, *arguments)``. They are looked
+        at after the mistakes and before the value.
+    causes
+        A regular expression of an exception's text -> what to say of it.
+    hint
+        Said after an exception of the answer.
+    same
+        When two answers agree. By default numbers and shape, to 1e-6.
+    numbers
+        Whether an answer must be an array of numbers, or one number.
+    """
+
+    name: str
+    form: str
+    learnt: str
+    right: Callable | None
+    cases: Iterable[Case]
+    drawn: Callable[[np.random.Generator], list[Case]] | None = None
+    mistakes: Mapping[str, Callable] = field(default_factory=dict)
+    facts: Mapping[str, Callable[..., bool]] = field(default_factory=dict)
+    causes: Mapping[str, str] = field(default_factory=dict)
+    hint: str = ""
+    same: Callable[[Any, Any], bool] = is_same
+    numbers: bool = True
+
+    def __call__(self, answer: Any) -> None:
+        """Run the visible check; it prints a line with a tick.
+
+        Raises
+        ------
+        CheckFailed
+            In one line: what is wrong, and which misconception it shows.
+        """
+        for case in self.cases:
+            self._judge(self._ask(answer, case), case)
+        passed(self.name, self.learnt)
+
+    def hidden(self, answer: Any) -> None:
+        """Run the hidden test: the same comparison on input drawn from the grader's seed.
+
+        Raises
+        ------
+        CheckFailed
+            With a message that gives nothing away.
+        """
+        seed = os.environ.get(HIDDEN_SEED)
+        rng = np.random.default_rng(int(seed) if seed else None)
+        try:
+            for case in self.drawn(rng) if self.drawn else self.cases:
+                self._judge(self._ask(answer, case), case)
+        except CheckFailed:
+            raise CheckFailed(f"{self.name} is wrong on random input.") from None
+
+    def _ask(self, answer: Any, case: Case) -> Any:
+        """Return the answer's result, surely of the right kind and with its input left alone."""
+        arguments, options = case.copied()
+
+        def surely(*given, **more):
+            result = answer(*given, **more)
+            require(result is not None, f"{self.name} returns None: is its `return` missing?")
+            return result
+
+        if callable(answer):
+            with np.errstate(all="ignore"), explain(f"{self.name} stops", self.causes, self.hint):
+                got = case.through(surely, *arguments, **options)
+        else:  # a number that a cell has computed
+            got = answer
+        before = (*case.arguments, *case.options.values())
+        for was, argument in zip(before, (*arguments, *options.values()), strict=True):
+            require(
+                not hasattr(was, "shape") or bool((as_array(was) == as_array(argument)).all()),
+                f"{self.name} changes what it is given, and the notebook goes on with it: "
+                "work on a copy.",
+            )
+        if self.numbers:
+            with explain(f"reading what {self.name} returns as numbers stops", self.causes):
+                array = as_array(got)
+            require(
+                array.dtype.kind in "biuf",
+                f"{self.name} returns a {type(got).__name__} that is no array of numbers: "
+                f"return {self.form}.",
+            )
+        return got
+
+    def _judge(self, got: Any, case: Case) -> None:
+        """Refuse a result that is not right: by the mistake that fits, a fact, or the value."""
+        wanted = None if self.right is None else case.ask(self.right)
+        wrong = self.right is not None and not self.same(got, wanted)
+        words = {"name": self.name, "got": got, "wanted": wanted}
+        if wrong or self.right is None:
+            for says, mistake in self.mistakes.items():
+                require(not self._fits(mistake, got, case), _filled(says, words))
+        for says, holds in self.facts.items():
+            require(bool(holds(got, *case.arguments, **case.options)), _filled(says, words))
+        if not wrong:
+            return
+        if self.numbers and np.shape(got) != np.shape(wanted):
+            told = f"shape {np.shape(got)} where {np.shape(wanted)} is wanted: return {self.form}"
+            raise CheckFailed(f"{self.name} has {told}. {_filled(case.says, words)}".strip())
+        raise CheckFailed(
+            _filled(case.says, words)
+            or f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
+        )
+
+    def _fits(self, mistake: Callable, got: Any, case: Case) -> bool:
+        try:
+            with np.errstate(all="ignore"), explain("a mistake stops"):
+                return self.same(got, case.ask(mistake))
+        except (CheckFailed, NotImplementedError):
+            return False
+
+
+def _filled(says: str, words: Mapping[str, Any]) -> str:
+    """Return a text with ``{name}``, ``{got}`` and ``{wanted}`` filled in; other braces stay."""
+    for key, value in words.items():
+        if f"{{{key}}}" in says:
+            says = says.replace(f"{{{key}}}", value if key == "name" else as_text(value))
+    return says
