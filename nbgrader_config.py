@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from course_utils.grading.nbgrader_setup import configure
+from course_utils.grading.marking.nbgrader_setup import configure
 
 configure(get_config(), Path(__file__).resolve().parent)  # noqa: F821  (nbgrader defines it)

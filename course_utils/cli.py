@@ -104,7 +104,7 @@ def release(
 
     Example: course release --check
     """
-    from course_utils.grading.release import check_release, make_release
+    from course_utils.grading.publishing.release import check_release, make_release
 
     check_release() if check else make_release()
 
@@ -120,7 +120,7 @@ def solve(
 
     Example: course solve 06
     """
-    from course_utils.grading.solve import solve
+    from course_utils.grading.publishing.solve import solve
 
     solve(lessons, keep)
 
@@ -136,7 +136,7 @@ def submit(
 
     Example: course submit 06
     """
-    from course_utils.grading.submit import submit
+    from course_utils.hand_in.submit import submit
 
     submit(lesson, partial=partial)
 
@@ -150,7 +150,7 @@ def collect(
 
     Example: course collect ~/Downloads/submissions.zip
     """
-    from course_utils.grading.collect import collect
+    from course_utils.grading.collecting.collect import collect
 
     collect(paths, lesson)
 
@@ -222,7 +222,7 @@ def bundle(
 
     Example: course bundle course-bundle.zip
     """
-    from course_utils.grading.bundle import bundle
+    from course_utils.grading.publishing.bundle import bundle
 
     bundle(output)
 

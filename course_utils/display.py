@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from course_utils.data import VOID
+from course_utils.data.segmentation_set import VOID
 from course_utils.errors import CourseError
 from course_utils.metrics import ConfusionMatrix
 

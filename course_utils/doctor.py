@@ -249,7 +249,7 @@ def data_sets() -> list[Finding]:
 
 def isolation() -> Finding:
     """Look at what can hold a hand-in back while it is graded; of use to instructors only."""
-    from course_utils.grading import sandbox
+    from course_utils.grading.marking import sandbox
 
     level = sandbox.isolation_level()
     if level != sandbox.LIMITS:

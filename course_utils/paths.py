@@ -88,3 +88,12 @@ def data_folder() -> Path:
     """Return the folder of the data sets: ``$COURSE_DATA``, else the course's ``data/cache``."""
     setting = os.environ.get("COURSE_DATA")
     return Path(setting).expanduser() if setting else course_root() / "data" / "cache"
+
+
+MARKS_FILE = "marks.json"
+"""In ``lessons/``: the marked cells of every lesson, ``{lesson: {grade_id: points}}``."""
+
+
+def data_setting(root: Path) -> str:
+    """Return the value of COURSE_DATA for a process that works outside of the course's folder."""
+    return os.environ.get("COURSE_DATA") or str(root / "data" / "cache")

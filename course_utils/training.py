@@ -33,7 +33,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import course_utils
-from course_utils.data import VOID, SegmentationSet
+from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.errors import CourseError
 from course_utils.machine import processors
 from course_utils.metrics import ConfusionMatrix
@@ -392,7 +392,7 @@ def train_once(
     History
         Also written to the training record ``models/<task>.json``.
     """
-    from course_utils.grading.tasks import get_task
+    from course_utils.hand_in.tasks import get_task
 
     record_file = MODELS / f"{task}.json"
     if os.environ.get("NBGRADER_EXECUTION"):
@@ -507,7 +507,7 @@ def _read_history(record_file: Path) -> History:
 
 
 def _write_record(file: Path, task: str, history: History) -> None:
-    from course_utils.grading.tasks import profile
+    from course_utils.hand_in.tasks import profile
 
     settings = history.settings
     record = {

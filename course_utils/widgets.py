@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from course_utils.data import VOID
+from course_utils.data.segmentation_set import VOID
 from course_utils.display import colours, enlarge, error_map, mimebundle, overlay, to_png
 from course_utils.errors import CourseError
 from course_utils.metrics import ConfusionMatrix

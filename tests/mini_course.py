@@ -168,7 +168,7 @@ def task_record(iou: float | None = 0.6, reason: str = "", **more) -> dict:
 def merge_result(root: Path, student: str, lesson: str, double: float = 2, **outcome) -> None:
     """Enter a hand-in into the gradebook as if it had been graded, without running anything."""
     from course_utils.grading.grade import merge
-    from course_utils.grading.nbgrader_setup import register
+    from course_utils.grading.gradebook import register
 
     if not (root / "grading" / "gradebook.db").exists():
         (root / "grading").mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from course_utils.grading.tasks import Task
+from course_utils.hand_in.tasks import Task
 
 
 def tensor(name: str, values) -> onnx.TensorProto:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.grading.bundle import bundle, bundle_content, find_leaks
-from course_utils.grading.release import make_release
+from course_utils.grading.publishing.bundle import bundle, bundle_content, find_leaks
+from course_utils.grading.publishing.release import make_release
 from course_utils.grading.workplace import secret_seed
 from tests.mini_course import HIDDEN, MINI, make_course
 
@@ -115,7 +115,7 @@ def test_this_courses_bundle_works_on_its_own(real, tmp_path):
         "assert Path(course_utils.__file__).parent == Path('course_utils').resolve();"
         "import importlib; [importlib.import_module(f'course_utils.checks.{p.stem}') "
         "for p in Path('course_utils/checks').glob('lesson_*.py')];"
-        "import course_utils.grading.submit, course_utils.grading.scorer;"
+        "import course_utils.hand_in.submit, course_utils.grading.marking.scorer;"
         "assert course_root() == Path.cwd()"
     )
     done = subprocess.run(

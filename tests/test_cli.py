@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from course_utils import cli
 from course_utils.errors import CourseError
-from course_utils.grading import solve
 from course_utils.grading.grade import grade
+from course_utils.grading.publishing import solve
 from tests.mini_course import MINI, hand_in, make_course
 
 GROUP = typer.main.get_command(cli.app)

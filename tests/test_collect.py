@@ -10,13 +10,14 @@ import pytest
 from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
-from course_utils.grading import collect as collect_module
-from course_utils.grading import unpack as unpack_module
-from course_utils.grading.collect import collect
-from course_utils.grading.identity import safe_name
-from course_utils.grading.nbgrader_setup import gradebook_url
-from course_utils.grading.submit import cells_hash, zip_bytes
-from course_utils.grading.unpack import Refused, Room, unpack
+from course_utils.files import zip_bytes
+from course_utils.grading.collecting import collect as collect_module
+from course_utils.grading.collecting import unpack as unpack_module
+from course_utils.grading.collecting.collect import collect
+from course_utils.grading.collecting.identity import safe_name
+from course_utils.grading.collecting.unpack import Refused, Room, unpack
+from course_utils.grading.marking.nbgrader_setup import gradebook_url
+from course_utils.hand_in.notebook import cells_hash
 from tests.mini_course import MINI, NET, make_course, mini_cells, save
 
 _register = collect_module._register

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from course_utils.grading import sandbox
+from course_utils.grading.marking import sandbox
 
 NET = "06_unet_from_scratch"
 START = "00_start_here"

@@ -202,7 +202,7 @@ def test_doctor_has_something_to_say_outside_of_the_course(monkeypatch, tmp_path
 
 
 def test_missing_walls_matter_to_instructors_only(monkeypatch):
-    from course_utils.grading import sandbox
+    from course_utils.grading.marking import sandbox
 
     monkeypatch.setattr(sandbox, "isolation_level", lambda: sandbox.LIMITS)
     monkeypatch.setattr(doctor.sys, "platform", "linux")

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from course_utils.checks import NotYet
 from course_utils.errors import CourseError
-from course_utils.grading import export as exporting
-from course_utils.grading import tasks
-from course_utils.grading.export import export
-from course_utils.grading.gate import check_model_file
-from course_utils.grading.scorer import score_model_file
-from course_utils.grading.submit import check_task_files
+from course_utils.grading.marking.scorer import score_model_file
+from course_utils.hand_in import export as exporting
+from course_utils.hand_in import tasks
+from course_utils.hand_in.export import export
+from course_utils.hand_in.gate import check_model_file
+from course_utils.hand_in.submit import check_task_files
 from course_utils.metrics import ConfusionMatrix
 from course_utils.training import History
 

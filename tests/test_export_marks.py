@@ -6,9 +6,9 @@ import json
 import pytest
 
 from course_utils.errors import CourseError
+from course_utils.files import write_atomic
 from course_utils.grading import grade as grade_module
 from course_utils.grading.export_marks import export_marks
-from course_utils.grading.workplace import write_atomic
 from tests.mini_course import MINI, NET, make_course, merge_result, task_record
 
 

@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.grading import tasks
-from course_utils.grading.function_task import (
-    prepare_function_task,
-    run_function_task,
-    score_function_task,
-)
+from course_utils.grading.marking.function_marks import prepare_function_task, score_function_task
+from course_utils.hand_in import tasks
+from course_utils.hand_in.function_task import run_function_task
 from course_utils.metrics import ConfusionMatrix
 
 SECRET = 2**100 + 7
@@ -114,7 +111,7 @@ def test_one_failing_image_does_not_lose_the_others(work, capsys):
 
 def test_one_slow_image_does_not_lose_the_others(work, monkeypatch, capsys):
     monkeypatch.setattr(
-        "course_utils.grading.function_task.get_task",
+        "course_utils.hand_in.function_task.get_task",
         lambda name: tasks.Task(**{**vars(TASK), "seconds": 20}),
     )
     calls = []
@@ -134,7 +131,7 @@ def test_one_slow_image_does_not_lose_the_others(work, monkeypatch, capsys):
 
 def test_time_for_all_images_together_ends(work, monkeypatch, capsys):
     monkeypatch.setattr(
-        "course_utils.grading.function_task.get_task",
+        "course_utils.hand_in.function_task.get_task",
         lambda name: tasks.Task(**{**vars(TASK), "seconds": 1}),
     )
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from course_utils.errors import CourseError
-from course_utils.grading.gate import Refused, check_model_bytes, check_model_file, stated_profile
-from course_utils.grading.tasks import get_task
+from course_utils.hand_in.gate import Refused, check_model_bytes, check_model_file, stated_profile
+from course_utils.hand_in.tasks import get_task
 from tests.model_files import bombs, growing_at_run_time, small_model, tensor, then
 
 TASK = get_task("unet", "quick")

@@ -19,14 +19,16 @@ from PIL import Image
 from traitlets.config import Config
 
 from course_utils.errors import CourseError
+from course_utils.files import tree_hash
 from course_utils.grading import grade as grade_module
-from course_utils.grading import job as job_module
-from course_utils.grading import nbgrader_setup, sandbox, tasks
 from course_utils.grading.grade import default_jobs, grade, result_folder
 from course_utils.grading.gradebook import class_marks
-from course_utils.grading.preprocessors import RemoveLinks
+from course_utils.grading.marking import job as job_module
+from course_utils.grading.marking import nbgrader_setup, sandbox
+from course_utils.grading.marking.preprocessors import RemoveLinks
 from course_utils.grading.report import not_graded
-from course_utils.grading.workplace import marking_data, secret_seed, tree_hash
+from course_utils.grading.workplace import marking_data, secret_seed
+from course_utils.hand_in import tasks
 from tests.mini_course import (
     HIDDEN,
     MINI,

@@ -6,7 +6,7 @@ from types import MethodType, ModuleType, SimpleNamespace
 import pytest
 
 from course_utils import metrics
-from course_utils.grading import guard
+from course_utils.grading.marking import guard
 
 
 @pytest.fixture

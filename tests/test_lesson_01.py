@@ -22,9 +22,8 @@ from course_utils.data.cells import CLASSES, cell_image, cells
 from course_utils.data.coins import COUNT, coins, draw_labels
 from course_utils.data.nuclei import KINDS, load_nuclei
 from course_utils.errors import CourseError
-from course_utils.grading.tasks import get_task
-from course_utils.instances import instance_f1
-from course_utils.metrics import ConfusionMatrix
+from course_utils.hand_in.tasks import get_task
+from course_utils.metrics import ConfusionMatrix, instance_f1
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "solutions" / "01_classical" / "01_classical.ipynb"

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course_utils.grading.release import generate
+from course_utils.grading.publishing.release import generate
 from course_utils.paths import list_lessons
 from tests.test_wrong_answers import BANKS
 

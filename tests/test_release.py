@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.grading import release as release_module
-from course_utils.grading.release import check_release, make_release, source_faults
+from course_utils.grading.publishing import release as release_module
+from course_utils.grading.publishing.release import check_release, make_release, source_faults
 from tests.mini_course import HIDDEN, MINI, NET, make_course, mini_cells, save
 
 

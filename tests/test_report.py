@@ -8,13 +8,13 @@ import pytest
 from nbgrader.api import Gradebook
 
 from course_utils.errors import CourseError
+from course_utils.files import write_atomic
 from course_utils.grading import grade as grade_module
 from course_utils.grading.export_marks import export_marks
 from course_utils.grading.gradebook import Mark, Marked, class_marks
-from course_utils.grading.nbgrader_setup import gradebook_url
+from course_utils.grading.marking.nbgrader_setup import gradebook_url
 from course_utils.grading.report import bar, html_report, not_graded, report, sign, text_report
-from course_utils.grading.table import text_table
-from course_utils.grading.workplace import write_atomic
+from course_utils.table import text_table
 from tests.mini_course import MINI, NET, make_course, merge_result, task_record
 
 

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.grading import sandbox
+from course_utils.grading.marking import sandbox
 
 LINUX = sys.platform == "linux"
 BWRAP_WORKS = (
@@ -193,7 +193,7 @@ def test_what_a_lesson_needs_works_behind_the_walls(level):
         thread = threading.Thread(target=print, args=("thread",)); thread.start(); thread.join()
         os.urandom(3), os.cpu_count(), os.kill(os.getpid(), 0)
         socket.socketpair()
-        import course_utils.grading.tasks
+        import course_utils.hand_in.tasks
         print(sorted(os.listdir(".")), "HOME" in os.environ, len(os.environ) < 16)
     """
     done = sandbox.run([*PYTHON, textwrap.dedent(code)], seconds=60, level=level)

@@ -16,8 +16,9 @@ from onnx import helper
 
 from course_utils.data import VOID
 from course_utils.errors import CourseError
-from course_utils.grading import sandbox, scorer, tasks
-from course_utils.grading.scorer import score_model_file
+from course_utils.grading.marking import sandbox, scorer
+from course_utils.grading.marking.scorer import score_model_file
+from course_utils.hand_in import tasks
 from tests.model_files import bombs, endless, growing_at_run_time, small_model, tensor, then
 
 SECRET = 0x1234_5678_9ABC_DEF0_1234_5678_9ABC_DEF0
@@ -290,7 +291,7 @@ def test_parent_and_child_stay_under_one_gigabyte_and_without_torch(tmp_path):
     path.write_bytes(model.SerializeToString())
     code = f"""
 import resource, sys
-from course_utils.grading.scorer import score_model_file
+from course_utils.grading.marking.scorer import score_model_file
 score = score_model_file({str(tmp_path)!r}, "unet", secret=1)
 assert score.images == 200 and not score.reason, score
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))

@@ -8,8 +8,8 @@ import zipfile
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.grading.release import make_release
-from course_utils.grading.submit import submit
+from course_utils.grading.publishing.release import make_release
+from course_utils.hand_in.submit import submit
 from tests.mini_course import MINI, NET, add_model, make_course, tiny_model
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_utils.errors import CourseError
-from course_utils.grading import tasks
-from course_utils.grading.tasks import get_task
+from course_utils.hand_in import tasks
+from course_utils.hand_in.tasks import get_task
 
 
 @pytest.fixture

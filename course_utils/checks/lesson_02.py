@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from course_utils import metrics
 from course_utils.checks import CheckFailed, explain, passed, require
-from course_utils.data import VOID
+from course_utils.data.segmentation_set import VOID
 
 
 def _ask(name: str, function: Callable, *args, hint: str = "", **kwargs):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_utils.checks import CheckFailed, explain, passed, require
-from course_utils.data import VOID
+from course_utils.data.segmentation_set import VOID
 
 _NO_SUPER = {
     r"before Module\.__init__|super-class of type": "call super().__init__() before you make the "

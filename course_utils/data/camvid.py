@@ -15,9 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from course_utils.data import VOID, SegmentationSet, catalogue, pairs, scenes
+from course_utils.data import catalogue, pairs, scenes
+from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.errors import CourseError
 from course_utils.paths import data_folder
+
+SIZE = (256, 384)
+"""Height and width that images are resized to, unless others are asked for."""
 
 CLASSES = (*scenes.CLASSES, "bicyclist")
 
@@ -93,7 +97,7 @@ def find() -> Path:
 
 def load(
     split: str,
-    size: tuple[int, int] | None = (256, 384),
+    size: tuple[int, int] | None = SIZE,
     count: int | None = None,
     folder: Path | None = None,
 ) -> SegmentationSet:

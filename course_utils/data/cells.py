@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from course_utils.data import SegmentationSet
+from course_utils.data.segmentation_set import SegmentationSet
 from course_utils.errors import CourseError
 
 CLASSES = ("background", "cell")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from course_utils.data import VOID, SegmentationSet, load
+from course_utils.data import load
+from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.metrics import ConfusionMatrix
 
 BITS = 3

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from course_utils.data import VOID, SegmentationSet
+from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.errors import CourseError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -15,16 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from course_utils.errors import CourseError
-from course_utils.grading.collect import collect
+from course_utils.files import write_atomic, zip_bytes
+from course_utils.grading.collecting.collect import collect
 from course_utils.grading.export_marks import export_marks
 from course_utils.grading.grade import grade
 from course_utils.grading.gradebook import Marked
-from course_utils.grading.release import make_release
+from course_utils.grading.publishing.release import make_release
+from course_utils.grading.publishing.solve import Solved, run_lesson, solve
 from course_utils.grading.report import report
-from course_utils.grading.solve import Solved, run_lesson, solve
-from course_utils.grading.submit import zip_bytes
-from course_utils.grading.tasks import model_path, record_path
-from course_utils.grading.workplace import write_atomic
+from course_utils.hand_in.record import model_path, record_path
 from course_utils.paths import course_root, resolve_lesson
 
 _TASK = "unet"

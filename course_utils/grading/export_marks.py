@@ -17,11 +17,11 @@ import unicodedata
 from pathlib import Path
 
 from course_utils.errors import CourseError
+from course_utils.files import write_atomic
 from course_utils.grading.gradebook import Marked, class_marks, read_students
 from course_utils.grading.report import not_graded
-from course_utils.grading.table import shortened
-from course_utils.grading.workplace import write_atomic
 from course_utils.paths import course_root
+from course_utils.table import shortened
 
 PLATFORMS = ("canvas", "moodle")
 

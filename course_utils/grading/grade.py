@@ -23,32 +23,31 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError, last_error
-from course_utils.grading import marking, nbgrader_setup, sandbox
+from course_utils.files import files_hash, tree_hash, write_atomic
 from course_utils.grading.gradebook import (
     Marked,
     class_marks,
     enter_student,
     refuse_damaged,
+    register,
     student_names,
 )
-from course_utils.grading.job import Job, specification
-from course_utils.grading.nbgrader_setup import configure, gradebook_url, make_api, register
-from course_utils.grading.table import shortened, text_table
-from course_utils.grading.tasks import PROFILES, Task, get_task, task_names
+from course_utils.grading.marking import nbgrader_setup, sandbox
+from course_utils.grading.marking import task_marks as marking
+from course_utils.grading.marking.job import Job, specification
+from course_utils.grading.marking.nbgrader_setup import configure, gradebook_url, make_api
 from course_utils.grading.workplace import (
     DATA_NOTE,
-    data_setting,
-    files_hash,
     grading_folder,
     keep_marking_data,
     marking_data,
     read_timestamp,
     secret_seed,
-    tree_hash,
-    write_atomic,
 )
+from course_utils.hand_in.tasks import PROFILES, Task, get_task, task_names
 from course_utils.machine import memory, processors
-from course_utils.paths import course_root, list_lessons, resolve_lesson
+from course_utils.paths import course_root, data_setting, list_lessons, resolve_lesson
+from course_utils.table import shortened, text_table
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Commands that change no result. All other code may run in a notebook or mark it.
@@ -374,7 +373,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
         open(output / "log.txt", "w") as log,
     ):
         child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "course_utils.grading.job", str(specified)],
+            [sys.executable, "-I", "-m", "course_utils.grading.marking.job", str(specified)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

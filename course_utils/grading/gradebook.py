@@ -2,12 +2,17 @@
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from course_utils.errors import CourseError
+from course_utils.files import tree_hash, write_atomic
+from course_utils.grading.marking.nbgrader_setup import gradebook_url
+from course_utils.grading.publishing.release import generate, sound_source
 from course_utils.grading.workplace import grading_folder
 
 
@@ -94,8 +99,6 @@ def class_marks(root: Path) -> list[Marked]:
         If nothing is graded yet, or the gradebook is damaged.
     """
     from nbgrader.api import Gradebook
-
-    from course_utils.grading.nbgrader_setup import gradebook_url
 
     folder = grading_folder(root)
     refuse_damaged(folder / "gradebook.db")
@@ -250,3 +253,57 @@ def _score(grade) -> float | None:
         return None
     by_hand = grade.manual_score is not None
     return (grade.manual_score if by_hand else grade.auto_score) + (grade.extra_credit or 0)
+
+
+def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None:
+    """Enter lessons, with their marked cells, into a gradebook, or bring them up to date.
+
+    Lessons that the course's own gradebook has as they are now are passed over.
+
+    Parameters
+    ----------
+    root
+        The course's folder.
+    lessons
+        Full names of lessons, as in ``solutions/``.
+    url
+        The gradebook; by default the course's own.
+
+    Raises
+    ------
+    CourseError
+        If a lesson's marked cells have changed since hand-ins of it were graded, or
+        its notebook is faulty, such as a task's cell with other points than tasks.toml has.
+    """
+    note = root / "grading" / "registered.json"
+    own = url is None
+    known = {}
+    if own and note.exists() and (root / "grading" / "gradebook.db").exists():
+        known = json.loads(note.read_text())
+    for lesson in lessons:
+        version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
+        if known.get(lesson) == version and _has(gradebook_url(root), lesson):
+            sound_source(root, lesson)  # as generate does: tasks.toml may have changed since
+            continue
+        with TemporaryDirectory() as draft:
+            try:
+                generate(root, [lesson], Path(draft), database=url or gradebook_url(root))
+            except CourseError as error:
+                if "there are submissions associated with it" not in str(error):
+                    raise
+                raise CourseError(
+                    f"{lesson} has gained or lost marked cells since its first hand-in was graded. "
+                    f"Undo that, or forget its marks with `nbgrader db assignment remove {lesson} "
+                    "--force` and grade again."
+                ) from None
+        if own:
+            known[lesson] = version
+            write_atomic(note, json.dumps(known))
+
+
+def _has(url: str, lesson: str) -> bool:
+    """Tell whether a gradebook knows a lesson; somebody may have removed it by nbgrader."""
+    from nbgrader.api import Gradebook
+
+    with Gradebook(url) as gradebook:
+        return any(assignment.name == lesson for assignment in gradebook.assignments)

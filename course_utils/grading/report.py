@@ -11,11 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from course_utils.errors import CourseError
+from course_utils.files import tree_files, tree_hash, write_atomic
 from course_utils.grading.gradebook import Marked, class_marks
-from course_utils.grading.marking import update_marks
-from course_utils.grading.table import shortened, text_table
-from course_utils.grading.workplace import tree_files, tree_hash, write_atomic
+from course_utils.grading.marking.task_marks import update_marks
 from course_utils.paths import course_root
+from course_utils.table import shortened, text_table
 
 _WIDTH, _HEIGHT = 240, 34
 

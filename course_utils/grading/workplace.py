@@ -1,17 +1,13 @@
 """An instructor's working folder ``grading/``: where things lie in it, and the secret seed."""
 
-import hashlib
 import os
 import secrets
-import tempfile
-from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from course_utils.errors import CourseError
+from course_utils.files import write_atomic
 
-MARKS_FILE = "marks.json"
-"""In ``lessons/``: the marked cells of every lesson, ``{lesson: {grade_id: points}}``."""
 DATA_NOTE = "marking_data"
 """In ``grading/``: the folder on which models of profile ``full`` are marked."""
 
@@ -84,11 +80,6 @@ def keep_marking_data(root: Path, folder: Path) -> None:
     write_atomic(grading_folder(root) / DATA_NOTE, f"{folder}\n")
 
 
-def data_setting(root: Path) -> str:
-    """Return the value of COURSE_DATA for a process that works outside of the course's folder."""
-    return os.environ.get("COURSE_DATA") or str(root / "data" / "cache")
-
-
 def read_timestamp(path: Path) -> datetime | None:
     """Return when a hand-in came, in UTC, from nbgrader's ``timestamp.txt``; None if unknown."""
     from nbgrader.utils import parse_utc
@@ -97,61 +88,3 @@ def read_timestamp(path: Path) -> datetime | None:
         return parse_utc(path.read_text().strip()) if path.exists() else None
     except ValueError:
         return None
-
-
-def tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
-    """Return a hash of the names and bytes of `tree_files`, time stamps left out."""
-    files = (path.relative_to(folder) for path in tree_files(folder))
-    kept = (name for name in files if not {*leave_out} & {*name.parts})
-    return files_hash(
-        (name.as_posix(), (folder / name).read_bytes())
-        for name in kept
-        if name.name != "timestamp.txt"
-    )
-
-
-def tree_files(folder: Path) -> list[Path]:
-    """Return a folder's files, sorted, without links and what programs leave beside them."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-        if not any(
-            part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts
-        )
-    ]
-
-
-def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
-    """Return a hash of names and contents."""
-    digest = hashlib.sha256()
-    for name, content in files:
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
-
-    Raises
-    ------
-    CourseError
-        If it cannot be written; what was there stays.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    draft = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with open(handle, "wb") as file:
-            file.write(data)
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except OSError as error:
-        raise CourseError(
-            f"{path} cannot be written ({error.strerror}). Look for a full disk, a folder that is "
-            "read-only, or a program that has the file open."
-        ) from error
-    finally:
-        if draft:
-            Path(draft).unlink(missing_ok=True)

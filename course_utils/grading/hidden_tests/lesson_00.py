@@ -4,7 +4,8 @@ import numpy as np
 
 from course_utils.checks import require
 from course_utils.checks.lesson_00 import scene_mask
-from course_utils.data import VOID, load
+from course_utils.data import load
+from course_utils.data.segmentation_set import VOID
 
 
 def class_at(answer) -> None:

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from course_utils import metrics
 from course_utils.checks import CheckFailed
-from course_utils.data import VOID
+from course_utils.data.segmentation_set import VOID
 from course_utils.grading.hidden_tests import ask, holds, same
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_utils.checks import require
-from course_utils.data import VOID
+from course_utils.data.segmentation_set import VOID
 
 
 def _reference_layer(x: torch.Tensor, convolution: nn.Conv2d, eps: float) -> torch.Tensor:

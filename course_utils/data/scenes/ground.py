@@ -7,9 +7,9 @@ from a table of a few colours for each row, and a shadow is just another code.
 import numpy as np
 from PIL import Image, ImageDraw
 
-from course_utils.data.layout import FAR, Shadow, Sky, Street
-from course_utils.data.painter import NEAR, Draws, Painter, mix, times
-from course_utils.data.street import PAVEMENT, ROAD, SKY
+from course_utils.data.scenes.layout import FAR, Shadow, Sky, Street
+from course_utils.data.scenes.painter import NEAR, Draws, Painter, mix, times
+from course_utils.data.scenes.street import PAVEMENT, ROAD, SKY
 
 CLEAR, CLOUD, CLOUD_BELOW, DISC, SLABS, JOINT, KERB, ASPHALT, PATCH, PAINT = range(10)
 LABELS = (SKY, SKY, SKY, SKY, PAVEMENT, PAVEMENT, PAVEMENT, ROAD, ROAD, ROAD)

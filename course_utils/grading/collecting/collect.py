@@ -22,8 +22,8 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.grading.gradebook import enter_student, read_students
-from course_utils.grading.identity import (
+from course_utils.files import tree_hash, write_atomic
+from course_utils.grading.collecting.identity import (
     Student,
     by_platform,
     lesson_of,
@@ -34,12 +34,20 @@ from course_utils.grading.identity import (
     student_of,
     tell_apart,
 )
-from course_utils.grading.submit import is_untouched, read_notebook
-from course_utils.grading.table import printable, text_table
-from course_utils.grading.tasks import task_names
-from course_utils.grading.unpack import MAX_BYTES, MAX_FILES, Refused, Room, is_junk, unpack
-from course_utils.grading.workplace import grading_folder, read_timestamp, tree_hash, write_atomic
+from course_utils.grading.collecting.unpack import (
+    MAX_BYTES,
+    MAX_FILES,
+    Refused,
+    Room,
+    is_junk,
+    unpack,
+)
+from course_utils.grading.gradebook import enter_student, read_students
+from course_utils.grading.workplace import grading_folder, read_timestamp
+from course_utils.hand_in.notebook import is_untouched, read_notebook
+from course_utils.hand_in.tasks import task_names
 from course_utils.paths import course_root, list_lessons, resolve_lesson
+from course_utils.table import printable, text_table
 
 _BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
 _DEPTH = 3
@@ -164,7 +172,8 @@ def _register(root: Path, taken: list[HandIn]) -> None:
     """Enter lessons and students into the gradebook, so that formgrader shows them by name."""
     from nbgrader.api import Gradebook
 
-    from course_utils.grading.nbgrader_setup import gradebook_url, register
+    from course_utils.grading.gradebook import register
+    from course_utils.grading.marking.nbgrader_setup import gradebook_url
 
     register(root, sorted({hand_in.lesson for hand_in in taken}))
     with Gradebook(gradebook_url(root)) as gradebook:

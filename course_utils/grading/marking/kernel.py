@@ -1,4 +1,4 @@
-"""A notebook's kernel for the sandbox: ``python -I -m course_utils.grading.kernel -f FILE``.
+"""A notebook's kernel for the sandbox: ``python -I -m ...marking.kernel -f FILE``.
 
 ipykernel opens a TCP port to collect what child processes print. In the sandbox there
 are neither child processes nor a network, so it is started without that pipe, and a line

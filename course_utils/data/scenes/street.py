@@ -7,8 +7,7 @@ any hue, so that what a thing is shows in its shape, its texture and its surroun
 from dataclasses import dataclass
 from itertools import pairwise
 
-from course_utils.data import VOID
-from course_utils.data.painter import (
+from course_utils.data.scenes.painter import (
     NEAR,
     OCTAGON,
     RGB,
@@ -19,6 +18,7 @@ from course_utils.data.painter import (
     mix,
     times,
 )
+from course_utils.data.segmentation_set import VOID
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN = range(10)
 

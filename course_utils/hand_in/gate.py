@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError
-from course_utils.grading.tasks import PROFILES, Task, get_task
+from course_utils.hand_in.tasks import PROFILES, Task, get_task
 
 if TYPE_CHECKING:
     import onnx

@@ -1,57 +1,28 @@
-"""Walls around a process that runs what a student has written.
+"""The launcher: ``python -I launcher.py [options] -- argv`` isolates itself and becomes ``argv``.
 
-One mechanism does the work on Linux, and needs nothing installed and no
-privilege: Landlock (which files) together with seccomp (which system calls).
-Both survive ``exec`` and cannot be taken off again. A process behind them
-
-- reads the contents of the given folders only, and writes only the given ones (names,
-  sizes and times of other files it can learn by stat, which Landlock does not watch);
-- has no network, and reaches no socket of another program (it may only accept
-  connections on sockets of its own, as a notebook's kernel does);
-- starts no other process: so each limit of a process is a limit of the whole,
-  and killing it kills everything;
-- signals, traces, re-limits and re-schedules no other process;
-- changes no mode, owner or time of any file (Landlock does not watch these), and makes
-  no links, pipes or devices, which would lead a reader of its files elsewhere.
-
-Where the kernel has no Landlock (before 5.13), bubblewrap gives the view of
-the files instead, with the same seccomp filter. Elsewhere (macOS, Windows)
-only the limits remain. `isolation_level` tries which one works.
-
-This file is also the launcher: ``python -I sandbox.py [options] -- argv`` puts
-the walls around itself and becomes ``argv``. It therefore imports nothing but
-the standard library.
+It imports the standard library only, since it runs before anything may be trusted. What the
+isolation is, and who starts it, stands in `sandbox`.
 """
 
 import argparse
-import contextlib
 import ctypes
-import functools
 import os
 import platform
-import selectors
-import shutil
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-LANDLOCK = "L3 Landlock + seccomp"
-BUBBLEWRAP = "L2 bubblewrap + seccomp"
-LIMITS = "L1 limits only"
+from collections.abc import Sequence
 
 MEMORY = 4 << 30
 """Default limit of a process's own memory, in bytes."""
 
-_FAILED = 125
+
+FAILED = 125
 """Exit code of the launcher when it could not put up the walls."""
 
-_SYSTEM = (
+
+SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
     *("/etc/fonts", "/etc/localtime", "/etc/mime.types"),
@@ -63,315 +34,7 @@ _SYSTEM = (
 """What any program may read: libraries, fonts, what the machine is."""
 
 
-@functools.cache
-def isolation_level() -> str:
-    """Return the strongest walls that work here: `LANDLOCK`, `BUBBLEWRAP` or `LIMITS`.
-
-    They are tried, once a process: a child behind them must fail to read a file.
-    """
-    if sys.platform != "linux" or platform.machine() not in _SYSCALLS:
-        return LIMITS
-    # A file of one's own, so that only the walls can be what keeps it from being read.
-    with tempfile.NamedTemporaryFile(prefix="course-probe-") as secret:
-        probe = f"import sys\ntry: open({secret.name!r})\nexcept OSError: sys.exit(0)\nsys.exit(1)"
-        for level in (LANDLOCK, BUBBLEWRAP):
-            if level == BUBBLEWRAP and not shutil.which("bwrap"):
-                continue
-            done = run([sys.executable, "-I", "-c", probe], seconds=20, level=level)
-            if done.failure is None:
-                return level
-    return LIMITS
-
-
-def require_isolation() -> str:
-    """Return :func:`isolation_level`, or raise if there are no walls to be had.
-
-    Raises
-    ------
-    CourseError
-        If only limits work on this machine.
-    """
-    level = isolation_level()
-    if level == LIMITS:
-        from course_utils.errors import CourseError
-
-        raise CourseError(
-            "isolation is required, but this machine offers neither Landlock (Linux 5.13 or "
-            "later) nor a working bubblewrap. Grade on such a machine, or install bubblewrap."
-        )
-    return level
-
-
-def require_out_of_reach(private: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raise if one of the private files or folders lies where a command may read.
-
-    Parameters
-    ----------
-    private
-        What must stay unread.
-    read
-        What the command may read beside the system and Python.
-
-    Raises
-    ------
-    CourseError
-        Which one, and below what.
-    """
-    readable = [Path(place).resolve() for place in (*_SYSTEM, *python_paths(), *read)]
-    for path in map(Path.resolve, private):
-        if inside := next((place for place in readable if path.is_relative_to(place)), None):
-            from course_utils.errors import CourseError
-
-            raise CourseError(
-                f"{path} lies in {inside}, which students' notebooks may read. Move the course "
-                "(or this folder) elsewhere, such as below your home, and grade there."
-            )
-
-
-def python_paths() -> list[Path]:
-    """Return what a process must read to run this Python with the course's package."""
-    package = Path(__file__).resolve().parent.parent
-    paths = [package, *(Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix))]
-    # Other editable installs and PYTHONPATH entries are left out on purpose.
-    return [path for path in dict.fromkeys(paths) if path != Path("/")]
-
-
-def command(
-    argv: Sequence[str | os.PathLike],
-    *,
-    read: Iterable[str | os.PathLike] = (),
-    write: Iterable[str | os.PathLike] = (),
-    cwd: str | os.PathLike | None = None,
-    memory: int = MEMORY,
-    cpu: int = 600,
-    file_size: int = 64 << 20,
-    sockets: bool = False,
-    env: dict[str, str] | None = None,
-    level: str | None = None,
-) -> list[str]:
-    """Return the command line that runs ``argv`` behind the walls.
-
-    Parameters
-    ----------
-    argv
-        What to run. `python_paths` and the system's libraries may be read by it.
-    read, write
-        Further files and folders that it may read, or read and write. They must exist.
-        The first folder of ``write`` serves as home and for temporary files unless
-        ``env`` says otherwise.
-    cwd
-        Folder to start in. Default: the caller's.
-    memory
-        Limit of private memory, in bytes.
-    cpu
-        Limit of processor time of all its threads together, in seconds.
-    file_size
-        Limit of each file that it writes, in bytes.
-    sockets
-        Whether it may listen on Unix sockets (a kernel with ``transport="ipc"`` must).
-    env
-        Its whole environment, beside PATH, LANG, HOME, TMPDIR and the like.
-    level
-        Default: :func:`isolation_level`.
-
-    Notes
-    -----
-    If the walls cannot be put up as ``level`` says, the command exits with 125 and
-    does not run ``argv``.
-    """
-    level = level or isolation_level()
-    write = [os.path.realpath(path) for path in write]
-    read = [os.fspath(path) for path in (*python_paths(), *read)]
-    options = ["--level", level.split()[0], "--memory", str(memory), "--cpu", str(cpu)]
-    options += ["--file-size", str(file_size)] + ["--sockets"] * sockets
-    for flag, paths in (("--read", read), ("--write", write)):
-        for path in paths:
-            options += [flag, path]
-    for name, value in (env or {}).items():
-        options += ["--env", f"{name}={value}"]
-    if cwd is not None:
-        options += ["--cwd", os.fspath(cwd)]
-    # -I: neither the working folder nor PYTHONPATH can put modules of their own in front.
-    launch = [sys.executable, "-I", os.path.realpath(__file__), *options, "--", *map(str, argv)]
-    return _bubblewrap(read, write) + launch if level == BUBBLEWRAP else launch
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a process behind the walls has ended.
-
-    Attributes
-    ----------
-    failure
-        None if it exited with 0, else ``"time"``, ``"output"`` (too much of it),
-        ``"memory"``, ``"walls"`` (the launcher could not put them up) or ``"crash"``.
-    level
-        The walls that it ran behind.
-    """
-
-    stdout: bytes
-    stderr: str
-    returncode: int
-    failure: str | None
-    seconds: float
-    level: str
-
-
-def run(
-    argv: Sequence[str | os.PathLike],
-    *,
-    send: Iterable[bytes | memoryview] = (),
-    max_output: int = 1 << 20,
-    seconds: float = 60,
-    read: Iterable[str | os.PathLike] = (),
-    memory: int = MEMORY,
-    level: str | None = None,
-) -> Finished:
-    """Run ``argv`` behind the walls, write to its stdin, and collect what it prints.
-
-    It gets an empty folder of its own, no environment, no socket. After ``seconds``,
-    or when it prints more than ``max_output`` bytes, its process group is killed.
-
-    Parameters
-    ----------
-    send
-        Buffers written to its standard input one after another.
-    max_output
-        Most bytes that it may write to its standard output.
-    """
-    level = level or isolation_level()
-    started = time.monotonic()
-    with temporary_folder("course-") as folder:
-        launch = command(
-            argv,
-            read=read,
-            write=[folder],
-            cwd=folder,
-            memory=memory,
-            cpu=int(seconds) + 5,
-            file_size=1 << 20,
-            level=level,
-        )
-        process = subprocess.Popen(
-            launch,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env=_minimal_environment(folder),
-            start_new_session=True,
-        )
-        try:
-            stdout, stderr, stopped = _converse(process, send, max_output, started + seconds)
-        finally:
-            kill_group(process)
-            process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                stream.close()
-    failure = stopped or _cause(process.returncode, stderr)
-    text = stderr.decode(errors="replace")
-    return Finished(stdout, text, process.returncode, failure, time.monotonic() - started, level)
-
-
-@contextlib.contextmanager
-def temporary_folder(prefix: str) -> Iterator[str]:
-    """Give an empty folder to what may be hostile; afterwards it is gone, whatever lies in it."""
-    folder = tempfile.mkdtemp(prefix=prefix)
-    try:
-        yield folder
-    finally:
-        remove_tree(folder)
-
-
-def remove_tree(folder: str | os.PathLike) -> None:
-    """Remove a folder that hostile code could write to: very deep ones too, and locked ones."""
-    if os.name == "posix":  # shutil gives up on very deep folders
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, folder], check=False, stderr=subprocess.DEVNULL)
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def kill_group(process: subprocess.Popen) -> None:
-    """Kill a process that was started with ``start_new_session=True``, and its whole group."""
-    if os.name == "posix":
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    elif process.poll() is None:
-        process.kill()
-
-
-def _converse(process, send, max_output, deadline):
-    """Feed stdin and collect stdout and stderr until both end, or a limit is reached."""
-    if os.name != "posix":
-        return _converse_with_threads(process, send, max_output, deadline)
-    pending = iter(send)
-    chunk = memoryview(b"")
-    collected = {process.stdout: bytearray(), process.stderr: bytearray()}
-    limits = {process.stdout: max_output, process.stderr: 1 << 16}
-    reading = set(collected)
-    stopped = None
-    with selectors.DefaultSelector() as selector:
-        for stream in (process.stdin, process.stdout, process.stderr):
-            os.set_blocking(stream.fileno(), False)
-            event = selectors.EVENT_READ if stream in reading else selectors.EVENT_WRITE
-            selector.register(stream, event)
-        while reading and stopped is None:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                stopped = "time"
-                break
-            for key, _ in selector.select(remaining):
-                stream = key.fileobj
-                if stream is process.stdin:
-                    try:
-                        while not chunk:
-                            chunk = memoryview(next(pending)).cast("B")
-                        chunk = chunk[os.write(stream.fileno(), chunk[: 1 << 20]) :]
-                    except (StopIteration, BrokenPipeError):
-                        selector.unregister(stream)
-                        stream.close()
-                    continue
-                data = os.read(stream.fileno(), 1 << 18)
-                if not data:
-                    selector.unregister(stream)
-                    reading.remove(stream)
-                elif len(collected[stream]) + len(data) <= limits[stream]:
-                    collected[stream] += data
-                elif stream is process.stdout:
-                    stopped = "output"
-    if stopped is None:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            stopped = "time"
-    return bytes(collected[process.stdout]), bytes(collected[process.stderr]), stopped
-
-
-def _converse_with_threads(process, send, max_output, deadline):
-    # Pipes cannot be waited for on Windows; there the output is bounded after the fact.
-    try:
-        stdout, stderr = process.communicate(b"".join(send), deadline - time.monotonic())
-    except subprocess.TimeoutExpired:
-        return b"", b"", "time"
-    if len(stdout) > max_output:
-        return b"", stderr, "output"
-    return stdout, stderr[: 1 << 16], None
-
-
-def _cause(returncode: int, stderr: bytes) -> str | None:
-    if returncode == 0:
-        return None
-    if returncode == _FAILED:
-        return "walls"
-    if returncode == -getattr(signal, "SIGXCPU", 24):
-        return "time"
-    if any(word in stderr for word in (b"MemoryError", b"bad_alloc", b"ailed to allocate")):
-        return "memory"
-    return "crash"
-
-
-def _minimal_environment(home: str) -> dict[str, str]:
+def minimal_environment(home: str) -> dict[str, str]:
     """Return an environment that says nothing about who runs the grader."""
     fixed = {
         "PATH": "/usr/bin:/bin",
@@ -396,29 +59,9 @@ def _minimal_environment(home: str) -> dict[str, str]:
     return fixed
 
 
-def _bubblewrap(read: Sequence[str], write: Sequence[str]) -> list[str]:
-    """Return the command that shows only these files, in namespaces of its own."""
-    argv = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
-    argv += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    for path in dict.fromkeys((*_SYSTEM, *read)):
-        if path.startswith(("/proc", "/dev")) or not os.path.exists(path):
-            continue
-        if os.path.islink(path):  # /lib -> usr/lib
-            argv += ["--symlink", os.readlink(path), path]
-            argv += ["--ro-bind-try", os.path.realpath(path), os.path.realpath(path)]
-        else:
-            argv += ["--ro-bind", path, path]
-    for path in write:
-        argv += ["--bind", path, path]
-    return [*argv, "--"]
-
-
-# ---------------------------------------------------------------- the launcher
-
-
 def _launch(arguments: Sequence[str]) -> None:
     """Put the walls up around this process as the options say, then become the program."""
-    parser = argparse.ArgumentParser(prog="sandbox.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="launcher.py", description=__doc__.splitlines()[0])
     parser.add_argument("--level", choices=["L1", "L2", "L3"], required=True)
     parser.add_argument("--read", action="append", default=[])
     parser.add_argument("--write", action="append", default=[])
@@ -431,7 +74,7 @@ def _launch(arguments: Sequence[str]) -> None:
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
     home = options.write[0] if options.write else "/nonexistent"
-    environment = _minimal_environment(home) | dict(pair.split("=", 1) for pair in options.env)
+    environment = minimal_environment(home) | dict(pair.split("=", 1) for pair in options.env)
     # A notebook's kernel ends by itself when this one is gone.
     environment["JPY_PARENT_PID"] = str(os.getppid())
     try:
@@ -442,11 +85,11 @@ def _launch(arguments: Sequence[str]) -> None:
             _die_with_parent()
             _drop_privileges()
             if options.level == "L3":
-                _landlock([*_SYSTEM, *options.read], [*options.write, "/dev/null"], options.sockets)
+                _landlock([*SYSTEM, *options.read], [*options.write, "/dev/null"], options.sockets)
             _seccomp(options.sockets)
     except Exception as error:
         print(f"sandbox: {error}", file=sys.stderr)
-        sys.exit(_FAILED)
+        sys.exit(FAILED)
     program = options.argv[0]
     if os.name != "posix":  # exec would return to the caller at once there
         sys.exit(subprocess.run(options.argv, env=environment, check=False).returncode)
@@ -454,7 +97,7 @@ def _launch(arguments: Sequence[str]) -> None:
         os.execvpe(program, options.argv, environment)
     except OSError as error:
         print(f"sandbox: {program}: {error}", file=sys.stderr)
-        sys.exit(_FAILED)
+        sys.exit(FAILED)
 
 
 def _limit(memory: int, cpu: int, file_size: int) -> None:
@@ -490,7 +133,7 @@ def _die_with_parent() -> None:
     parent = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died in between
-        os._exit(_FAILED)
+        os._exit(FAILED)
 
 
 def _drop_privileges() -> None:
@@ -516,7 +159,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _syscall(name: str, *arguments) -> int:
-    number = _SYSCALLS[platform.machine()][name]
+    number = SYSCALLS[platform.machine()][name]
     # Every argument is a whole register: plain ints would be passed as 32 bits.
     wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     result = _libc().syscall(ctypes.c_long(number), *wide)
@@ -695,7 +338,7 @@ _NUMBERS = {
     "modify_ldt": (154, None),
     "fanotify_init": (300, 262),
 }
-_SYSCALLS = {
+SYSCALLS = {
     machine: {name: pair[column] for name, pair in _NUMBERS.items() if pair[column] is not None}
     for column, machine in enumerate(("x86_64", "aarch64"))
 }
@@ -744,7 +387,7 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
     sockets
         Whether it may make Unix stream sockets to listen on.
     """
-    calls = _SYSCALLS[machine]
+    calls = SYSCALLS[machine]
     program = [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine])]
     program += [(_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NUMBER)]
     if machine == "x86_64":  # the x32 calls: the same kernel under other numbers

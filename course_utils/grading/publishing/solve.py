@@ -17,11 +17,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.grading import marking, sandbox
-from course_utils.grading.release import NOT_RELEASED
-from course_utils.grading.table import text_table
-from course_utils.grading.workplace import data_setting
-from course_utils.paths import course_root, list_lessons, resolve_lesson
+from course_utils.grading.marking import sandbox
+from course_utils.grading.marking import task_marks as marking
+from course_utils.grading.publishing.release import NOT_RELEASED
+from course_utils.paths import course_root, data_setting, list_lessons, resolve_lesson
+from course_utils.table import text_table
 
 _CELL_SECONDS = 1800
 
@@ -180,7 +180,7 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
 def _mark(cells, folder: Path, root: Path, result: Solved) -> None:
     from nbgrader.utils import determine_grade, is_grade, is_solution
 
-    from course_utils.grading.preprocessors import refused_outcome
+    from course_utils.grading.marking.preprocessors import refused_outcome
 
     for cell in cells:
         if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":

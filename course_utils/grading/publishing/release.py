@@ -19,10 +19,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.grading.marking import tasks_by_grade_id
-from course_utils.grading.submit import cells_hash, is_untouched, read_notebook
-from course_utils.grading.workplace import MARKS_FILE
-from course_utils.paths import course_root, list_lessons, previous_name
+from course_utils.grading.marking.task_marks import tasks_by_grade_id
+from course_utils.hand_in.notebook import cells_hash, is_untouched, read_notebook
+from course_utils.paths import MARKS_FILE, course_root, list_lessons, previous_name
 
 # What running a solution leaves beside its notebook, and what no release should hold.
 NOT_RELEASED = shutil.ignore_patterns("models", "*.onnx", "*.pt", "*.zip", "__pycache__", ".*")
@@ -142,7 +141,7 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
     """
     from traitlets.config import Config
 
-    from course_utils.grading.nbgrader_setup import configure
+    from course_utils.grading.marking.nbgrader_setup import configure
 
     into = into.resolve()
     marks: dict[str, dict[str, float]] = {}

@@ -13,10 +13,11 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from course_utils.data import SegmentationSet, street
-from course_utils.data.ground import paint_background
-from course_utils.data.layout import Placer, draw_light, draw_street, draw_view
-from course_utils.data.painter import Draws, Painter, upscaled
+from course_utils.data.scenes import street
+from course_utils.data.scenes.ground import paint_background
+from course_utils.data.scenes.layout import Placer, draw_light, draw_street, draw_view
+from course_utils.data.scenes.painter import Draws, Painter, upscaled
+from course_utils.data.segmentation_set import SegmentationSet
 from course_utils.errors import CourseError
 
 CLASSES = (
@@ -33,6 +34,9 @@ CLASSES = (
 )
 SPLITS = {"train": (0, 600), "valid": (10_000_000, 100), "test": (20_000_000, 100)}
 """First seed and default number of images of each split."""
+
+SIZE = (96, 128)
+"""Height and width of a scene, unless others are asked for."""
 
 POOL = 6144
 """How many numbers are drawn for a scene before anything is painted."""
@@ -57,7 +61,7 @@ GRAIN[: len(CLASSES)] = (
 
 
 def scenes(
-    seeds: Iterable[int], size: tuple[int, int] = (96, 128), split: str = "custom"
+    seeds: Iterable[int], size: tuple[int, int] = SIZE, split: str = "custom"
 ) -> SegmentationSet:
     """Draw one scene for each seed, all of ``size`` (height, width)."""
     seeds = list(seeds)
@@ -68,9 +72,7 @@ def scenes(
     return SegmentationSet("scenes", split, CLASSES, images, masks)
 
 
-def load(
-    split: str, size: tuple[int, int] = (96, 128), count: int | None = None
-) -> SegmentationSet:
+def load(split: str, size: tuple[int, int] = SIZE, count: int | None = None) -> SegmentationSet:
     """Draw the first ``count`` scenes of a split (see `course_utils.data.load`)."""
     if split not in SPLITS:
         raise CourseError(f"scenes has no split {split!r}. Its splits are: {', '.join(SPLITS)}.")

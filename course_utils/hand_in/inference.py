@@ -1,12 +1,6 @@
-"""What runs in the scorer's child process: the model file on images, nothing else.
+"""A model file run on images by onnxruntime: the same steps at export and in the scorer."""
 
-The child has no labels. It reads everything from its standard input and answers
-on its standard output; started by ``scorer.py`` behind the walls of ``sandbox.py``.
-"""
-
-import json
 import os
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -58,42 +52,3 @@ def predict(session, images: np.ndarray, num_classes: int, progress: Callable = 
             raise ValueError("the logits are not numbers (NaN): the training has diverged")
         masks[start : start + len(batch)] = logits.argmax(1)
     return masks
-
-
-def _inspect(request: dict, content: bytes) -> dict:
-    """Put the model file through the gate, and say for which profile it is."""
-    from course_utils.errors import CourseError
-    from course_utils.grading import gate, tasks
-
-    try:
-        profile = gate.stated_profile(content, request["task"], request["name"])
-        task = tasks.get_task(request["task"], profile)
-        gate.check_model_bytes(content, task, request["name"])
-    except CourseError as error:
-        return {"refused": str(error)}
-    return {"profile": profile}
-
-
-def main() -> None:
-    """Answer one request: a line of JSON, then the model file, then perhaps images."""
-    stdin = sys.stdin.buffer
-    # What a library prints must not get into the answer.
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    request = json.loads(stdin.readline())
-    content = stdin.read(request["bytes"])
-    if "shape" not in request:
-        answer.write(json.dumps(_inspect(request, content)).encode())
-        answer.flush()
-        return
-    session = open_model(content)
-    del content
-    images = np.frombuffer(stdin.read(), np.uint8).reshape(request["shape"])
-    answer.write(predict(session, images, request["classes"]).tobytes())
-    answer.flush()
-
-
-if __name__ == "__main__":
-    # -I leaves the package's folder out; last on the path, it can shadow nothing.
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    main()

@@ -7,8 +7,8 @@ here knows of pixels, so a scene is the same at every size.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from course_utils.data import street
-from course_utils.data.painter import NEAR, RGB, Draws, Light, View, mix
+from course_utils.data.scenes import street
+from course_utils.data.scenes.painter import NEAR, RGB, Draws, Light, View, mix
 
 FAR = 140.0
 """How far a street that nothing closes can be seen."""

@@ -1,9 +1,9 @@
 """One hand-in, one process: nbgrader in a folder of its own, ended by one JSON.
 
-``python -I -m course_utils.grading.job SPEC`` is started by :mod:`course_utils.grading.grade`.
-It leaves ``result.json``, the executed notebook and the feedback page in the
-folder that the specification names. Whatever goes wrong with the hand-in is a part
-of the result; a crash is the grader's fault and leaves no result.
+``python -I -m course_utils.grading.marking.job SPEC`` is started by
+:mod:`course_utils.grading.grade`. It leaves ``result.json``, the executed notebook and the
+feedback page in the folder that the specification names. Whatever goes wrong with the hand-in
+is a part of the result; a crash is the grader's fault and leaves no result.
 """
 
 import json
@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from course_utils.errors import CourseError
-from course_utils.grading.nbgrader_setup import CELL_SECONDS, NOTEBOOK_SECONDS
-from course_utils.grading.submit import read_notebook
-from course_utils.grading.workplace import tree_hash, write_atomic
+from course_utils.files import tree_hash, write_atomic
+from course_utils.grading.marking.nbgrader_setup import CELL_SECONDS, NOTEBOOK_SECONDS
+from course_utils.hand_in.notebook import read_notebook
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run(job: Job, root: Path) -> dict:
     """
     from traitlets.config import Config
 
-    from course_utils.grading.nbgrader_setup import configure, make_api
+    from course_utils.grading.marking.nbgrader_setup import configure, make_api
 
     notebook_name = f"{job.lesson}.ipynb"
     submitted = root / "grading" / "submitted" / job.student / job.lesson
@@ -139,7 +139,7 @@ def read_result(root: Path, student: str, lesson: str, executed: Path) -> dict:
     """Read from a job's gradebook and executed notebook what the class's gradebook must know."""
     from nbgrader.api import Gradebook
 
-    from course_utils.grading.nbgrader_setup import gradebook_url
+    from course_utils.grading.marking.nbgrader_setup import gradebook_url
 
     course = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["course"]
     exercises = {}
@@ -183,7 +183,7 @@ def _copy_files(source: Path, target: Path) -> None:
 
 def _copy_lesson(source: Path, target: Path) -> None:
     """Copy what a lesson has beside its notebook, which nbgrader lays over the hand-in."""
-    from course_utils.grading.release import NOT_RELEASED
+    from course_utils.grading.publishing.release import NOT_RELEASED
 
     shutil.copytree(source, target, ignore=NOT_RELEASED)
     # The answers stay away from the folder that the student's kernel runs beside.

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from course_utils.errors import CourseError
-from course_utils.grading import sandbox
-from course_utils.grading.gate import Refused, read_plain_file
-from course_utils.grading.table import printable
-from course_utils.grading.tasks import PROFILES, HiddenSet, Task, get_task, model_path
+from course_utils.grading.marking import sandbox
+from course_utils.hand_in.gate import Refused, read_plain_file
+from course_utils.hand_in.record import model_path
+from course_utils.hand_in.tasks import PROFILES, HiddenSet, Task, get_task
 from course_utils.metrics import bootstrap_interval, iou, mean_iou, per_image_matrices
+from course_utils.table import printable
 
 _CHILD = Path(__file__).with_name("scorer_child.py")
 _MEMORY = 1 << 30

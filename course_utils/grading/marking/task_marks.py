@@ -1,6 +1,6 @@
 """The marks of tasks: from the trusted scorer into results, gradebook and notebook.
 
-A task's result is the scorer's record (:class:`course_utils.grading.scorer.Score`, as
+A task's result is the scorer's record (:class:`course_utils.grading.marking.scorer.Score`, as
 plain JSON values) with the grade id of its cell. Marks are always worked out from
 the IoU and the bounds in tasks.toml, so they follow when the bounds change.
 """
@@ -9,8 +9,9 @@ import json
 import math
 from pathlib import Path
 
-from course_utils.grading.submit import misnamed
-from course_utils.grading.tasks import Task, get_task, model_path, task_names
+from course_utils.hand_in.record import model_path
+from course_utils.hand_in.submit import misnamed
+from course_utils.hand_in.tasks import Task, get_task, task_names
 
 
 def tasks_by_grade_id(lesson: str) -> dict[str, Task]:
@@ -35,7 +36,7 @@ def prepare(lesson: str, executed: Path, course: Path) -> None:
 
     for task in tasks_by_grade_id(lesson).values():
         if task.kind == "function":
-            from course_utils.grading.function_task import prepare_function_task
+            from course_utils.grading.marking.function_marks import prepare_function_task
 
             prepare_function_task(executed, task, secret_seed(course))
 
@@ -72,12 +73,12 @@ def mark_task(
     CourseError
         If the instructor's side is at fault: missing data, no isolation.
     """
-    from course_utils.grading import scorer
+    from course_utils.grading.marking import scorer
     from course_utils.grading.workplace import secret_seed
 
     task, secret = get_task(name, "quick"), secret_seed(course)
     if task.kind == "function":
-        from course_utils.grading.function_task import score_function_task
+        from course_utils.grading.marking.function_marks import score_function_task
 
         record = score_function_task(executed, task, secret, isolation=isolation).as_record()
     else:

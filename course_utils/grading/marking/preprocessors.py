@@ -33,12 +33,13 @@ from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
 from traitlets import Bool, Integer, List, Unicode
 
-from course_utils.grading import marking, sandbox
-from course_utils.grading.function_task import masks_path
-from course_utils.grading.table import printable
-from course_utils.grading.tasks import task_names
+from course_utils.grading.marking import sandbox
+from course_utils.grading.marking import task_marks as marking
+from course_utils.hand_in.function_task import masks_path
+from course_utils.hand_in.tasks import task_names
 from course_utils.machine import processors
 from course_utils.paths import data_folder
+from course_utils.table import printable
 
 _MAX_OUTPUT = 2_000_000
 _MAX_MESSAGE = 32 << 20
@@ -128,7 +129,7 @@ class KernelManager(AsyncKernelManager):
             sys.executable,
             "-I",  # no PYTHON* variables, no module of the student's folder before the real one
             "-m",
-            "course_utils.grading.kernel",
+            "course_utils.grading.marking.kernel",
             "-f",
             "{connection_file}",
             "--InteractiveShellApp.ignore_cwd=True",
@@ -236,7 +237,7 @@ class SandboxedExecute(Execute):
         """Run a test cell behind the guard, and take the guard's words out of its output."""
         token, source = secrets.token_hex(16), cell.source
         cell.source = (
-            f"__import__('course_utils.grading.guard', fromlist=['arm'])"
+            f"__import__('course_utils.grading.marking.guard', fromlist=['arm'])"
             f".arm(globals(), {self._lesson!r}, {token!r})\n{source}"
         )
         try:

@@ -2,19 +2,17 @@
 
 import ast
 import hashlib
-import io
 import json
-import zipfile
 from pathlib import Path
 
 from course_utils.errors import CourseError
-from course_utils.grading.gate import check_model_bytes, read_plain_file, stated_profile
-from course_utils.grading.table import text_table
-from course_utils.grading.tasks import PROFILES, Task, get_task, model_path, record_path, task_names
-from course_utils.grading.workplace import MARKS_FILE, write_atomic
-from course_utils.paths import course_root, resolve_lesson
-
-MAX_NOTEBOOK_MEGABYTES = 50
+from course_utils.files import write_atomic, zip_bytes
+from course_utils.hand_in.gate import check_model_bytes, read_plain_file, stated_profile
+from course_utils.hand_in.notebook import read_notebook
+from course_utils.hand_in.record import model_path, record_path
+from course_utils.hand_in.tasks import PROFILES, Task, get_task, task_names
+from course_utils.paths import MARKS_FILE, course_root, resolve_lesson
+from course_utils.table import text_table
 
 
 def submit(lesson: str, root: Path | None = None, *, partial: bool = False) -> Path:
@@ -85,57 +83,6 @@ def submit(lesson: str, root: Path | None = None, *, partial: bool = False) -> P
     return target
 
 
-def read_notebook(path: Path) -> tuple[bytes, dict]:
-    """Return a notebook's bytes and content.
-
-    Raises
-    ------
-    CourseError
-        If it is missing, too large, or no notebook.
-    """
-    if not path.is_file():
-        others = sorted(other.name for other in path.parent.glob("*.ipynb"))
-        found = f"; found {', '.join(others)}: rename it" if others else ""
-        raise CourseError(f"there is no {path.name} in {path.parent}{found}.")
-    content = path.read_bytes()
-    if len(content) > MAX_NOTEBOOK_MEGABYTES * 1e6:
-        raise CourseError(
-            f"{path} has {len(content) / 1e6:.0f} MB, allowed are {MAX_NOTEBOOK_MEGABYTES}. "
-            "Clear its outputs (Edit > Clear Outputs of All Cells), save, and try again."
-        )
-    try:
-        notebook = json.loads(content)  # of any Unicode encoding, with or without a mark
-        if notebook["nbformat"] != 4:
-            raise ValueError
-        for cell in notebook["cells"]:
-            "".join(cell["source"])  # text, whole or in lines
-            if not isinstance(cell["cell_type"], str):
-                raise TypeError
-        for part in (notebook, *notebook["cells"]):
-            if not isinstance(part.get("metadata"), dict):
-                part["metadata"] = {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CourseError(
-            f"{path} is not a whole notebook. Open it in JupyterLab and save it again; if that "
-            "fails, go back to a checkpoint with File > Revert Notebook."
-        ) from None
-    if json.detect_encoding(content) != "utf-8":  # which is all that nbgrader reads
-        content = json.dumps(notebook).encode()
-    return content, notebook
-
-
-def cells_hash(notebook: dict) -> str:
-    """Return a hash of the cells' types and texts, which a program that saves it keeps."""
-    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
-
-
-def is_untouched(notebook: dict) -> bool:
-    """Tell whether a notebook's cells are those that it was released with."""
-    released = notebook["metadata"].get("released")
-    return isinstance(released, dict) and released.get("sha256") == cells_hash(notebook)
-
-
 def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
     """Return a task's model file and training record from a lesson's folder.
 
@@ -186,18 +133,6 @@ def misnamed(path: Path) -> str | None:
         f"only {', '.join(found)}: a pickle or another format, which is never loaded; only ONNX, "
         "written by export(), is marked"
     )
-
-
-def zip_bytes(files: dict[str, bytes]) -> bytes:
-    """Return a zip of named contents; equal files give equal bytes, on any day and machine."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3
-            info.external_attr = 0o100644 << 16
-            archive.writestr(info, files[name])
-    return buffer.getvalue()
 
 
 def _marked_cells(root: Path, lesson: str, notebook: dict) -> dict[str, float]:

@@ -8,9 +8,8 @@ import re
 from pathlib import Path
 
 from course_utils.errors import CourseError
-from course_utils.grading.release import check_release
-from course_utils.grading.submit import zip_bytes
-from course_utils.grading.workplace import write_atomic
+from course_utils.files import write_atomic, zip_bytes
+from course_utils.grading.publishing.release import check_release
 from course_utils.paths import course_root
 
 _FILES = (

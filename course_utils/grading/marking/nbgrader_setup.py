@@ -4,18 +4,14 @@
 line, the formgrader's button and the course's own grader run the same steps.
 """
 
-import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from traitlets.config import Config
 
-from course_utils.errors import CourseError
-from course_utils.grading.workplace import marking_data, tree_hash, write_atomic
+from course_utils.grading.workplace import marking_data
 from course_utils.paths import list_lessons
 
 CELL_SECONDS = 240
@@ -57,8 +53,8 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
         SaveAutoGrades,
     )
 
-    from course_utils.grading import preprocessors as own
-    from course_utils.grading.plain_markdown import plain_markdown
+    from course_utils.grading.marking import preprocessors as own
+    from course_utils.grading.marking.plain_markdown import plain_markdown
 
     # nbgrader starts `alembic` by name, also where this environment is not activated.
     binaries = str(Path(sys.executable).parent)
@@ -141,62 +137,6 @@ def private_places(course: Path, data: Path | None) -> list[Path]:
 def gradebook_url(root: Path) -> str:
     """Return the URL of the course's gradebook; it waits a minute for another writer."""
     return f"sqlite:///{root / 'grading' / 'gradebook.db'}?timeout=60"
-
-
-def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None:
-    """Enter lessons, with their marked cells, into a gradebook, or bring them up to date.
-
-    Lessons that the course's own gradebook has as they are now are passed over.
-
-    Parameters
-    ----------
-    root
-        The course's folder.
-    lessons
-        Full names of lessons, as in ``solutions/``.
-    url
-        The gradebook; by default the course's own.
-
-    Raises
-    ------
-    CourseError
-        If a lesson's marked cells have changed since hand-ins of it were graded, or
-        its notebook is faulty, such as a task's cell with other points than tasks.toml has.
-    """
-    from course_utils.grading.release import generate, sound_source
-
-    note = root / "grading" / "registered.json"
-    own = url is None
-    known = {}
-    if own and note.exists() and (root / "grading" / "gradebook.db").exists():
-        known = json.loads(note.read_text())
-    for lesson in lessons:
-        version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
-        if known.get(lesson) == version and _has(gradebook_url(root), lesson):
-            sound_source(root, lesson)  # as generate does: tasks.toml may have changed since
-            continue
-        with TemporaryDirectory() as draft:
-            try:
-                generate(root, [lesson], Path(draft), database=url or gradebook_url(root))
-            except CourseError as error:
-                if "there are submissions associated with it" not in str(error):
-                    raise
-                raise CourseError(
-                    f"{lesson} has gained or lost marked cells since its first hand-in was graded. "
-                    f"Undo that, or forget its marks with `nbgrader db assignment remove {lesson} "
-                    "--force` and grade again."
-                ) from None
-        if own:
-            known[lesson] = version
-            write_atomic(note, json.dumps(known))
-
-
-def _has(url: str, lesson: str) -> bool:
-    """Tell whether a gradebook knows a lesson; somebody may have removed it by nbgrader."""
-    from nbgrader.api import Gradebook
-
-    with Gradebook(url) as gradebook:
-        return any(assignment.name == lesson for assignment in gradebook.assignments)
 
 
 def make_api(config: Config):

@@ -1,0 +1,1 @@
+"""Figures that only one topic draws; `display` and `widgets` have what all lessons draw."""

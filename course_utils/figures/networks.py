@@ -1,0 +1,95 @@
+"""Figures of a network: its shapes as a U, its feature maps, what it loses without a part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from course_utils.display import new_figure, show
+from course_utils.errors import CourseError
+
+
+def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
+    """Show the levels of a U-Net as boxes in a U, with the ways that the maps take.
+
+    Parameters
+    ----------
+    shapes
+        (channels, height, width) of each encoder from the top down, of the bottleneck, and of
+        each decoder from the bottom up. A box is as high as the map, on a logarithmic scale.
+    """
+    if len(shapes) % 2 == 0 or any(len(shape) != 3 for shape in shapes):
+        raise CourseError(
+            f"a U has an odd number of levels, each (channels, height, width): found {shapes}."
+        )
+    depth = len(shapes) // 2
+    figure, ((axes,),) = new_figure(9, 4.4)
+    axes.set_axis_off()
+    largest = shapes[0][1]
+    places = []
+    for k, (channels, height, width) in enumerate(shapes):
+        level = min(k, len(shapes) - 1 - k)
+        x, y = 2.0 * k, -1.25 * level
+        box = 0.5 * (1 - np.log2(largest / max(height, 1)) / 12)
+        colour = "#56B4E9" if k < depth else "#E69F00" if k == depth else "#009E73"
+        axes.bar(x, 2 * box, 0.5, bottom=y - box, color=colour, edgecolor="black")
+        side = ("right", -0.45) if k < depth else ("left", 0.45)
+        if k == depth:
+            axes.text(x, y - box - 0.12, f"{channels} × {height} × {width}", ha="center", va="top")
+        else:
+            axes.text(
+                x + side[1], y - 0.3, f"{channels} × {height} × {width}", ha=side[0], va="center"
+            )
+        places.append((x, y, box))
+    arrow = {"arrowstyle": "->", "lw": 1.4, "shrinkA": 2, "shrinkB": 2}
+    for k in range(2 * depth):
+        (x0, y0, _), (x1, y1, _) = places[k], places[k + 1]
+        colour = "#0072B2" if k < depth else "#007050"
+        axes.annotate("", (x1 - 0.25, y1), (x0 + 0.25, y0), arrowprops=arrow | {"color": colour})
+    for k in range(depth):
+        (x0, y0, _), (x1, y1, _) = places[k], places[-1 - k]
+        dashed = arrow | {"color": "0.4", "linestyle": "--"}
+        axes.annotate("", (x1 - 0.25, y1 + 0.2), (x0 + 0.25, y0 + 0.2), arrowprops=dashed)
+        axes.text((x0 + x1) / 2, y0 + 0.24, f"skip {k}", ha="center", va="bottom", color="0.3")
+    axes.set_xlim(-3, places[-1][0] + 3)
+    axes.set_ylim(places[depth][1] - 1.1, 1.0)
+    axes.set_title("channels × height × width; blue: max pooling, green: transposed convolution")
+    text = ", ".join(f"{c} x {h} x {w}" for c, h, w in shapes)
+    show(figure, f"A U of {len(shapes)} boxes, from the upper left down and up again: {text}.")
+
+
+def show_maps(maps: Sequence[np.ndarray], titles: Sequence[str], alt: str) -> None:
+    """Show pictures ``(H, W, 3)`` and feature maps ``(H, W)`` in a row, each on its own scale."""
+    figure, axes = new_figure(2.5 * len(maps), 2.3, 1, len(maps))
+    for axis, values, title in zip(axes[0], maps, titles, strict=True):
+        axis.imshow(np.asarray(values), cmap="viridis", interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+        axis.set_axis_off()
+    show(figure, alt)
+
+
+def show_losses(
+    losses: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str
+) -> None:
+    """Show a table ``(R, C)`` of what each column loses in each row, dark where much is lost."""
+    figure, ((axes,),) = new_figure(1.6 + 0.85 * len(columns), 1.4 + 0.42 * len(rows))
+    axes.imshow(losses, cmap="Oranges", vmin=0, vmax=max(0.01, np.nanmax(losses)), aspect="auto")
+    for (row, column), loss in np.ndenumerate(losses):
+        text = "-" if np.isnan(loss) else _change(loss)
+        dark = loss > 0.65 * np.nanmax(losses)
+        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(False)
+    axes.set_title(title)
+    text = "; ".join(
+        f"{name}: " + ", ".join(f"{c} {_change(x)}" for c, x in zip(columns, row, strict=True))
+        for name, row in zip(rows, losses, strict=True)
+    )
+    show(figure, f"{title}. {text}.")
+
+
+def _change(loss: float) -> str:
+    """Return a loss as the change that it is, such as ``-0.12``; never ``-0.00``."""
+    return f"{round(-loss, 2) + 0.0:+.2f}"

@@ -1,0 +1,81 @@
+"""Files written in one step, named by their content, and packed the same way every time."""
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from course_utils.errors import CourseError
+
+
+def tree_hash(folder: Path, leave_out: tuple[str, ...] = ()) -> str:
+    """Return a hash of the names and bytes of `tree_files`, time stamps left out."""
+    files = (path.relative_to(folder) for path in tree_files(folder))
+    kept = (name for name in files if not {*leave_out} & {*name.parts})
+    return files_hash(
+        (name.as_posix(), (folder / name).read_bytes())
+        for name in kept
+        if name.name != "timestamp.txt"
+    )
+
+
+def tree_files(folder: Path) -> list[Path]:
+    """Return a folder's files, sorted, without links and what programs leave beside them."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+        if not any(
+            part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts
+        )
+    ]
+
+
+def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
+    """Return a hash of names and contents."""
+    digest = hashlib.sha256()
+    for name, content in files:
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises
+    ------
+    CourseError
+        If it cannot be written; what was there stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    draft = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except OSError as error:
+        raise CourseError(
+            f"{path} cannot be written ({error.strerror}). Look for a full disk, a folder that is "
+            "read-only, or a program that has the file open."
+        ) from error
+    finally:
+        if draft:
+            Path(draft).unlink(missing_ok=True)
+
+
+def zip_bytes(files: dict[str, bytes]) -> bytes:
+    """Return a zip of named contents; equal files give equal bytes, on any day and machine."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[name])
+    return buffer.getvalue()

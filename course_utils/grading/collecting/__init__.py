@@ -1,0 +1,1 @@
+"""From whatever a platform gives to one folder a student and lesson."""

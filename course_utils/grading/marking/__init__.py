@@ -1,0 +1,1 @@
+"""Marking one hand-in: nbgrader in a sandbox, and the trusted scorer outside of it."""

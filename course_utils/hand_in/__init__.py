@@ -1,0 +1,1 @@
+"""What student and grader share: tasks, the gate, the model file and its record, the zip."""
