@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from course_utils.errors import CourseError
-from course_utils.grading.marking import sandbox
+from course_utils.grading.marking import launcher, sandbox
 
 LINUX = sys.platform == "linux"
 BWRAP_WORKS = (
@@ -369,8 +369,8 @@ def test_the_walls_need_no_privilege(tmp_path_factory, level):
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        launcher = folder / "sandbox.py"
-        launcher.write_bytes(Path(sandbox.__file__).read_bytes())
+        alone = folder / "launcher.py"
+        alone.write_bytes(Path(launcher.__file__).read_bytes())
         secret = folder / "secret_seed"
         secret.write_text("4711")
         home = folder / "home"
@@ -385,11 +385,11 @@ def test_the_walls_need_no_privilege(tmp_path_factory, level):
             "open('x', 'w'); print('ran as', os.getuid())"
         )
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        options = ["--level", level[:2], "--read", str(launcher), "--write", str(home)]
-        argv = [python, "-I", str(launcher), *options, "--cwd", str(home), "--"]
+        options = ["--level", level[:2], "--read", str(alone), "--write", str(home)]
+        argv = [python, "-I", str(alone), *options, "--cwd", str(home), "--"]
         argv += [python, "-I", "-c", code]
         if level == sandbox.BUBBLEWRAP:
-            argv = sandbox._bubblewrap([str(launcher)], [str(home)]) + argv
+            argv = sandbox._bubblewrap([str(alone)], [str(home)]) + argv
         done = subprocess.run([*user, *argv], capture_output=True, timeout=30, check=False)
         if level == sandbox.BUBBLEWRAP and b"namespace" in done.stderr:
             pytest.skip("ordinary users may not make namespaces here")
@@ -432,10 +432,10 @@ def verdict(program: bytes, arch: int, number: int, *arguments: int) -> int:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_decides_by_arguments(machine):
-    calls = sandbox._SYSCALLS[machine]
+    calls = launcher.SYSCALLS[machine]
     arch, pid = ARCH[machine], 1234
-    listening = sandbox.filter_program(machine, pid, sockets=True)
-    silent = sandbox.filter_program(machine, pid, sockets=False)
+    listening = launcher.filter_program(machine, pid, sockets=True)
+    silent = launcher.filter_program(machine, pid, sockets=False)
 
     def decide(name, *arguments, program=listening):
         return verdict(program, arch, calls[name], *arguments)
@@ -490,7 +490,7 @@ def test_system_call_numbers_are_those_of_the_kernel_headers():
             listed = dict(
                 re.findall(r"#define __NR(?:3264)?_(?:3264_)?(\w+)\s+(\d+)", header.read_text())
             )
-            for name, number in sandbox._SYSCALLS[machine].items():
+            for name, number in launcher.SYSCALLS[machine].items():
                 if name in listed:
                     assert int(listed[name]) == number, (machine, name)
                     compared += 1

@@ -18,7 +18,7 @@ from course_utils.data import VOID
 from course_utils.errors import CourseError
 from course_utils.grading.marking import sandbox, scorer
 from course_utils.grading.marking.scorer import score_model_file
-from course_utils.hand_in import tasks
+from course_utils.hand_in import record, tasks
 from tests.model_files import bombs, endless, growing_at_run_time, small_model, tensor, then
 
 SECRET = 0x1234_5678_9ABC_DEF0_1234_5678_9ABC_DEF0
@@ -39,7 +39,7 @@ def hand_in(tmp_path):
     """Return a function that writes a model file into a lesson's folder and scores it."""
 
     def write_and_score(model, **options):
-        path = tasks.model_path("unet", tmp_path)
+        path = record.model_path("unet", tmp_path)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
         return score_model_file(tmp_path, "unet", secret=SECRET, **options)
@@ -172,7 +172,7 @@ def test_a_model_that_cannot_be_scored_gets_no_marks_and_the_reason(hand_in, mak
 def test_a_link_is_not_followed(tmp_path):
     secret = tmp_path / "secret_seed"
     secret.write_text("4711")
-    path = tasks.model_path("unet", tmp_path)
+    path = record.model_path("unet", tmp_path)
     path.parent.mkdir()
     path.symlink_to(secret)
     score = score_model_file(tmp_path, "unet", secret=SECRET)
@@ -286,7 +286,7 @@ def test_parent_and_child_stay_under_one_gigabyte_and_without_torch(tmp_path):
     task = tasks.get_task("unet", "quick")
     model = small_model(task)
     model.graph.initializer.append(tensor("unused", np.zeros(3_900_000, np.float32)))
-    path = tasks.model_path("unet", tmp_path)
+    path = record.model_path("unet", tmp_path)
     path.parent.mkdir()
     path.write_bytes(model.SerializeToString())
     code = f"""

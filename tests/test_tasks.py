@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_utils.errors import CourseError
-from course_utils.hand_in import tasks
+from course_utils.hand_in import record, tasks
 from course_utils.hand_in.tasks import get_task
 
 
@@ -146,5 +146,5 @@ def test_one_changed_pixel_is_another_version():
 
 
 def test_files_of_a_task_lie_where_the_lesson_expects_them(tmp_path):
-    assert tasks.model_path("unet", tmp_path) == tmp_path / "models" / "unet.onnx"
-    assert str(tasks.record_path("unet")) == "models/unet.json"
+    assert record.model_path("unet", tmp_path) == tmp_path / "models" / "unet.onnx"
+    assert str(record.record_path("unet")) == "models/unet.json"
