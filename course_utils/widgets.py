@@ -1,6 +1,6 @@
 """Figures to play with, each with a static form for graders, printed pages and screen readers.
 
-In grading (``NBGRADER_EXECUTION`` set) and with ``COURSE_STATIC=1`` no widget is made at all, so
+Under nbgrader and with ``COURSE_STATIC=1`` no widget is made at all, so
 that nothing can wait for a front end. Elsewhere the output holds the widget and a picture of its
 first state; a reader without widgets shows the picture.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,15 +18,11 @@ from PIL import Image
 from course_utils.data.segmentation_set import VOID
 from course_utils.display import colours, enlarge, error_map, mimebundle, overlay, to_png
 from course_utils.errors import CourseError
+from course_utils.execution import is_static
 from course_utils.metrics import ConfusionMatrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def is_static() -> bool:
-    """Return whether figures are to be plain pictures: in grading, or with ``COURSE_STATIC=1``."""
-    return bool(os.environ.get("NBGRADER_EXECUTION")) or os.environ.get("COURSE_STATIC") == "1"
 
 
 def play(draw: Callable[..., Figure], *, alt: str, **controls: Sequence) -> None:

@@ -145,8 +145,9 @@ def test_a_model_on_a_gpu_is_exported_from_there():
     assert next(model.parameters()).is_cuda
 
 
-def test_under_the_grader_nothing_is_written(monkeypatch, capsys, lesson):
-    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+@pytest.mark.parametrize("told", ["autograde", "validate"])
+def test_under_the_grader_and_validate_nothing_is_written(monkeypatch, capsys, lesson, told):
+    monkeypatch.setenv("NBGRADER_EXECUTION", told)
     export("unet", Small())
     assert list(lesson.iterdir()) == []
     assert "marked as it was handed in" in capsys.readouterr().out

@@ -21,10 +21,20 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import training
 from course_utils.data import VOID, SegmentationSet
+from course_utils.data.transforms import augmenting
 from course_utils.errors import CourseError
-from course_utils.training import History, evaluate, fit, predict, train_once
+from course_utils.training import (
+    History,
+    devices,
+    evaluate,
+    fit,
+    fitting,
+    load_weights,
+    predict,
+    train_once,
+)
+from course_utils.training.checkpoint import behaviour, same_setting
 
 CLASSES = ("ground", "box", "bar")
 
@@ -136,15 +146,24 @@ def test_valid_loss_is_the_weighted_cross_entropy_of_the_whole_set(model):
     assert history.valid_loss[0] == pytest.approx(expected, rel=0.02)
 
 
-def test_the_loss_is_blind_to_void(model, monkeypatch):
+def test_the_loss_is_blind_to_void(model):
     """Two trainings whose images differ under void only see the same first loss."""
-    monkeypatch.setattr(training, "_augment", lambda x, y: (x, y))
     data = boxes(8)
     logits = torch.randn(8, 3, 16, 24)
     changed = logits.clone()
     changed[:, :, 0] += 5  # the frame of void
+    still = {"augment": False, "device": "cpu"}
     first = [
-        fit(Constant(values), data, data, epochs=1, max_lr=1e-9, batch_size=8, device="cpu")
+        fit(
+            Constant(values),
+            data,
+            data,
+            epochs=1,
+            max_lr=1e-9,
+            batch_size=8,
+            augment=False,
+            device="cpu",
+        )
         for values in (logits, changed)
     ]
     assert first[0].train_loss == pytest.approx(first[1].train_loss, rel=1e-5)
@@ -182,7 +201,7 @@ def test_the_same_seed_gives_the_same_training_whatever_ran_before(model):
 
 
 def test_biases_and_batch_norm_are_not_decayed(model):
-    groups = training._optimizer(model, 1e-3, 0.1).param_groups
+    groups = fitting._optimizer(model, 1e-3, 0.1).param_groups
     decays = {w.ndim > 1: group["weight_decay"] for group in groups for w in group["params"]}
     assert decays == {True: 0.1, False: 0.0}
 
@@ -192,23 +211,24 @@ def test_biases_and_batch_norm_are_not_decayed(model):
 def test_augmentation_moves_image_and_mask_together(seed):
     torch.manual_seed(seed)
     y = torch.randint(0, 3, (6, 5, 7))
-    x = (y.float() / 4)[:, None].expand(-1, 3, -1, -1)  # an image that shows its own mask
-    moved, labels = training._augment(x, y)
-    assert torch.equal(moved[:, 0] * 4, labels.float())
-    for mask, before in zip(labels, y, strict=True):
-        assert torch.equal(mask, before) or torch.equal(mask, before.flip(-1))
+    x = y[:, None].expand(-1, 3, -1, -1).byte()  # an image that shows its own mask
+    for image, before in zip(x, y, strict=True):
+        moved, labels = augmenting()(image, before)
+        assert torch.equal(moved[0], labels.byte())
+        assert torch.equal(labels, before) or torch.equal(labels, before.flip(-1))
 
 
 def test_augmentation_flips_some_images_and_not_others():
     y = torch.randint(0, 3, (64, 5, 7))
-    _, labels = training._augment(torch.zeros(64, 3, 5, 7), y)
+    flip = augmenting()
+    labels = [flip(torch.zeros(3, 5, 7), mask)[1] for mask in y]
     kept = sum(torch.equal(a, b) for a, b in zip(labels, y, strict=True))
     assert 16 < kept < 48
 
 
 def test_class_weights_grow_as_a_class_gets_rarer():
     masks = np.array([[[0, 0, 0, 0, 0, 0, 1, 255, 255, 255]]], np.uint8)
-    weights = training.class_weights(masks, 3)
+    weights = fitting.class_weights(masks, 3)
     expected = 1 / np.log(1.1 + np.array([6 / 7, 1 / 7, 0]))
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
 
@@ -346,7 +366,7 @@ def test_killed_and_restarted_it_ends_like_an_uninterrupted_training():
 def test_a_finished_training_is_loaded_at_once(model, capsys, monkeypatch):
     one = quick_fit(model, checkpoint="m/tiny.pt")
     twin = TinyUNet()
-    monkeypatch.setattr(training, "_train_epoch", None)
+    monkeypatch.setattr(fitting, "_train_epoch", None)
     two = quick_fit(twin, checkpoint="m/tiny.pt")
     assert same_weights(model, twin)
     assert one == two
@@ -409,7 +429,7 @@ def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypa
     whole = TinyUNet()
     whole.load_state_dict(model.state_dict())
     quick_fit(whole, checkpoint="whole.pt", epochs=4)
-    real, calls = training._train_epoch, []
+    real, calls = fitting._train_epoch, []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -417,7 +437,7 @@ def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypa
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "_train_epoch", interrupted)
+    monkeypatch.setattr(fitting, "_train_epoch", interrupted)
     with pytest.raises(CourseError, match=r"stopped in epoch 3 of 4; tiny\.pt .*run this again"):
         quick_fit(model, checkpoint="tiny.pt", epochs=4)
     resumed = TinyUNet()
@@ -427,18 +447,18 @@ def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypa
 
 def test_a_checkpoint_without_a_scaler_goes_on_where_one_is_needed(model, monkeypatch):
     """From a CPU, a Mac or a bfloat16 GPU to a float16 GPU, which scales its losses."""
-    real = training._save
+    real = fitting.save
 
     def stop(*arguments):
         real(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_save", stop)
+    monkeypatch.setattr(fitting, "save", stop)
     with pytest.raises(CourseError, match="stopped"):
         quick_fit(model, checkpoint="tiny.pt", epochs=4)
-    monkeypatch.setattr(training, "_save", real)
-    scaled = training.Mode(torch.float16, torch.channels_last, scaled=True)
-    monkeypatch.setattr(training, "fastest_mode", lambda device: scaled)
+    monkeypatch.setattr(fitting, "save", real)
+    scaled = devices.Mode(torch.float16, torch.channels_last, scaled=True)
+    monkeypatch.setattr(fitting, "fastest_mode", lambda device: scaled)
     history = quick_fit(model, checkpoint="tiny.pt", epochs=4)
     assert len(history) == 4
     assert history.train_loss[-1] < history.train_loss[0]
@@ -615,13 +635,14 @@ def test_evaluate_refuses_what_fit_refuses(model):
 
 
 def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(model, monkeypatch):
-    real, calls = training._augment, []
+    real, calls = fitting._batch, []
 
-    def explode(x, y):
+    def explode(*given):
         calls.append(1)
-        return real(x * float("inf") if len(calls) > 4 else x, y)
+        x, y = real(*given)
+        return (x * float("inf") if len(calls) > 4 else x), y
 
-    monkeypatch.setattr(training, "_augment", explode)
+    monkeypatch.setattr(fitting, "_batch", explode)
     with pytest.raises(CourseError, match=r"loss became nan in epoch 2.*Lower max_lr"):
         quick_fit(model, checkpoint="tiny.pt")
     state = torch.load("tiny.pt", weights_only=True)
@@ -639,10 +660,10 @@ def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(mo
     ],
 )
 def test_out_of_memory_says_what_to_do(model, monkeypatch, error):
-    def full(x, y):
+    def full(*given):
         raise error
 
-    monkeypatch.setattr(training, "_augment", full)
+    monkeypatch.setattr(fitting, "_batch", full)
     with pytest.raises(CourseError, match=r"batch_size=8 at 16x24.*Try batch_size=4"):
         quick_fit(model)
 
@@ -651,11 +672,11 @@ def test_out_of_memory_lets_go_of_the_failed_batch(model, monkeypatch):
     """A notebook keeps the last error; with it the tensors would fill the memory of the retry."""
     alive = []
 
-    def full(x, y):
-        alive.append(weakref.ref(x))
+    def full(images, *given):
+        alive.append(weakref.ref(images))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "_augment", full)
+    monkeypatch.setattr(fitting, "_batch", full)
     with pytest.raises(CourseError, match="memory ran out") as kept:
         quick_fit(model)
     gc.collect()
@@ -684,7 +705,7 @@ def test_flipped_and_read_only_arrays_are_taken(model):
     )
     fit(model, flipped, flipped, epochs=1, batch_size=4)
     data.images.setflags(write=False)
-    assert training._as_tensor(data.images).numpy().flags.writeable
+    assert fitting._as_tensor(data.images).numpy().flags.writeable
 
 
 # Devices
@@ -696,9 +717,9 @@ def test_a_card_that_torch_has_no_code_for_is_left_alone(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "ones", no_kernel)
-    assert training._cuda_computes.__wrapped__() is False
-    monkeypatch.setattr(training, "_cuda_computes", lambda: False)
-    assert training.pick_device().type != "cuda"
+    assert devices._cuda_computes.__wrapped__() is False
+    monkeypatch.setattr(devices, "_cuda_computes", lambda: False)
+    assert devices.pick_device().type != "cuda"
 
 
 def test_a_card_that_is_full_is_still_the_one_to_train_on(monkeypatch):
@@ -706,20 +727,20 @@ def test_a_card_that_is_full_is_still_the_one_to_train_on(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch, "ones", full)
-    assert training._cuda_computes.__wrapped__() is True
+    assert devices._cuda_computes.__wrapped__() is True
 
 
 def test_bfloat16_only_where_the_cpu_has_it(monkeypatch):
     cpu = torch.device("cpu")
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
-    assert training.fastest_mode(cpu).dtype is None
+    assert devices.fastest_mode(cpu).dtype is None
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert training.fastest_mode(cpu).dtype is torch.bfloat16
+    assert devices.fastest_mode(cpu).dtype is torch.bfloat16
 
 
 def test_apples_gpu_computes_in_float32():
-    assert training.fastest_mode(torch.device("mps")).dtype is None
+    assert devices.fastest_mode(torch.device("mps")).dtype is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -820,7 +841,7 @@ def test_weights_stored_as_float16_are_loaded(model):
             item.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float16), item.name))
     Path("models/tiny.onnx").write_bytes(proto.SerializeToString())
     other = TinyUNet()
-    training.load_weights("tiny", other)
+    load_weights("tiny", other)
     assert other.head.weight.dtype is torch.float32
     torch.testing.assert_close(other.head.weight, model.head.weight, atol=1e-3, rtol=1e-2)
 
@@ -837,24 +858,24 @@ def test_unused_layers_and_shared_weights_need_not_be_in_the_model_file():
     model = WithSpareAndShared()
     export(model, "models/tiny.onnx", optimize=False)
     other = WithSpareAndShared()
-    training.load_weights("tiny", other)
+    load_weights("tiny", other)
     assert torch.equal(model.head.weight, other.head.weight)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_file_of_another_network_is_refused(model):
     with pytest.raises(CourseError, match=r"no model file models.tiny\.onnx"):
-        training.load_weights("tiny", model)
+        load_weights("tiny", model)
     Path("models").mkdir()
     Path("models/tiny.onnx").write_bytes(b"PK\x03\x04 a pickle")
     with pytest.raises(CourseError, match="cannot be read as ONNX"):
-        training.load_weights("tiny", model)
+        load_weights("tiny", model)
     export(model, "models/tiny.onnx", optimize=False)
     with pytest.raises(CourseError, match=r"shape .* there, .* here"):
-        training.load_weights("tiny", TinyUNet(width=4))
+        load_weights("tiny", TinyUNet(width=4))
     renamed = Returns(lambda y: y)
     with pytest.raises(CourseError, match="it holds no net"):
-        training.load_weights("tiny", renamed)
+        load_weights("tiny", renamed)
 
 
 def test_histories_speak_for_themselves():
@@ -886,17 +907,17 @@ def test_telling_networks_apart_leaves_them_as_they_were(model):
     """The fingerprint sees what forward does; not which weights, mode or hooks it starts from."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     device = torch.device("cpu")
-    one = training._behaviour(model, (16, 24), device)
+    one = behaviour(model, (16, 24), device)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(weight.requires_grad for weight in model.parameters())
     assert model.training
     model.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]), persistent=False)
-    training._behaviour(model, (16, 24), device)
+    behaviour(model, (16, 24), device)
     assert model.mean.tolist() == pytest.approx([0.485, 0.456, 0.406])
     other_start = TinyUNet()
-    assert training._same("network", one, training._behaviour(other_start, (16, 24), device))
+    assert same_setting("network", one, behaviour(other_start, (16, 24), device))
     change_forward(other_start)
-    assert not training._same("network", one, training._behaviour(other_start, (16, 24), device))
+    assert not same_setting("network", one, behaviour(other_start, (16, 24), device))
 
 
 class KeepsItsSkip(TinyUNet):

@@ -35,10 +35,11 @@ from tqdm import tqdm
 from course_utils.checks import NotYet
 from course_utils.data.segmentation_set import SegmentationSet
 from course_utils.errors import CourseError
+from course_utils.execution import run_by
 from course_utils.files import write_atomic
 from course_utils.hand_in.gate import ModelFacts, check_model_bytes, read_plain_file
 from course_utils.hand_in.inference import open_model, predict
-from course_utils.hand_in.record import model_path, record_path
+from course_utils.hand_in.record import model_path, read_record, record_path, write_record
 from course_utils.hand_in.tasks import Task, get_task
 from course_utils.metrics import ConfusionMatrix
 from course_utils.paths import previous_name
@@ -72,7 +73,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
         ``forward`` is the cause.
     """
     facts_of_task = get_task(task)
-    if os.environ.get("NBGRADER_EXECUTION") == "autograde":
+    if run_by() != "student":
         print(f"{model_path(task)} is marked as it was handed in; nothing is exported here.")
         return
     if not isinstance(model, nn.Module):
@@ -99,7 +100,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     record = _record(facts_of_task, content, facts, confusion, known)
     _keep_better(facts_of_task, content, confusion, valid)
     write_atomic(model_path(task), content)
-    write_atomic(record_path(task), json.dumps(record, indent=1) + "\n")
+    write_record(record_path(task), record)
     _report(facts_of_task, facts, agreement, confusion.mean_iou(), seconds)
     _warn_of_another_model(record.get("history"), confusion.mean_iou())
 
@@ -302,7 +303,7 @@ def _keep_better(
     kept = previous_name(path)
     write_atomic(kept, there)
     record = _record(task, there, facts, before, {})
-    write_atomic(kept.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    write_record(kept.with_suffix(".json"), record)
     print(
         f"The model that was here is better: mean IoU {before.mean_iou():.3f}, this one "
         f"{confusion.mean_iou():.3f}. It is kept: to hand that one in, rename {kept.name} and "
@@ -323,11 +324,8 @@ def _warn_of_another_model(history: Any, measured: float) -> None:
 
 def _known_record(task: Task, history: Any) -> dict[str, Any]:
     """Return what the training has written into the record; a history that is given counts more."""
-    try:
-        known = json.loads(record_path(task.name).read_text(encoding="utf-8"))
-        if (known["task"], known["profile"]) != (task.name, task.profile):
-            known = {}
-    except (OSError, ValueError, KeyError, TypeError):
+    known = read_record(record_path(task.name))
+    if (known.get("task"), known.get("profile")) != (task.name, task.profile):
         known = {}
     if history is not None:
         told = asdict(history) if is_dataclass(history) else history

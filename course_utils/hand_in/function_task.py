@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
+from course_utils.execution import run_by
 from course_utils.files import write_atomic
 from course_utils.hand_in.tasks import Task, get_task
 from course_utils.metrics import ConfusionMatrix
@@ -54,7 +55,7 @@ def run_function_task(name: str, function: Callable[[np.ndarray], np.ndarray]) -
         raise CourseError(
             f'{name!r} is a task for a model: hand it in with export("{name}", model).'
         )
-    if os.environ.get("NBGRADER_EXECUTION") == "autograde":
+    if run_by() == "grader":
         folder = Path(os.environ.get("COURSE_HAND_IN", ""))
         hidden = folder / images_path(name)
         if not hidden.is_file():

@@ -1,0 +1,399 @@
+"""fit, predict and evaluate: a net is trained and used on images that are in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.data.segmentation_set import VOID, SegmentationSet, data_hash
+from course_utils.errors import CourseError
+from course_utils.execution import run_by
+from course_utils.metrics import ConfusionMatrix
+from course_utils.training.checkpoint import State, behaviour, resume, save
+from course_utils.training.devices import (
+    Mode,
+    as_device,
+    describe,
+    device_of,
+    fastest_mode,
+    limited_threads,
+    load_compiler,
+    own_randomness,
+    pick_device,
+)
+from course_utils.training.faults import (
+    as_number,
+    evaluating,
+    forward,
+    memory_advice,
+    require_data,
+    require_finite,
+    require_images,
+    require_layers_seen,
+    require_logits,
+    require_module,
+    require_shape,
+    require_weights,
+)
+from course_utils.training.history import History
+
+
+def class_weights(masks: np.ndarray, num_classes: int, offset: float = 1.1) -> torch.Tensor:
+    """Return a weight for each class that grows as the class gets rarer, ``(C,)`` float32.
+
+    ``1 / ln(offset + share)``, where void does not count for the shares. With 1.1, a class that is
+    hardly there weighs three times as much as one of a quarter of the pixels; the nearer the
+    offset is to 1, the more rare classes weigh, until they are seen where they are not.
+
+    References
+    ----------
+    Paszke et al.: ENet. arXiv:1606.02147, section 5.2 (there with 1.02).
+
+    Examples
+    --------
+    >>> class_weights(np.array([[0, 0, 0, 1], [255, 255, 255, 255]]), 3)
+    tensor([ 1.6255,  3.3322, 10.4921])
+    """
+    counts = np.bincount(np.asarray(masks).ravel(), minlength=256)[:num_classes]
+    share = counts / max(counts.sum(), 1)
+    return torch.tensor(1 / np.log(offset + share), dtype=torch.float32)
+
+
+def fit(
+    model: nn.Module,
+    train: SegmentationSet,
+    valid: SegmentationSet,
+    *,
+    epochs: int,
+    max_lr: float = 3e-3,
+    weight_decay: float = 1e-2,
+    batch_size: int = 16,
+    class_weights: torch.Tensor | np.ndarray | None = None,
+    augment: bool | Callable = True,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    device: torch.device | str | None = None,
+) -> History:
+    """Train a net with AdamW, one cycle of the learning rate, and cross-entropy without void.
+
+    Computes in mixed precision and channels_last where the device is faster so. The model is
+    trained in place and left in eval mode on the device.
+
+    Parameters
+    ----------
+    model
+        From float32 ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C, H, W)``.
+    train, valid
+        What to learn from, and what to measure on after every epoch.
+    epochs
+        Passes over the training set.
+    max_lr, weight_decay, batch_size
+        The peak of the one-cycle schedule; AdamW's decay (of matrices and kernels only, not of
+        biases and batch norm); images a step.
+    class_weights
+        ``(C,)``, for the cross-entropy, such as :func:`class_weights` gives.
+    augment
+        Flip images with their masks left to right at random. Or what
+        :func:`course_utils.data.transforms.augmenting` gives, for more than a flip.
+    seed
+        Of the order of images and of the augmentation, whatever ran before.
+    checkpoint
+        File that is renewed after every epoch. If it is there and fits, training goes on from
+        it, and ends as if it had not been interrupted; a finished one is just loaded.
+    device
+        Default: :func:`pick_device`.
+
+    Raises
+    ------
+    CourseError
+        If data or model are not as described, memory runs out, the loss becomes NaN, or the
+        training is interrupted. The checkpoint of the last whole epoch stays.
+    """
+    device = pick_device() if device is None else as_device(device)
+    require_data(train)
+    require_data(valid, len(train.classes))
+    weight = require_weights(class_weights, len(train.classes))
+    require_layers_seen(model)
+    settings = {
+        "epochs": as_number("epochs", epochs, int, 1),
+        "max_lr": as_number("max_lr", max_lr, float, 0),
+        "weight_decay": as_number("weight_decay", weight_decay, float, 0),
+        "batch_size": as_number("batch_size", batch_size, int, 1),
+        "class_weights": None if weight is None else [round(w, 4) for w in weight.tolist()],
+        "augment": augment if isinstance(augment, bool) else repr(augment),
+        "seed": as_number("seed", seed, int),
+        "training data": _described(train),
+        "validation data": _described(valid),
+    }
+    if augment is True:
+        from course_utils.data.transforms import augmenting
+
+        augment = augmenting()
+    return _train(model, train, valid, weight, settings, augment or None, checkpoint, device)
+
+
+def _train(
+    model: nn.Module,
+    train: SegmentationSet,
+    valid: SegmentationSet,
+    weight: torch.Tensor | None,
+    settings: dict,
+    augment: Callable | None,
+    checkpoint: str | Path | None,
+    device: torch.device,
+) -> History:
+    """Train from the checkpoint, or from the start, to the last epoch."""
+    mode = fastest_mode(device)
+    images, masks = _labelled(train)
+    batch_size, epochs = min(settings["batch_size"], len(images)), settings["epochs"]
+    steps = len(images) // batch_size
+    load_compiler()
+    with limited_threads(), memory_advice(batch_size, train.size):
+        model.to(device, memory_format=mode.memory_format)
+        weight = weight if weight is None else weight.to(device)
+        for data in (train, valid):  # which may differ in size
+            few = _as_channels_first(data.images[:2])
+            require_logits(model, _to_input(few, device, mode), len(train.classes))
+        settings["network"] = behaviour(model, train.size, device)
+        state = _start(model, settings, epochs * steps, device, mode)
+        history = state.history
+        if checkpoint is not None:
+            resume(Path(checkpoint), state, settings)
+        with (
+            _progress(total=epochs * steps, initial=len(history) * steps) as bar,
+            own_randomness(device),
+            _stopping(model, checkpoint, history, epochs),
+        ):
+            for epoch in range(len(history), epochs):
+                started = time.perf_counter()
+                bar.set_description(f"epoch {epoch + 1}/{epochs}")
+                # Seeded anew for every epoch: an interrupted run goes on as it would have.
+                torch.manual_seed((settings["seed"] * 1_000_003 + epoch) % 2**63)
+                order = torch.randperm(len(images))[: steps * batch_size].split(batch_size)
+                batches = (
+                    _batch(images[chosen], masks[chosen], augment, device, mode) for chosen in order
+                )
+                loss, rate = _train_epoch(state, batches, weight, mode, bar)
+                valid_loss, confusion = _validate(model, valid, weight, batch_size, mode)
+                history.add(loss, valid_loss, confusion, rate, time.perf_counter() - started)
+                bar.set_postfix(_bar_text(loss, history))
+                if checkpoint is not None:
+                    save(Path(checkpoint), state, settings)
+    return history
+
+
+def _start(model: nn.Module, settings: dict, steps: int, device: torch.device, mode: Mode) -> State:
+    """Return the state of a training before its first step."""
+    optimizer = _optimizer(model, settings["max_lr"], settings["weight_decay"])
+    return State(
+        model,
+        optimizer,
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["max_lr"], total_steps=steps),
+        torch.amp.GradScaler(device.type, enabled=mode.scaled),
+        History(settings=settings | describe(device, mode) | {"run": secrets.token_hex(8)}),
+    )
+
+
+@contextlib.contextmanager
+def _stopping(model: nn.Module, checkpoint: str | Path | None, history: History, epochs: int):
+    """Say what is kept when the training is stopped; leave the model in eval mode."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            f"{checkpoint} keeps what was done before it: run this again to go on from there"
+            if checkpoint is not None and len(history)
+            else "no epoch was kept: run this again to start anew"
+        )
+        raise CourseError(
+            f"training was stopped in epoch {len(history) + 1} of {epochs}; {kept}."
+        ) from None
+    finally:
+        model.eval()
+
+
+def predict(
+    model: nn.Module,
+    images: np.ndarray,
+    *,
+    batch_size: int = 16,
+    device: torch.device | str | None = None,
+) -> np.ndarray:
+    """Return the most likely class of every pixel, ``(N, H, W)`` uint8.
+
+    Parameters
+    ----------
+    model
+        Used in eval mode, in float32, and given back in the mode that it was in.
+    images
+        ``(N, H, W, 3)`` uint8.
+    device
+        Default: where the model is.
+    """
+    return _predict(model, images, batch_size, device)
+
+
+def _predict(model, images, batch_size, device, num_classes: int | None = None) -> np.ndarray:
+    """Predict; where the number of classes is known, refuse logits of another shape."""
+    batch_size = as_number("batch_size", batch_size, int, 1)
+    require_images(images)
+    require_module(model)
+    device = device_of(model) if device is None else as_device(device)
+    model.to(device)
+    mode = fastest_mode(device)._replace(dtype=None)
+    masks = []
+    with limited_threads(), memory_advice(batch_size, images.shape[1:3]), evaluating(model):
+        for batch in _as_channels_first(images).split(batch_size):
+            x = _to_input(batch, device, mode)
+            logits = forward(model, x)
+            require_shape(logits, x, num_classes)
+            if logits.isnan().any():
+                raise CourseError(
+                    "the model returns NaN. If it was trained, the training diverged: start anew "
+                    "with a smaller max_lr. If not, look for a division in forward."
+                )
+            masks.append(logits.argmax(1).to(torch.uint8).cpu().numpy())
+    return np.concatenate(masks) if masks else np.zeros(images.shape[:3], np.uint8)
+
+
+def evaluate(
+    model: nn.Module,
+    data: SegmentationSet,
+    *,
+    batch_size: int = 16,
+    device: torch.device | str | None = None,
+) -> ConfusionMatrix:
+    """Return the confusion matrix of a model over a data set, void ignored."""
+    require_data(data)
+    prediction = _predict(model, data.images, batch_size, device, len(data.classes))
+    return ConfusionMatrix(len(data.classes), VOID).update(prediction, data.masks)
+
+
+def _train_epoch(
+    state: State,
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    weight: torch.Tensor | None,
+    mode: Mode,
+    bar,
+) -> tuple[float, float]:
+    """Take one step a batch; return the mean loss and the last learning rate."""
+    model, optimizer, scheduler, scaler, history = state
+    model.train()
+    total, steps, rate = 0.0, 0, 0.0
+    for x, y in batches:
+        with torch.autocast(x.device.type, mode.dtype, enabled=mode.dtype is not None):
+            logits = model(x)
+        loss = F.cross_entropy(logits.float(), y, weight, ignore_index=VOID)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        rate = scheduler.get_last_lr()[0]
+        scheduler.step()
+        total, steps = total + loss.detach(), steps + 1
+        bar.update()
+        if steps % 10 == 0:  # to read the loss is to wait for the GPU, hence not in each step
+            bar.set_postfix(_bar_text(require_finite(total, history) / steps, history))
+    return require_finite(total, history) / steps, rate
+
+
+def _validate(
+    model: nn.Module,
+    data: SegmentationSet,
+    weight: torch.Tensor | None,
+    batch_size: int,
+    mode: Mode,
+) -> tuple[float, ConfusionMatrix]:
+    """Return the mean loss and the confusion matrix over a data set."""
+    device = device_of(model)
+    confusion = ConfusionMatrix(len(data.classes), VOID)
+    total, count = torch.zeros((), device=device), torch.zeros((), device=device)
+    with evaluating(model):
+        images, masks = _as_channels_first(data.images), _as_tensor(data.masks)
+        for x, y in zip(images.split(batch_size), masks.split(batch_size), strict=True):
+            y = y.to(device).long()
+            with torch.autocast(device.type, mode.dtype, enabled=mode.dtype is not None):
+                logits = model(_to_input(x, device, mode))
+            sums = F.cross_entropy(logits.float(), y, weight, ignore_index=VOID, reduction="none")
+            total += sums.sum()
+            labelled = y != VOID
+            count += labelled.sum() if weight is None else weight[y[labelled]].sum()
+            confusion.update(logits.argmax(1), y)
+    return float(total / count), confusion
+
+
+def _batch(
+    images: torch.Tensor, masks: torch.Tensor, augment: Callable | None, device, mode: Mode
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a net's input and its labels ``(B, H, W)`` int64, augmented together."""
+    if augment is not None:
+        images, masks = map(torch.stack, zip(*map(augment, images, masks), strict=True))
+    return _to_input(images, device, mode), masks.to(device).long()
+
+
+def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Return AdamW that decays kernels and matrices, but no bias and no batch norm."""
+    learnt = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [w for w in learnt if w.ndim > 1], "weight_decay": weight_decay},
+        {"params": [w for w in learnt if w.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = all(weight.device.type in ("cpu", "cuda") for weight in learnt)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
+
+
+def _described(data: SegmentationSet) -> str:
+    """Return a name of a data set that changes with any of its bytes."""
+    return f"{data.name} {data.split}, {len(data)} images, sha256 {data_hash(data)}"
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor; a copy where torch needs one (read-only or flipped arrays)."""
+    return torch.from_numpy(np.require(array, requirements="CW"))
+
+
+def _as_channels_first(images: np.ndarray) -> torch.Tensor:
+    """Return ``(N, H, W, 3)`` uint8 as a tensor ``(N, 3, H, W)``."""
+    return _as_tensor(images).permute(0, 3, 1, 2)
+
+
+def _to_input(images: torch.Tensor, device: torch.device, mode: Mode) -> torch.Tensor:
+    """Return uint8 images as a net's input, float32 in [0, 1]."""
+    return images.to(device).float().div_(255).contiguous(memory_format=mode.memory_format)
+
+
+def _labelled(data: SegmentationSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and masks, without those that are void all over: they have no loss."""
+    labelled = (data.masks != VOID).any(axis=(1, 2))
+    if not labelled.any():
+        raise CourseError(f"every pixel of {data.name!r} is void: there is nothing to learn from.")
+    return _as_channels_first(data.images[labelled]), _as_tensor(data.masks[labelled])
+
+
+def _progress(total: int, initial: int):
+    """Return a progress bar on stdout (nbgrader takes stderr as a failure), none in grading."""
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit="step",
+        file=sys.stdout,
+        disable=run_by() != "student" or initial == total,
+    )
+
+
+def _bar_text(loss: float, history: History) -> dict[str, str]:
+    text = {"loss": f"{loss:.3f}"}
+    if len(history):
+        text["valid mIoU"] = f"{history.mean_iou[-1]:.3f}"
+    return text
