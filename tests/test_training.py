@@ -154,16 +154,7 @@ def test_the_loss_is_blind_to_void(model):
     changed[:, :, 0] += 5  # the frame of void
     still = {"augment": False, "device": "cpu"}
     first = [
-        fit(
-            Constant(values),
-            data,
-            data,
-            epochs=1,
-            max_lr=1e-9,
-            batch_size=8,
-            augment=False,
-            device="cpu",
-        )
+        fit(Constant(values), data, data, epochs=1, max_lr=1e-9, batch_size=8, **still)
         for values in (logits, changed)
     ]
     assert first[0].train_loss == pytest.approx(first[1].train_loss, rel=1e-5)
