@@ -32,7 +32,8 @@ class Case:
         Given to the answer, as copies.
     says
         What to say of an answer that is wrong here in no way that is known: the misconception that
-        this case was made for. It is said after an exception, too, unless it tells ``{got}``.
+        this case was made for. Unless it tells ``{got}`` itself, it follows what was found and what
+        was expected, or an exception.
     through
         ``through(answer, *arguments, **options)`` asks the answer and returns what is compared, for
         a part of what it returns, its gradient, or several calls. By default: the answer's result.
@@ -74,11 +75,13 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def as_text(value: Any) -> str:
-    """Return numbers, or anything else, on one short line."""
+    """Return numbers, or anything else, on one short line; of many numbers their sum."""
     if isinstance(value, str):
         return repr(value)
-    text = np.array2string(as_array(value), precision=3, separator=", ", threshold=60)
-    return " ".join(text.split())
+    array = as_array(value)
+    if array.size > 60 and array.dtype.kind in "biuf":
+        return f"an array {array.shape} of sum {array.sum():.6g}"
+    return " ".join(np.array2string(array, precision=3, separator=", ", threshold=60).split())
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,10 @@ class Exercise:
     same: Callable[[Any, Any], bool] = is_same
     numbers: bool = True
 
-    def __call__(self, answer: Any) -> None:
+    def __call__(self, answer: Any, *about: Any) -> None:
         """Run the visible check; it prints a line with a tick.
+
+        ``about`` is what a notebook shows that an answer is about; no case needs it.
 
         Raises
         ------
@@ -173,11 +178,10 @@ class Exercise:
             return result
 
         if callable(answer):
-            says = _filled(case.says, {"name": self.name})
-            hint = self.hint if "{got}" in says or "{wanted}" in says else f"{self.hint} {says}"
+            says = "" if "{got}" in case.says else _filled(case.says, {"name": self.name})
             with (
                 np.errstate(all="ignore"),
-                explain(f"{self.name} stops", self.causes, hint.strip()),
+                explain(f"{self.name} stops", self.causes, f"{self.hint} {says}".strip()),
             ):
                 got = case.through(surely, *arguments, **options)
         else:  # a number that a cell has computed
@@ -214,10 +218,10 @@ class Exercise:
         if self.numbers and np.shape(got) != np.shape(wanted):
             told = f"shape {np.shape(got)} where {np.shape(wanted)} is wanted: return {self.form}"
             raise CheckFailed(f"{self.name} has {told}. {_filled(case.says, words)}".strip())
-        raise CheckFailed(
-            _filled(case.says, words)
-            or f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
-        )
+        if "{got}" in case.says:
+            raise CheckFailed(_filled(case.says, words))
+        told = f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
+        raise CheckFailed(f"{told} {_filled(case.says, words)}".strip())
 
     def _fits(self, mistake: Callable, got: Any, case: Case) -> bool:
         try:
