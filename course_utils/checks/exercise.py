@@ -32,7 +32,8 @@ class Case:
         Given to the answer, as copies.
     says
         What to say of an answer that is wrong here in no way that is known: the misconception that
-        this case was made for.
+        this case was made for. Unless it tells ``{got}`` itself, it follows what was found and what
+        was expected, or an exception.
     through
         ``through(answer, *arguments, **options)`` asks the answer and returns what is compared, for
         a part of what it returns, its gradient, or several calls. By default: the answer's result.
@@ -66,15 +67,21 @@ def is_same(got: Any, wanted: Any, atol: float = 1e-6) -> bool:
 
 def as_array(value: Any) -> np.ndarray:
     """Return numbers as an array: those of a tensor, too, whatever it hangs on."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    value = value.detach().cpu() if hasattr(value, "detach") else value
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of different lengths: no array of numbers
+        return np.asarray(value, dtype=object)
 
 
 def as_text(value: Any) -> str:
-    """Return numbers, or anything else, on one short line."""
+    """Return numbers, or anything else, on one short line; of many numbers their sum."""
     if isinstance(value, str):
         return repr(value)
-    text = np.array2string(as_array(value), precision=3, separator=", ", threshold=60)
-    return " ".join(text.split())
+    array = as_array(value)
+    if array.size > 60 and array.dtype.kind in "biuf":
+        return f"an array {array.shape} of sum {array.sum():.6g}"
+    return " ".join(np.array2string(array, precision=3, separator=", ", threshold=60).split())
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,10 @@ class Exercise:
     same: Callable[[Any, Any], bool] = is_same
     numbers: bool = True
 
-    def __call__(self, answer: Any) -> None:
+    def __call__(self, answer: Any, *about: Any) -> None:
         """Run the visible check; it prints a line with a tick.
+
+        ``about`` is what a notebook shows that an answer is about; no case needs it.
 
         Raises
         ------
@@ -161,11 +170,19 @@ class Exercise:
 
         def surely(*given, **more):
             result = answer(*given, **more)
-            require(result is not None, f"{self.name} returns None: is its `return` missing?")
+            require(
+                result is not None,
+                f"{self.name} returns None: is its `return` missing? print shows a value, `return` "
+                "gives it back.",
+            )
             return result
 
         if callable(answer):
-            with np.errstate(all="ignore"), explain(f"{self.name} stops", self.causes, self.hint):
+            says = "" if "{got}" in case.says else _filled(case.says, {"name": self.name})
+            with (
+                np.errstate(all="ignore"),
+                explain(f"{self.name} stops", self.causes, f"{self.hint} {says}".strip()),
+            ):
                 got = case.through(surely, *arguments, **options)
         else:  # a number that a cell has computed
             got = answer
@@ -174,14 +191,14 @@ class Exercise:
             require(
                 not hasattr(was, "shape") or bool((as_array(was) == as_array(argument)).all()),
                 f"{self.name} changes what it is given, and the notebook goes on with it: "
-                "work on a copy.",
+                "work on a copy, and run the cells above again.",
             )
         if self.numbers:
             with explain(f"reading what {self.name} returns as numbers stops", self.causes):
                 array = as_array(got)
             require(
                 array.dtype.kind in "biuf",
-                f"{self.name} returns a {type(got).__name__} that is no array of numbers: "
+                f"{self.name} gives a {type(got).__name__} that is no array of numbers: "
                 f"return {self.form}.",
             )
         return got
@@ -201,10 +218,10 @@ class Exercise:
         if self.numbers and np.shape(got) != np.shape(wanted):
             told = f"shape {np.shape(got)} where {np.shape(wanted)} is wanted: return {self.form}"
             raise CheckFailed(f"{self.name} has {told}. {_filled(case.says, words)}".strip())
-        raise CheckFailed(
-            _filled(case.says, words)
-            or f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
-        )
+        if "{got}" in case.says:
+            raise CheckFailed(_filled(case.says, words))
+        told = f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
+        raise CheckFailed(f"{told} {_filled(case.says, words)}".strip())
 
     def _fits(self, mistake: Callable, got: Any, case: Case) -> bool:
         try:
