@@ -136,7 +136,7 @@ class Exercise:
             In one line: what is wrong, and which misconception it shows.
         """
         for case in self.cases:
-            self._judge(self._ask(answer, case), case)
+            self._try(answer, case)
         passed(self.name, self.learnt)
 
     def hidden(self, answer: Any) -> None:
@@ -151,9 +151,12 @@ class Exercise:
         rng = np.random.default_rng(int(seed) if seed else None)
         try:
             for case in self.drawn(rng) if self.drawn else self.cases:
-                self._judge(self._ask(answer, case), case)
+                self._try(answer, case)
         except CheckFailed:
             raise CheckFailed(f"{self.name} is wrong on random input.") from None
+
+    def _try(self, answer: Any, case: Case) -> None:
+        self._judge(self._ask(answer, case), case)
 
     def _ask(self, answer: Any, case: Case) -> Any:
         """Return the answer's result, surely of the right kind and with its input left alone."""
@@ -161,7 +164,8 @@ class Exercise:
 
         def surely(*given, **more):
             result = answer(*given, **more)
-            require(result is not None, f"{self.name} returns None: is its `return` missing?")
+            says = f"{self.name} returns None: is its `return` missing? Return {self.form}."
+            require(result is not None, says)
             return result
 
         if callable(answer):
