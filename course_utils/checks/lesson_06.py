@@ -8,7 +8,6 @@ and the optimizer that it is given.
 
 import math
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from functools import partial, reduce
 from itertools import pairwise
 from numbers import Integral
@@ -60,8 +59,8 @@ def _layers(count: int) -> dict[str, Callable]:
         f"{{name}} holds {{found}} convolutions; it should hold {count}.": lambda o: (
             _count(o) <= count or _count(o)
         ),
-        "{name} holds {found} nn.BatchNorm2d; each convolution is followed by its own batch norm, "
-        "and only by that.": lambda o: (
+        "{name} holds {found} nn.BatchNorm2d; each convolution is followed by its own batch "
+        "norm, only by that.": lambda o: (
             _count(o, nn.BatchNorm2d) == _count(o) or _count(o, nn.BatchNorm2d)
         ),
         "a batch norm of {name} has {found}: leave it its two learnt numbers a channel.": net.every(
@@ -86,12 +85,10 @@ def _reference(o: Observed) -> torch.Tensor:
 @torch.no_grad()
 def _other_pixels(o: Observed) -> Iterator[str]:
     """Look at what is made of -2, 0.5, 9 where each kernel copies channel i to channel i."""
-    block = o.ended and deepcopy(o.module).eval()
+    block = o.ended and o.build().eval()
     for layer in block.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.dirac_(layer.weight)
-        elif isinstance(layer, nn.BatchNorm2d):
-            layer.reset_running_stats()
     row = torch.tensor([-2.0, 0.5, 9.0]).expand(1, o.case.arguments[0], 1, 3)
     found = block(row)[0, 0, 0].tolist()
     told = ", ".join(f"{value:.3g}" for value in found)
@@ -121,12 +118,11 @@ _OUTPUT = {
 }
 _VALUES = {
     "{name} gives negative values in training: the ReLU came before the batch norm, which then "
-    "moved values below 0 again. The order is convolution, batch norm, ReLU.": lambda o: (
-        o.output.min().item() >= 0
-    ),
+    "moved values below 0 again. The order is convolution, "
+    "batch norm, ReLU.": lambda o: o.output.min().item() >= 0,
     "{name} gives other values in training than convolution, batch norm, ReLU (twice in a block): "
     "the order is another, something is missing (a batch norm or ReLU), or something else acts as "
-    "well.": net.equals(_reference),
+    "well.": lambda o: net.alike(o.output, _reference(o)),
 }
 
 
@@ -175,7 +171,7 @@ conv_block = NetExercise(
         **_TWO_LAYERS,
         **_OUTPUT,
         "{name} calls both layers, but its output does not come from both: return what the second "
-        "layer gives.": lambda o: None not in o.gradients().values(),
+        "layer gives.": lambda o: all(slope is not None for slope in o.gradients().values()),
         **_VALUES,
     },
 )
@@ -210,12 +206,10 @@ _CONCATENATION = {
     "1 of (B, C, H, W): torch.cat([...], dim=1).": _twice_along(axis)
     for axis, what in {0: "batch", 2: "height", 3: "width"}.items()
 } | {
-    "the skip is added to the upsampled map. Adding mixes the two for good; concatenate along the "
-    "channels (dim=1) and let the next layer choose.": _joined(
-        lambda both, up, skip: net.alike(both, up + skip)
-    ),
-    "the first ConvLayer is not given both maps, maybe only one of the two: {found}.": (
-        _joined(lambda both, up, skip: both.shape != torch.cat([skip, skip], 1).shape)
+    "the skip is added to the upsampled map. Adding mixes the two for good; concatenate along "
+    "dim=1, the next layer chooses.": _joined(lambda both, up, skip: net.alike(both, up + skip)),
+    "the first ConvLayer is not given both maps, maybe only one of the two: {found}.": _joined(
+        lambda both, up, skip: both.shape != torch.cat([skip, skip], 1).shape
     ),
     "the skip is not in what you concatenate: the encoder's map must go in as it is.": _lacks(2),
     "the upsampled map is not in what you concatenate, or it was changed on the way: concatenate "
@@ -251,13 +245,14 @@ up_conv_block = NetExercise(
         "F.interpolate) doubles the size, too, but has nothing to learn.": lambda o: (
             (found := _count(o, nn.ConvTranspose2d)) == 1 or found
         ),
-        "the transposed convolution has {found}; with kernel 2 and stride 2 each input pixel fills "
-        "its own 2x2 square, without overlap.": net.every(
+        "the transposed convolution has {found}; with kernel 2, stride 2 each input pixel "
+        "fills its own 2x2 square.": net.every(
             nn.ConvTranspose2d, stride=(2, 2), kernel_size=(2, 2)
         ),
         "in {name}(8, 4) the transposed convolution must bring in_channels down to out_channels: "
         "8 -> 4.": lambda o: (_up(o).in_channels, _up(o).out_channels) == o.case.arguments,
         **_layers(2),
+        **net.EACH_CALLED_ONCE,
         **_CONCATENATION,
         "the transposed convolution must be given x as it is.": lambda o: (
             o.ended and torch.equal(*o.given[_up(o)], o.inputs[0])
@@ -265,9 +260,8 @@ up_conv_block = NetExercise(
         **_TWO_LAYERS,
         **net.size(lambda o: tuple(o.inputs[1].shape)),
         **_VALUES,
-        "no gradient reaches the skip, so the encoder could not learn through it: no detach().": (
-            lambda o: o.gradients()["input 1"] is not None
-        ),
+        "no gradient reaches the skip, so the encoder could not learn through it: "
+        "no detach().": lambda o: o.gradients()["input 1"] is not None,
         **net.GRADIENTS,
     },
 )
@@ -305,12 +299,10 @@ unet_shapes = Exercise(
         "height and width are swapped in {name}: it is (channels, height, width).": _each(
             lambda c, h, w: (c, w, h)
         ),
-        "{name} gives (height, width, channels). PyTorch's order is (channels, height, width).": (
-            _each(lambda c, h, w: (h, w, c))
-        ),
-        "{name} gives four numbers a level; give (channels, height, width), without the batch.": (
-            _each(lambda *shape: (1, *shape))
-        ),
+        "{name} gives (height, width, channels). PyTorch's order is "
+        "(channels, height, width).": _each(lambda c, h, w: (h, w, c)),
+        "{name} gives four numbers a level; give (channels, height, width), "
+        "without the batch.": _each(lambda *shape: (1, *shape)),
         "{name} gives 8 shapes; there are 9: the bottleneck is missing.": _list(
             lambda s: s[:4] + s[5:]
         ),
@@ -319,14 +311,10 @@ unet_shapes = Exercise(
         "bottleneck.": _list(lambda s: s[:5] + s[:4]),
         "all levels of {name} are too small by a factor 2. Encoder 0 works at full size: pooling "
         "comes after a block, not before it.": _each(lambda c, h, w: (c, h // 2, w // 2)),
-        "{name} gives the decoders the channels of the concatenation inside the block. After its "
-        "two ConvLayers they are halved again.": _list(
-            lambda s: s[:5] + [(2 * c, h, w) for c, h, w in s[5:]]
-        ),
+        "{name} gives the decoders the channels of the concatenation inside the block, which its "
+        "ConvLayers halve again.": _list(lambda s: s[:5] + [(2 * c, h, w) for c, h, w in s[5:]]),
         "{name} gives each level the same channels: the channels start with 16 (`channels`), "
-        "double at each level down, halve at each up.": _list(
-            lambda s: [(s[0][0], h, w) for _, h, w in s]
-        ),
+        "double at each level down, halve up.": _list(lambda s: [(s[0][0], h, w) for _, h, w in s]),
         "{name} gives the height twice; at 96x128 encoder 0 has wanted (16, 96, 128).": _each(
             lambda c, h, w: (c, h, h)
         ),
@@ -335,9 +323,8 @@ unet_shapes = Exercise(
         "{name} holds a float; sizes are counted in whole pixels: use //.": lambda got, *_, **__: (
             all(isinstance(n, Integral) for shape in got for n in shape)
         ),
-        "{name} gives {got}; there are 9 shapes of 3 numbers, (channels, height, width).": (
-            lambda got, *_, **__: np.shape(got) == (9, 3)
-        ),
+        "{name} gives {got}; there are 9 shapes of 3 numbers, "
+        "(channels, height, width).": lambda got, *_, **__: np.shape(got) == (9, 3),
     }
     | {
         f"{level} is wrong in {{got}}: each pooling halves height and width, the block after it "
@@ -361,7 +348,7 @@ def _missing(o: Observed) -> Iterator[str]:
             yield f"{name} holds {len(part)} blocks; it should hold 4"
     for name in ("bottleneck", "head"):
         if not isinstance(getattr(o.module, name, None), nn.Module):
-            yield f"there is no layer `{name}`"
+            yield f"{name} is missing: there is no layer `{name}`"
 
 
 def _down(o: Observed) -> list[nn.Module]:
@@ -424,7 +411,7 @@ unet = NetExercise(
     },
     facts={
         **net.REGISTERED,
-        "in UNet {found}.": _missing,
+        "UNet.{found}.": _missing,
         "UNet.head must be one convolution 1x1: it turns the features of each pixel into a score "
         "for each class.": lambda o: (
             [m.kernel_size for m in o.module.head.modules() if isinstance(m, nn.Conv2d)] == [(1, 1)]
@@ -441,14 +428,12 @@ unet = NetExercise(
             step for step, given, skip in _skips(o) if net.alike(given[0], skip)
         ),
         **net.EACH_CALLED_ONCE,
-        "UNet returns one number a pixel: an argmax inside the network cannot be trained through. "
-        "Return the scores (logits) of all num_classes.": lambda o: (
-            o.output.shape != o.inputs[0][:, 0].shape
-        ),
+        "UNet returns one number a pixel: nothing can be trained through an argmax inside. Return "
+        "the scores (logits) of all classes.": lambda o: o.output.shape != o.inputs[0][:, 0].shape,
         **net.size(_same_size, "At each pixel there is one score for each of num_classes."),
         **net.SCORES,
         "UNet does not return what its head gives: something follows the head, such as ReLU, "
-        "sigmoid or a change of axes. Return the head's output as it is.": lambda o: torch.equal(
+        "sigmoid or a change of axes. Return the head's output.": lambda o: torch.equal(
             o.output, o.made[o.module.head]
         ),
         **net.GRADIENTS,
@@ -473,10 +458,8 @@ unet = NetExercise(
             for step, (x, skip), _ in o.ended and _skips(o)
             if torch.equal(*(o.module.decoders[step](x, s) for s in (skip, skip.flip(-1))))
         ),
-        "UNet has {found}. Is each encoder and the bottleneck one ConvBlock, 16 * width at the "
-        "bottleneck, each decoder one UpConvBlock? Try variants in a class beside UNet.": (
-            _other_count
-        ),
+        "UNet has {found}. Is each encoder one ConvBlock, and the bottleneck, 16 * width wide, "
+        "each decoder one UpConvBlock? Try variants in a class beside UNet.": _other_count,
     },
 )
 
@@ -506,9 +489,8 @@ untrained_loss = Exercise(
         "{name} is {got}: only the true class enters, not a sum over all C.": lambda c: (
             c * math.log(c)
         ),
-        "{name} is {got}: 0 would be a perfect and certain prediction, not an untrained one.": (
-            lambda c: 0.0
-        ),
+        "{name} is {got}: 0 would be a perfect and certain prediction, "
+        "not an untrained one.": lambda c: 0.0,
         "{name} is {got} for any C: the number of classes must not be hard-coded.": lambda c: (
             math.log(4)
         ),
@@ -522,7 +504,7 @@ class _Asked(SimpleNamespace):
     """What an answer returned (``result``), and how it got there."""
 
     def __repr__(self) -> str:
-        return f"{self.result:.3f}" if isinstance(self.result, float) else str(self.result)
+        return f"{self.result:.3f}" if isinstance(self.result, float) else str(self.result)[:50]
 
 
 def _watch(model: nn.Module) -> list[tuple[bool, bool]]:
@@ -668,9 +650,8 @@ train_one_epoch = Exercise(
         "the given model is never called: use `model`, not one of the notebook.": lambda got, *_: (
             bool(got.modes)
         ),
-        "the model is not called once for each batch: is the return inside the for loop?": (
-            lambda got, *_: len(got.modes) == got.due
-        ),
+        "the model is not called once for each batch: "
+        "is the return inside the for loop?": lambda got, *_: len(got.modes) == got.due,
         "the model is in eval mode while it is trained: batch norm would use old averages. "
         "Call model.train() first.": lambda got, *_: all(training for training, _ in got.modes),
         "{name} changes the labels that it is given: they are wanted again in the next epoch. "
@@ -727,14 +708,13 @@ predict_labels = Exercise(
     | {
         "{name} returns a probability, a score for every class; wanted the number of the best "
         "class: argmax over axis 1.": _pick(lambda y: y.softmax(1)),
-        "{name} returns the scores; wanted the number of the best class: argmax over axis 1.": (
-            _pick(lambda y: y)
-        ),
+        "{name} returns the scores; wanted the number of the best class: "
+        "argmax over axis 1.": _pick(lambda y: y),
         "the class axis is still there, (B, 1, H, W): keepdim=False.": _pick(
             lambda y: y.argmax(1, keepdim=True)
         ),
-        "the labels are floats: .max gives the best score, .argmax the number of its class.": (
-            _pick(lambda y: y.amax(1))
+        "the labels are floats: .max gives the best score, .argmax the number of its class.": _pick(
+            lambda y: y.amax(1)
         ),
         "{name} gives the class with the lowest score, not with the highest score: argmin?": _pick(
             lambda y: y.argmin(1)
@@ -746,16 +726,13 @@ predict_labels = Exercise(
         "{name} must return a tensor.": lambda got, *_: isinstance(got.result, torch.Tensor),
         "{name} never calls the model.": lambda got, *_: bool(got.modes),
         "the model predicts in train mode: batch norm then uses this batch's own statistics, "
-        "and a prediction depends on its neighbours in the batch. Call model.eval() first.": (
-            lambda got, *_: not any(training for training, _ in got.modes)
-        ),
+        "and a prediction depends on its neighbours in the batch. "
+        "Call model.eval() first.": lambda got, *_: not any(training for training, _ in got.modes),
         "{name} leaves the model in train mode; it is to be left in eval mode.": lambda got, *_: (
             not got.model.training
         ),
-        "gradients are recorded during prediction: memory for nothing. Put the forward pass "
-        "under `with torch.no_grad():` or @torch.no_grad().": lambda got, *_: (
-            not any(recorded for _, recorded in got.modes)
-        ),
+        "gradients are recorded during prediction, memory for nothing. Forward passes belong "
+        "under torch.no_grad().": lambda got, *_: not any(recorded for _, recorded in got.modes),
         "the labels have another shape than (B, H, W).": lambda got, *_: (
             got.result.shape == got.shape
         ),
@@ -774,13 +751,13 @@ def _mean_over(*axes: int) -> Callable:
 
 mean_map = Exercise(
     "mean_map",
-    "a tensor that keeps the shape (keepdim=True, then expand_as(skip)): keep the shape",
+    "a tensor, and keep the shape (keepdim=True, then expand_as(skip)): the decoder joins it",
     "what a channel says on the whole stays, where it says it is gone",
     right=lambda skip: F.adaptive_avg_pool2d(skip, 1).expand_as(skip),
     cases=[
         Case(
             torch.arange(24.0).reshape(2, 3, 2, 2),
-            says="channel 0 of image 0 holds 0, 1, 2, 3: its mean map is 1.5 everywhere.",
+            says="Channel 0 of image 0 holds 0, 1, 2, 3: its mean map is 1.5 everywhere.",
         ),
         Case(
             torch.arange(144.0).reshape(2, 3, 4, 6) ** 2,
@@ -797,12 +774,11 @@ mean_map = Exercise(
         "{name} averages over the batch as well: each image has its own mean.": _mean_over(0, 2, 3),
         "{name} averages over the channels as well: each channel says something else, keep them "
         "apart.": _mean_over(1, 2, 3),
-        "{name} averages over everything: each channel of each image has its own mean.": (
-            _mean_over(0, 1, 2, 3)
+        "{name} averages over everything: each channel of each image has its own mean.": _mean_over(
+            0, 1, 2, 3
         ),
-        "{name} averages over the channels: that keeps the position, which is what should go.": (
-            _mean_over(1)
-        ),
+        "{name} averages over the channels: that keeps the position, "
+        "which is what should go.": _mean_over(1),
         "{name} averages over the height only: the columns are still there. Average over both, "
         "dim=(2, 3).": _mean_over(2),
         "{name} averages over the width only: the rows are still there. Average over both, "

@@ -19,8 +19,7 @@ from course_utils.checks import CheckFailed, explain, require
 from course_utils.checks.exercise import Case, Exercise
 
 _NO_SUPER = {
-    r"before Module\.__init__|super-class of type": "call super().__init__() before you make the "
-    "first layer"
+    r"before Module\.__init__|super-class of type": "call super().__init__() before any layer"
 }
 
 
@@ -36,21 +35,12 @@ class Build(Case):
         self.given, self.draw, self.seed = given, draw, seed
 
     def __str__(self) -> str:
-        options = (f"{key}={value}" for key, value in self.options.items())
+        options = [f"{key}={value}" for key, value in self.options.items()]
         return f"({', '.join([*map(str, self.arguments), *options])})"
 
 
-class Unknown(Exception):
-    """Of what a fact asks for, nothing was seen: a network that stopped has no output."""
-
-
-class _Record(dict):
-    def __missing__(self, key: Any):
-        raise Unknown
-
-
 class Observed:
-    """A student's network in train mode, and what was seen of it until now.
+    """A student's network in train mode, and what was seen of it until now; KeyError: not seen.
 
     Attributes
     ----------
@@ -62,9 +52,11 @@ class Observed:
 
     def __init__(self, name: str, answer: Callable, case: Build):
         self.name, self.case = name, case
-        self.calls, self.given, self.made = Counter(), _Record(), _Record()
-        with explain(f"{name}{case} cannot be built", _NO_SUPER):
-            self.module = answer(*case.arguments, **case.options)
+        self.build = lambda: answer(*case.arguments, **case.options)
+        self.calls, self.given, self.made = Counter(), {}, {}
+        with explain(f"{name}{case} stops", _NO_SUPER):
+            self.module = self.build()
+        require(self.module is not None, f"{name}{case} returns None: is its `return` missing?")
         told = f"{name} makes a {type(self.module).__name__}; it must be a class {name}(nn.Module)."
         require(isinstance(self.module, nn.Module), told)
         self.module.train()
@@ -72,10 +64,9 @@ class Observed:
 
     def run(self, causes: Mapping[str, str]) -> None:
         """Run the module once; of a run that stops, what came before is known."""
-        copies, hooks = [x.clone() for x in self.inputs], []
-        for layer in self.all(nn.Module):
-            hooks.append(layer.register_forward_pre_hook(self._before, with_kwargs=True))
-            hooks.append(layer.register_forward_hook(self._after))
+        copies, layers = [x.clone() for x in self.inputs], self.all(nn.Module)
+        hooks = [x.register_forward_pre_hook(self._before, with_kwargs=True) for x in layers]
+        hooks += [x.register_forward_hook(self._after) for x in layers[1:]]
         shapes = " and ".join(map(str, self.case.given))
         try:
             with torch.enable_grad(), explain(f"{self.name} stops on input {shapes}", causes):
@@ -83,10 +74,9 @@ class Observed:
         finally:
             for hook in hooks:
                 hook.remove()
-        forward, kind = f"{self.name}.forward", type(output).__name__
+        forward, kind = f"{self.name}.forward", type(output)
         require(output is not None, f"{forward} returns None: is its `return` missing?")
-        told = f"{forward} returns a {kind}; it must return one tensor."
-        require(isinstance(output, torch.Tensor), told)
+        require(issubclass(kind, torch.Tensor), f"{forward} returns a {kind.__name__}, no tensor.")
         told = f"{forward} changes what it is given: make a new tensor, no += and no inplace=True."
         require(all(map(torch.equal, copies, self.inputs)), told)
         self.made[self.module] = output  # with its graph
@@ -98,17 +88,16 @@ class Observed:
         self.given.setdefault(layer, tuple(map(_now, given)))
 
     def _after(self, layer: nn.Module, given: tuple, output: Any) -> None:
-        if layer is not self.module:
-            self.made.setdefault(layer, _now(output))
+        self.made.setdefault(layer, _now(output))
 
     @property
     def output(self) -> torch.Tensor:
-        """What the network returned; unknown until it has run to its end."""
+        """What the network returned."""
         return self.made[self.module]
 
     @property
     def ended(self) -> bool:
-        """True; unknown until the network has run to its end."""
+        """True, once the network has run to its end."""
         return self.output is not None
 
     def all(self, kind: type) -> list:
@@ -141,8 +130,8 @@ class NetExercise(Exercise):
     ``cases`` are :class:`Build`; what is wrong in a later one only was hard-coded, or is what that
     case says. ``facts`` map a message to a predicate of :class:`Observed`: it returns True, or
     what was found, for ``{found}`` in the message, or is a generator of what is wrong. They are
-    looked at in order: before the network runs those that ask for no call, where it stops those
-    that ask for no output, and all when it has run.
+    looked at in order, and those that ask for what was not seen yet wait: for calls of layers
+    until the network has run or stopped, for its output until it has run.
     """
 
     form: str = "one tensor"
@@ -152,33 +141,33 @@ class NetExercise(Exercise):
         with torch.random.fork_rng(devices=[]):  # leaves the notebook's random numbers alone
             torch.manual_seed(int(case.seed))
             try:
-                self._observe(Observed(self.name, answer, case))
-            except CheckFailed as failure:
-                first = self.cases[0]
-                if case is first:
+                seen = Observed(self.name, answer, case)
+                self._look(seen)
+                try:
+                    seen.run(self.causes if case is self.cases[0] else {})
+                except CheckFailed:  # what the layers were given says more, where it is wrong
+                    self._look(seen)
                     raise
-                does = f"{self.name}{case} does not work, {self.name}{first} does: hard-coded?"
-                raise CheckFailed(f"{case.says or does} {failure}") from None
-
-    def _observe(self, seen: Observed) -> None:
-        self._look(seen)
-        try:
-            seen.run(self.causes)
-        except CheckFailed:  # what the layers were given says more, where it is wrong
-            self._look(seen)
-            raise
-        self._look(seen)
+                self._look(seen)
+            except CheckFailed as failure:
+                if case is self.cases[0]:
+                    raise
+                does = f"{self.name}{case} does not work, {self.name}{self.cases[0]} does"
+                raise CheckFailed(f"{case.says or does + ': hard-coded?'} {failure}") from None
 
     def _look(self, seen: Observed) -> None:
+        unknown = ""
         for says, fact in self.facts.items():
+            says = says.replace("{name}", self.name)
             with explain(f"looking at what {self.name} does stops"):
                 try:
                     found = fact(seen)
                     found = next(found, True) if inspect.isgenerator(found) else found
-                except Unknown:  # no matter, unless the network has run to its end
-                    found = seen.module not in seen.made
-            if found is not True:
-                raise CheckFailed(says.replace("{name}", self.name).replace("{found}", str(found)))
+                except KeyError:
+                    found, unknown = True, unknown or says
+            require(found is True, says.replace("{found}", str(found)))
+        # after a whole run, what is unknown does not hold
+        require(not unknown or seen.module not in seen.made, unknown.replace("{found}", "nothing"))
 
 
 # --- facts that lessons share --------------------------------------------------------------------
@@ -194,13 +183,8 @@ def every(kind: type, **settings) -> Callable[[Observed], Any]:
     )
 
 
-def equals(right: Callable[[Observed], torch.Tensor]) -> Callable[[Observed], bool]:
-    """Return a predicate: the output is that of a reference with the student's own weights."""
-    return lambda o: o.ended and alike(o.output, right(o))
-
-
 def alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Tell whether shape and values agree, to 1e-4."""
+    """Tell whether shape and values agree, to 1e-4: an output's with those of a reference."""
     return a.shape == b.shape and torch.allclose(a, b, atol=1e-4)
 
 
@@ -211,7 +195,7 @@ def size(wanted: Callable[[Observed], tuple], hint: str = "") -> dict[str, Calla
         found, full = tuple(o.output.shape), wanted(o)
         lost = {a - b for a, b in zip(full[2:], found[2:], strict=False)}
         if found[:2] == full[:2] and len(lost) == 1 and (n := lost.pop()) > 0 and n % 2 == 0:
-            full = f"{full}. It loses {n // 2} at every border: a 3x3 kernel needs padding=1"
+            full = f"{full}. It loses {n // 2} pixel(s) a side: a 3x3 kernel needs padding=1"
         if found != full:
             yield f"{found}; wanted {full}"
 
@@ -230,13 +214,10 @@ REGISTERED = {
     "{name} keeps its layers in a plain Python list: PyTorch does not see them, so .parameters() "
     "lacks theirs, and they would be neither trained nor saved. Use nn.ModuleList.": _unregistered,
     "{name} holds no nn.Conv2d: make the layers in __init__ and keep them as attributes, self.name "
-    "= ... (one made in forward is new, untrained, at each call).": lambda o: bool(
-        o.all(nn.Conv2d)
-    ),
+    "= ... (one made in forward is new at each call).": lambda o: bool(o.all(nn.Conv2d)),
 }
 NO_DROPOUT = {
-    "{name} holds a {found}: no value is dropped here; build it as described, and try variants in "
-    "a class beside it.": lambda o: (
+    "{name} holds a {found}: no value is dropped here; variants go in a class beside.": lambda o: (
         type(x).__name__ for x in o.all(nn.Module) if "Dropout" in type(x).__name__
     )
 }
@@ -247,11 +228,10 @@ EACH_CALLED_ONCE = {
         for x in o.all(nn.Module)
         if o.calls[x] > 1 and [*x.parameters()]
     ),
-    "{name} makes a {found} that forward never calls: it gets no gradient, its weights do "
-    "nothing.": lambda o: (
+    "{name} makes a {found} that forward never calls: it gets no gradient.": lambda o: (
         type(x).__name__
         for x in o.all(nn.Module)
-        if o.ended and o.calls[x] == 0 and [*x.parameters(recurse=False)]
+        if o.ended and [*x.parameters()] and not any(o.calls[part] for part in x.modules())
     ),
 }
 SCORES = {
