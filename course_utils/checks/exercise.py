@@ -145,7 +145,7 @@ class Exercise:
             In one line: what is wrong, and which misconception it shows.
         """
         for case in self.cases:
-            self._judge(self._ask(answer, case), case)
+            self._try(answer, case)
         passed(self.name, self.learnt)
 
     def hidden(self, answer: Any) -> None:
@@ -160,9 +160,12 @@ class Exercise:
         rng = np.random.default_rng(int(seed) if seed else None)
         try:
             for case in self.drawn(rng) if self.drawn else self.cases:
-                self._judge(self._ask(answer, case), case)
+                self._try(answer, case)
         except CheckFailed:
             raise CheckFailed(f"{self.name} is wrong on random input.") from None
+
+    def _try(self, answer: Any, case: Case) -> None:
+        self._judge(self._ask(answer, case), case)
 
     def _ask(self, answer: Any, case: Case) -> Any:
         """Return the answer's result, surely of the right kind and with its input left alone."""
@@ -212,16 +215,24 @@ class Exercise:
             for says, mistake in self.mistakes.items():
                 require(not self._fits(mistake, got, case), _filled(says, words))
         for says, holds in self.facts.items():
-            require(bool(holds(got, *case.arguments, **case.options)), _filled(says, words))
+            require(self._holds(holds, got, case), _filled(says, words))
         if not wrong:
             return
         if self.numbers and np.shape(got) != np.shape(wanted):
-            told = f"shape {np.shape(got)} where {np.shape(wanted)} is wanted: return {self.form}"
+            shapes = f"shape {(*np.shape(got),)} where {(*np.shape(wanted),)} is wanted"
+            told = f"{shapes}: return {self.form}"
             raise CheckFailed(f"{self.name} has {told}. {_filled(case.says, words)}".strip())
         if "{got}" in case.says:
             raise CheckFailed(_filled(case.says, words))
         told = f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
         raise CheckFailed(f"{told} {_filled(case.says, words)}".strip())
+
+    def _holds(self, fact: Callable, got: Any, case: Case) -> bool:
+        try:  # of a result of another kind a fact may not even be asked
+            with explain("a fact stops"):
+                return bool(fact(got, *case.arguments, **case.options))
+        except CheckFailed:
+            return False
 
     def _fits(self, mistake: Callable, got: Any, case: Case) -> bool:
         try:
