@@ -1,64 +1,134 @@
-"""Every check refuses every answer of its bank of wrong ones, with the message that helps."""
+"""Every exercise takes right answers and refuses wrong ones, each with the message that helps."""
 
 import importlib
 import pkgutil
+import re
 
 import pytest
 
+from course_utils import checks
 from course_utils.checks import CheckFailed
-from tests import wrong_answers
+from course_utils.checks.exercise import HIDDEN_SEED
 
-BANKS = {
-    name: importlib.import_module(f"tests.wrong_answers.{name}").BANK
-    for _, name, _ in pkgutil.iter_modules(wrong_answers.__path__)
-}
-EXERCISES = [(lesson, name, e) for lesson, bank in BANKS.items() for name, e in bank.items()]
+
+def exercises_of(lesson):
+    """Return a lesson's exercises by name: whatever has a hidden test and known mistakes."""
+    module = importlib.import_module(f"course_utils.checks.{lesson}")
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not isinstance(value, type) and hasattr(value, "hidden") and hasattr(value, "mistakes")
+    }
+
+
+LESSONS = [name for _, name, _ in pkgutil.iter_modules(checks.__path__) if name[:7] == "lesson_"]
+EXERCISES = {lesson: found for lesson in LESSONS if (found := exercises_of(lesson))}
+BANKS = {lesson: importlib.import_module(f"tests.wrong_answers.{lesson}") for lesson in EXERCISES}
+# (id, exercise, its right answers, its wrong answers that are no mistakes of its own)
+ALL = [
+    (f"{lesson}-{name}", exercise, bank.RIGHT[name], bank.WRONG.get(name, {}))
+    for lesson, bank in BANKS.items()
+    for name, exercise in EXERCISES[lesson].items()
+]
 each_exercise = pytest.mark.parametrize(
-    "exercise", [pytest.param(e, id=f"{lesson}-{name}") for lesson, name, e in EXERCISES]
+    ("exercise", "right", "wrong"), [pytest.param(*told, id=name) for name, *told in ALL]
 )
 
 
+def as_pattern(says, name):
+    """Return what matches a message of an exercise, whatever is filled in for {got}, {wanted}."""
+    constant = re.split(r"\{got\}|\{wanted\}", says.replace("{name}", name))
+    return ".*".join(map(re.escape, constant))
+
+
+def refused(exercise, answer, pattern):
+    """Require that an answer is refused, in one line that holds a pattern."""
+    with pytest.raises(CheckFailed, match=pattern) as refusal:
+        exercise(answer)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture(params=["0", "1"])
+def seed(request, monkeypatch):
+    """Give the hidden tests a seed, and another."""
+    monkeypatch.setenv(HIDDEN_SEED, request.param)
+
+
+@pytest.mark.parametrize("lesson", EXERCISES)
+def test_a_bank_is_of_exercises_that_are_named_as_in_the_lesson(lesson):
+    assert [exercise.name for exercise in EXERCISES[lesson].values()] == list(EXERCISES[lesson])
+    assert {*BANKS[lesson].RIGHT, *BANKS[lesson].WRONG} == set(EXERCISES[lesson])
+
+
 @each_exercise
-def test_a_bank_holds_two_right_and_six_wrong_answers(exercise):
-    assert len(exercise.right) >= 2
-    assert len({wrong.name for wrong in exercise.wrong}) >= 6
+def test_an_exercise_has_two_right_and_six_wrong_answers(exercise, right, wrong):
+    assert len(right) >= 2
+    assert len([*exercise.mistakes, *wrong]) >= 6
 
 
 # a warning is text on stderr, which costs all of a test cell's points: a check must not let it out
 @pytest.mark.filterwarnings("error")
 @each_exercise
-def test_right_answers_pass_the_check_and_the_hidden_test(exercise, capsys):
-    for answer in exercise.right:
-        value = exercise.check(answer)
+def test_right_answers_pass_the_check_and_the_hidden_test(exercise, right, wrong, seed, capsys):
+    for answer in (*right, *([exercise.right] if exercise.right else [])):
         # nbgrader turns a cell's last value into marks: a check must not leave one behind
-        assert value is None
-        assert capsys.readouterr().out.startswith("✓ ")
-        if exercise.hidden is not None:
-            assert exercise.hidden(answer) is None
-    assert capsys.readouterr().err == ""
+        assert exercise(answer) is None
+        out = capsys.readouterr().out
+        assert out.startswith("✓ ")
+        assert out.count("\n") == 1
+        assert exercise.hidden(answer) is None
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("exercise", "wrong"),
+    ("exercise", "pattern", "answer"),
     [
-        pytest.param(e, w, id=f"{lesson}-{name}-{w.name}")
-        for lesson, name, e in EXERCISES
-        for w in e.wrong
+        pytest.param(exercise, pattern, answer, id=f"{name}-{pattern[:40]}")
+        for name, exercise, _, wrong in ALL
+        for pattern, answer in [
+            *(
+                (as_pattern(says, exercise.name), answer)
+                for says, answer in exercise.mistakes.items()
+            ),
+            *wrong.items(),
+        ]
     ],
 )
-def test_a_wrong_answer_is_told_its_misconception(exercise, wrong):
-    with pytest.raises(CheckFailed, match=wrong.message) as refusal:
-        exercise.check(wrong.answer)
-    assert "\n" not in str(refusal.value)
+def test_a_wrong_answer_is_told_its_misconception_and_gets_no_hidden_point(
+    exercise, pattern, answer, seed
+):
+    refused(exercise, answer, pattern)
+    with pytest.raises(CheckFailed) as refusal:
+        exercise.hidden(answer)
+    assert len(str(refusal.value)) < 80
 
 
 @each_exercise
-def test_a_stub_is_named_in_one_line_without_a_traceback(exercise):
+def test_what_can_go_wrong_with_any_function_is_told(exercise, right, wrong):
+    answer = right[0]
+    if not callable(answer):
+        return
+
+    def in_place(*args, **kwargs):
+        result = answer(*args, **kwargs)
+        for argument in args:
+            if hasattr(argument, "shape"):
+                argument[...] = argument == 0
+                break
+        return result
+
+    def stops(*args, **kwargs):
+        raise KeyError("a key of mine")
+
     def stub(*args, **kwargs):
         raise NotImplementedError
 
-    if callable(exercise.right[0]):
-        with pytest.raises(NotImplementedError, match="stub is still a stub") as refusal:
-            exercise.check(stub)
-        (line,) = refusal.value._render_traceback_()
-        assert line == f"NotImplementedError: {refusal.value}"
+    refused(exercise, lambda *args, **kwargs: None, "return. missing")
+    refused(exercise, stops, "stops: KeyError: 'a key of mine'")
+    takes_arrays = any(hasattr(a, "shape") for case in exercise.cases for a in case.arguments)
+    if takes_arrays:
+        refused(exercise, in_place, "changes what it is given")
+    with pytest.raises(NotImplementedError, match="stub is still a stub") as refusal:
+        exercise(stub)
+    (line,) = refusal.value._render_traceback_()
+    assert line == f"NotImplementedError: {refusal.value}"

@@ -32,7 +32,7 @@ class Case:
         Given to the answer, as copies.
     says
         What to say of an answer that is wrong here in no way that is known: the misconception that
-        this case was made for.
+        this case was made for. It is said after an exception, too, unless it tells ``{got}``.
     through
         ``through(answer, *arguments, **options)`` asks the answer and returns what is compared, for
         a part of what it returns, its gradient, or several calls. By default: the answer's result.
@@ -66,7 +66,11 @@ def is_same(got: Any, wanted: Any, atol: float = 1e-6) -> bool:
 
 def as_array(value: Any) -> np.ndarray:
     """Return numbers as an array: those of a tensor, too, whatever it hangs on."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    value = value.detach().cpu() if hasattr(value, "detach") else value
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of different lengths: no array of numbers
+        return np.asarray(value, dtype=object)
 
 
 def as_text(value: Any) -> str:
@@ -161,11 +165,20 @@ class Exercise:
 
         def surely(*given, **more):
             result = answer(*given, **more)
-            require(result is not None, f"{self.name} returns None: is its `return` missing?")
+            require(
+                result is not None,
+                f"{self.name} returns None: is its `return` missing? print shows a value, `return` "
+                "gives it back.",
+            )
             return result
 
         if callable(answer):
-            with np.errstate(all="ignore"), explain(f"{self.name} stops", self.causes, self.hint):
+            says = _filled(case.says, {"name": self.name})
+            hint = self.hint if "{got}" in says or "{wanted}" in says else f"{self.hint} {says}"
+            with (
+                np.errstate(all="ignore"),
+                explain(f"{self.name} stops", self.causes, hint.strip()),
+            ):
                 got = case.through(surely, *arguments, **options)
         else:  # a number that a cell has computed
             got = answer
@@ -174,14 +187,14 @@ class Exercise:
             require(
                 not hasattr(was, "shape") or bool((as_array(was) == as_array(argument)).all()),
                 f"{self.name} changes what it is given, and the notebook goes on with it: "
-                "work on a copy.",
+                "work on a copy, and run the cells above again.",
             )
         if self.numbers:
             with explain(f"reading what {self.name} returns as numbers stops", self.causes):
                 array = as_array(got)
             require(
                 array.dtype.kind in "biuf",
-                f"{self.name} returns a {type(got).__name__} that is no array of numbers: "
+                f"{self.name} gives a {type(got).__name__} that is no array of numbers: "
                 f"return {self.form}.",
             )
         return got
