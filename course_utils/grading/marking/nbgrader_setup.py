@@ -124,7 +124,7 @@ def configure(config: Config, root: Path, course: Path | None = None, **marking:
     told = marking["data"] if "data" in marking else marking_data(course or root)
     data = Path(told) if told else None
     execute.private = [str(place) for place in private_places(course or root, data)]
-    config.ScoreTasks.course = config.PrepareTasks.course = str(course or root)
+    config.ScoreTasks.course = config.PrepareTasks.course = execute.course = str(course or root)
     config.ScoreTasks.data = str(data or "")
     config.ScoreTasks.require_isolation = bool(marking.get("require_isolation"))
 
