@@ -1,6 +1,7 @@
 """Every exercise takes right answers and refuses wrong ones, each with the message that helps."""
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 
@@ -21,9 +22,15 @@ def exercises_of(lesson):
     }
 
 
+def bank_of(lesson):
+    """Return the module with a lesson's answers: a bank of its own, or the lesson's tests."""
+    own = f"tests.wrong_answers.{lesson}"
+    return importlib.import_module(own if importlib.util.find_spec(own) else f"tests.test_{lesson}")
+
+
 LESSONS = [name for _, name, _ in pkgutil.iter_modules(checks.__path__) if name[:7] == "lesson_"]
 EXERCISES = {lesson: found for lesson in LESSONS if (found := exercises_of(lesson))}
-BANKS = {lesson: importlib.import_module(f"tests.wrong_answers.{lesson}") for lesson in EXERCISES}
+BANKS = {lesson: bank_of(lesson) for lesson in EXERCISES}
 # (id, exercise, its right answers, its wrong answers that are no mistakes of its own)
 ALL = [
     (f"{lesson}-{name}", exercise, bank.RIGHT[name], bank.WRONG.get(name, {}))

@@ -1,7 +1,8 @@
 """The bank of wrong answers: what students plausibly write, and the message that each must get.
 
 Most of it is in the exercises themselves (``course_utils.checks.lesson_NN``): the mistakes that
-they know by what a student computes who makes them. One module a lesson adds, by exercise:
+they know by what a student computes who makes them. By exercise, a module here named after the
+lesson adds, or where there is none ``tests/test_lesson_NN.py``:
 
 ``RIGHT``
     Right answers, by other ways than the exercise's own ``right``; at least two.

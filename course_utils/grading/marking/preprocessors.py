@@ -33,8 +33,10 @@ from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
 from traitlets import Any
 
+from course_utils.checks.exercise import HIDDEN_SEED
 from course_utils.grading.marking import sandbox
 from course_utils.grading.marking import task_marks as marking
+from course_utils.grading.workplace import hidden_test_seed
 from course_utils.hand_in.function_task import masks_path
 from course_utils.hand_in.tasks import task_names
 from course_utils.machine import processors
@@ -114,10 +116,11 @@ class KernelManager(AsyncKernelManager):
     """A kernel in the sandbox: own folder, no network, Unix sockets instead of ports.
 
     ``work`` is the only folder of the course that it can write to; hidden labels,
-    gradebook, other hand-ins and solutions are in no folder that it can read.
+    gradebook, other hand-ins and solutions are in no folder that it can read. The hidden tests
+    draw their input from ``seed``.
     """
 
-    def __init__(self, work: Path, seconds: int, **options):
+    def __init__(self, work: Path, seconds: int, seed: int, **options):
         # Short, since the path of a Unix socket may have about 100 characters.
         sockets = Path(tempfile.mkdtemp(prefix="ck-")).resolve()
         self.writable = [sockets, work]
@@ -142,7 +145,7 @@ class KernelManager(AsyncKernelManager):
                 cpu=2 * seconds * processors(),  # of all threads together
                 file_size=256 << 20,
                 sockets=True,
-                env=_kernel_environment(),
+                env=_kernel_environment(seed),
             ),
             display_name="sandboxed",
             language="python",
@@ -164,12 +167,13 @@ class KernelManager(AsyncKernelManager):
     cleanup_resources = _async_cleanup_resources
 
 
-def _kernel_environment() -> dict[str, str]:
+def _kernel_environment(seed: int) -> dict[str, str]:
     """Return what a student's kernel is told beyond the sandbox's own environment."""
     kept = {key: os.environ[key] for key in ("COURSE_PROFILE", *_THREADS) if key in os.environ}
     return {
         **kept,
         "COURSE_DATA": str(data_folder()),
+        HIDDEN_SEED: str(seed),
         "COURSE_STATIC": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "NBGRADER_EXECUTION": "autograde",
@@ -193,7 +197,9 @@ class SandboxedExecute(Execute):
 
     def create_kernel_manager(self):
         work = Path(self.resources["metadata"]["path"]).resolve()
-        self.km = KernelManager(work, self.settings.notebook_seconds, config=self.config)
+        where = self.resources["nbgrader"]
+        seed = hidden_test_seed(self.settings.course, where["assignment"], where["student"])
+        self.km = KernelManager(work, self.settings.notebook_seconds, seed, config=self.config)
         return self.km
 
     def preprocess(self, nb, resources, km=None):
