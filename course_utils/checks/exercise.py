@@ -19,6 +19,10 @@ HIDDEN_SEED = "COURSE_HIDDEN_SEED"
 """Environment variable of the grader's kernel: what hidden tests draw their input from."""
 
 
+RAGGED = {"inhomogeneous shape": "its parts differ in length"}
+"""What to say where a result is no array, as a cause of :func:`explain`."""
+
+
 def _call(function: Callable, *arguments, **options) -> Any:
     return function(*arguments, **options)
 
@@ -84,6 +88,13 @@ def as_text(value: Any) -> str:
     return " ".join(np.array2string(array, precision=3, separator=", ", threshold=60).split())
 
 
+def as_kind(value: Any) -> str:
+    """Return what a value is, such as ``float64 of shape (3, 4)`` or ``list``."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A function, or a number, that a student writes: how it is checked, and what goes wrong.
@@ -101,13 +112,13 @@ class Exercise:
         holds the facts is right.
     cases
         What the visible check asks, in this order. Best worked out by hand, each made for one
-        misconception.
+        misconception. As a table: what a case says -> its arguments.
     drawn
         From a generator to the cases of the hidden test. They must show every mistake.
     mistakes
         What to say -> what a student computes who makes this mistake, of the same arguments. The
-        first that fits a wrong answer is told. In what is said, ``{name}``, ``{got}`` and
-        ``{wanted}`` are filled in.
+        first that fits a wrong answer is told. In what is said, ``{name}``, ``{form}``, ``{got}``,
+        ``{wanted}`` and ``{found}`` (the answer's kind: dtype and shape) are filled in.
     facts
         What to say where it does not hold -> a predicate of ``(got, *arguments)``. They are looked
         at after the mistakes and before the value.
@@ -125,7 +136,7 @@ class Exercise:
     form: str
     learnt: str
     right: Callable | None
-    cases: Iterable[Case]
+    cases: Iterable[Case] | Mapping[str, tuple]
     drawn: Callable[[np.random.Generator], list[Case]] | None = None
     mistakes: Mapping[str, Callable] = field(default_factory=dict)
     facts: Mapping[str, Callable[..., bool]] = field(default_factory=dict)
@@ -133,6 +144,11 @@ class Exercise:
     hint: str = ""
     same: Callable[[Any, Any], bool] = is_same
     numbers: bool = True
+
+    def __post_init__(self):
+        if isinstance(self.cases, Mapping):
+            cases = [Case(*given, says=says) for says, given in self.cases.items()]
+            object.__setattr__(self, "cases", cases)  # the class is frozen
 
     def __call__(self, answer: Any, *about: Any) -> None:
         """Run the visible check; it prints a line with a tick.
@@ -197,12 +213,12 @@ class Exercise:
                 "work on a copy, and run the cells above again.",
             )
         if self.numbers:
-            with explain(f"reading what {self.name} returns as numbers stops", self.causes):
+            kind = f"{self.name} gives a {type(got).__name__} that"
+            with explain(f"{kind} cannot be read as numbers", RAGGED | dict(self.causes)):
                 array = as_array(got)
             require(
                 array.dtype.kind in "biuf",
-                f"{self.name} gives a {type(got).__name__} that is no array of numbers: "
-                f"return {self.form}.",
+                f"{kind} is no array of numbers: it must be {self.form}.",
             )
         return got
 
@@ -210,7 +226,8 @@ class Exercise:
         """Refuse a result that is not right: by the mistake that fits, a fact, or the value."""
         wanted = None if self.right is None else case.ask(self.right)
         wrong = self.right is not None and not self.same(got, wanted)
-        words = {"name": self.name, "got": got, "wanted": wanted}
+        words = {"name": self.name, "form": self.form, "found": as_kind(got)}
+        words |= {"got": got, "wanted": wanted}
         if wrong or self.right is None:
             for says, mistake in self.mistakes.items():
                 require(not self._fits(mistake, got, case), _filled(says, words))
@@ -243,8 +260,9 @@ class Exercise:
 
 
 def _filled(says: str, words: Mapping[str, Any]) -> str:
-    """Return a text with ``{name}``, ``{got}`` and ``{wanted}`` filled in; other braces stay."""
+    """Return a text with ``{name}``, ``{got}`` and the like filled in; other braces stay."""
     for key, value in words.items():
         if f"{{{key}}}" in says:
-            says = says.replace(f"{{{key}}}", value if key == "name" else as_text(value))
+            text = value if key in ("name", "form", "found") else as_text(value)
+            says = says.replace(f"{{{key}}}", text)
     return says
