@@ -63,7 +63,8 @@ def seed(request, monkeypatch):
 
 @pytest.mark.parametrize("lesson", EXERCISES)
 def test_a_bank_is_of_exercises_that_are_named_as_in_the_lesson(lesson):
-    assert [exercise.name for exercise in EXERCISES[lesson].values()] == list(EXERCISES[lesson])
+    for name, exercise in EXERCISES[lesson].items():  # ConvLayer is conv_layer
+        assert re.sub(r"(?<=[a-z])(?=[A-Z])", "_", exercise.name).lower() == name
     assert {*BANKS[lesson].RIGHT, *BANKS[lesson].WRONG} == set(EXERCISES[lesson])
 
 

@@ -19,10 +19,6 @@ HIDDEN_SEED = "COURSE_HIDDEN_SEED"
 """Environment variable of the grader's kernel: what hidden tests draw their input from."""
 
 
-RAGGED = {"inhomogeneous shape": "its parts differ in length"}
-"""What to say where a result is no array, as a cause of :func:`explain`."""
-
-
 def _call(function: Callable, *arguments, **options) -> Any:
     return function(*arguments, **options)
 
@@ -213,12 +209,12 @@ class Exercise:
                 "work on a copy, and run the cells above again.",
             )
         if self.numbers:
-            kind = f"{self.name} gives a {type(got).__name__} that"
-            with explain(f"{kind} cannot be read as numbers", RAGGED | dict(self.causes)):
-                array = as_array(got)
+            array = as_array(got)
+            parts = " (its parts differ in length)" if array.ndim and array.dtype == object else ""
             require(
                 array.dtype.kind in "biuf",
-                f"{kind} is no array of numbers: it must be {self.form}.",
+                f"{self.name} gives a {type(got).__name__} that is no array of numbers{parts}: "
+                f"it must be {self.form}.",
             )
         return got
 

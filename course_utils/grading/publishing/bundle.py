@@ -22,7 +22,7 @@ _FILES = (
 )
 _FOLDERS = ("lessons", "course_utils", "data", "docs", "tools")
 _LEFT_OUT = re.compile(
-    r"(^|/)(\.[^/]*|__pycache__|hidden_tests|[^/]*\.(zip|onnx|pt|pyc))(/|$)"
+    r"(^|/)(\.[^/]*|__pycache__|[^/]*\.(zip|onnx|pt|pyc))(/|$)"
     r"|^lessons/[^/]*/models/|^data/cache/"
 )
 # Put together here, so that this file does not hold what it looks for.
