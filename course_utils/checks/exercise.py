@@ -220,7 +220,8 @@ class Exercise:
 
     def _judge(self, got: Any, case: Case) -> None:
         """Refuse a result that is not right: by the mistake that fits, a fact, or the value."""
-        wanted = None if self.right is None else case.ask(self.right)
+        with np.errstate(all="ignore"):
+            wanted = None if self.right is None else case.ask(self.right)
         wrong = self.right is not None and not self.same(got, wanted)
         words = {"name": self.name, "form": self.form, "found": as_kind(got)}
         words |= {"got": got, "wanted": wanted}

@@ -13,7 +13,7 @@ from skimage.segmentation import watershed
 
 from course_utils.checks import require
 from course_utils.checks.exercise import Case, Exercise, as_kind, is_same
-from course_utils.instances import instance_f1
+from course_utils.metrics import instance_f1
 
 CORNERS = np.ones((3, 3))  # a pixel has 8 neighbours; without: 4
 
