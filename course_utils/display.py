@@ -20,6 +20,7 @@ import numpy as np
 from course_utils.data.segmentation_set import VOID
 from course_utils.errors import CourseError
 from course_utils.metrics import ConfusionMatrix
+from course_utils.table import text_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +47,11 @@ PALETTE = np.array(
     ],
     dtype=np.uint8,
 )
+# Okabe and Ito's colours for lines and bars; markers, dashes and hatches say the same again.
+# https://jfly.uni-koeln.de/color/ (tests/test_display.py measures these, too)
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+PINK, SKY, AMBER, SILVER = "#CC79A7", "#56B4E9", "#E69F00", "#BBBBBB"
+LINES = (BLUE, VERMILION, GREEN, PINK, SKY)
 VOID_GREY = 128
 WRONG = np.array((213, 60, 0), dtype=np.uint8)
 CONTOUR = np.array((20, 20, 20), dtype=np.uint8)
@@ -312,25 +318,23 @@ def class_table(confusion: ConfusionMatrix, classes: Sequence[str]) -> str:
     """Return a text table of the scores: a line a class, then the means.
 
     >>> print(class_table(ConfusionMatrix(2).update(np.array([0, 1]), np.array([0, 0])), "ab"))
-    class     share    IoU   Dice
-    a        100.0%  0.500  0.667
-    b          0.0%  0.000  0.000
-    mean             0.250  0.333
+    class   share    IoU   Dice
+    -----  ------  -----  -----
+    a      100.0%  0.500  0.667
+    b        0.0%  0.000  0.000
+    mean           0.250  0.333
     pixel accuracy 0.500
     """
-    matrix, width = confusion.matrix, max(5, *(len(name) for name in classes))
-    share = matrix.sum(1) / max(matrix.sum(), 1)
-    lines = [f"{'class':{width}}  {'share':>8}  {'IoU':>5}  {'Dice':>5}"]
-    for name, part, iou, dice in zip(
-        classes, share, confusion.iou(), confusion.dice(), strict=True
-    ):
-        absent = np.isnan(iou)
-        scores = "    -      -" if absent else f"{iou:.3f}  {dice:.3f}"
-        lines.append(f"{name:{width}}  {part:8.1%}  {scores}")
-    lines.append(
-        f"{'mean':{width}}  {'':8}  {confusion.mean_iou():.3f}  {confusion.mean_dice():.3f}"
-    )
-    return "\n".join([*lines, f"pixel accuracy {confusion.pixel_accuracy():.3f}"])
+    share = confusion.matrix.sum(1) / max(confusion.matrix.sum(), 1)
+    rows = [
+        [name, f"{part:.1%}", *("-" if np.isnan(score) else f"{score:.3f}" for score in scores)]
+        for name, part, *scores in zip(
+            classes, share, confusion.iou(), confusion.dice(), strict=True
+        )
+    ]
+    rows.append(["mean", "", f"{confusion.mean_iou():.3f}", f"{confusion.mean_dice():.3f}"])
+    table = text_table(["class", "share", "IoU", "Dice"], rows)
+    return f"{table}\npixel accuracy {confusion.pixel_accuracy():.3f}"
 
 
 def show_class_scores(
@@ -400,11 +404,10 @@ def learning_curves(histories: History | Mapping[str, History]) -> None:
     """Show loss and scores by epoch of one training, or of several by name."""
     named = histories if isinstance(histories, Mapping) else {"": histories}
     figure, ((left, right),) = new_figure(9, 3.4, 1, 2)
-    lines = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
     for k, (name, history) in enumerate(named.items()):
         epochs = np.arange(1, len(history) + 1)
-        colour, prefix = lines[k % len(lines)], f"{name}, " if name else ""
-        other = colour if name else lines[1]
+        colour, prefix = LINES[k % len(LINES)], f"{name}, " if name else ""
+        other = colour if name else LINES[1]
         left.plot(epochs, history.train_loss, color=colour, ls="--", label=f"{prefix}training")
         left.plot(epochs, history.valid_loss, color=other, label=f"{prefix}validation")
         right.plot(epochs, history.mean_iou, color=other, label=f"{prefix}mean IoU")

@@ -1,6 +1,9 @@
 """Tables and names in plain text, for terminals and logs."""
 
+import re
 from collections.abc import Sequence
+
+_NUMBER = re.compile(r"[-+\d.,eE%]*|nan|inf")
 
 
 def printable(text: object, limit: int | None = None) -> str:
@@ -35,9 +38,8 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str
     """
     cells = [[_text(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    numeric = [
-        all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(headings))
-    ]
+    columns = zip(*cells, strict=True) if cells else [()] * len(headings)
+    numeric = [all(map(_NUMBER.fullmatch, column)) for column in columns]
 
     def line(values: Sequence[str]) -> str:
         parts = zip(values, widths, numeric, strict=True)

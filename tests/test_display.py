@@ -7,6 +7,7 @@ import itertools
 import IPython.display
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
@@ -77,6 +78,14 @@ def test_every_pair_of_classes_can_be_told_apart(sight, least):
     differences = [deltaE_ciede2000(a, b) for a, b in itertools.combinations(lab, 2)]
     assert len(differences) == 55
     assert min(differences) > least
+
+
+@pytest.mark.parametrize("sight", ["normal", "protan", "deutan", "tritan"])
+def test_neighbouring_lines_can_be_told_apart(sight):
+    """Lines also differ in dashes; those drawn together most often are the first three."""
+    rgb = np.array([to_rgb(colour) for colour in display.LINES[:3]]) * 255
+    lab = rgb2lab(seen_by(sight, rgb)[None])[0]
+    assert min(deltaE_ciede2000(a, b) for a, b in itertools.combinations(lab, 2)) > 10
 
 
 def test_colours_beyond_the_palette_are_new():
@@ -200,7 +209,7 @@ def test_class_table_has_a_line_a_class_and_says_what_is_absent():
         ConfusionMatrix(3).update(np.array([0, 0]), np.array([0, 1])), ("sky", "road", "sign")
     )
     assert [line.split()[0] for line in table.splitlines()] == [
-        *("class", "sky", "road", "sign", "mean", "pixel")
+        *("class", "-----", "sky", "road", "sign", "mean", "pixel")
     ]
-    assert table.splitlines()[3].split() == ["sign", "0.0%", "-", "-"]
+    assert table.splitlines()[4].split() == ["sign", "0.0%", "-", "-"]
     assert len({len(line) for line in table.splitlines()[:-1]}) == 1

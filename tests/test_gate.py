@@ -467,8 +467,8 @@ def too_many_parameters() -> onnx.ModelProto:
     [
         (eleven_classes, r"has 11 outputs, the task 'unet' has 10 classes"),
         (eleven_classes_that_claims_ten, r"11 outputs|do not fit"),
-        (half_size, r"gives masks of 48 x 64 for images of 96 x 128"),
-        (channels_last, r"gives channels last, \(batch, 96, 128, 10\)"),
+        (half_size, r"gives \(batch, 10, 48, 64\).*as they went in, 96 x 128"),
+        (channels_last, r"gives \(batch, 96, 128, 10\).*classes must be axis 1"),
         (other_input_size, r"takes input of shape \(batch, 3, 64, 128\); .*\(batch, 3, 96, 128\)"),
         (fixed_batch, r"\(1, 3, 96, 128\).*with a free batch"),
         (two_inputs, "one input 'images' and one output 'logits', found 'images', 'labels'"),

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,11 @@ from course_utils.errors import CourseError
 from course_utils.files import tree_hash
 from course_utils.grading import grade as grade_module
 from course_utils.grading.grade import default_jobs, grade, result_folder
-from course_utils.grading.gradebook import class_marks
+from course_utils.grading.gradebook import class_marks, register
 from course_utils.grading.marking import job as job_module
 from course_utils.grading.marking import nbgrader_setup, sandbox
 from course_utils.grading.marking.preprocessors import RemoveLinks
+from course_utils.grading.marking.settings import Settings
 from course_utils.grading.report import not_graded
 from course_utils.grading.workplace import marking_data, secret_seed
 from course_utils.hand_in import tasks
@@ -163,8 +165,8 @@ def monkeymodule():
 def course(tmp_path_factory, monkeymodule):
     """Return a course whose class of good, hurried and hostile students has been graded."""
     root = make_course(tmp_path_factory.mktemp("course"))
-    monkeymodule.setattr(nbgrader_setup, "CELL_SECONDS", 4)
-    monkeymodule.setattr(nbgrader_setup, "NOTEBOOK_SECONDS", 60)
+    short = partial(Settings, cell_seconds=4, notebook_seconds=60)
+    monkeymodule.setattr(grade_module, "Settings", short)
     hand_in(root, "good", double=RIGHT)
     hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")
     hand_in(root, "syntax", double="def double(x)\n    return 2 * x")
@@ -631,7 +633,7 @@ def test_a_hand_in_replaced_before_its_job_is_made_is_not_stored_as_the_old_one(
 def test_a_failure_of_the_machine_costs_nobody_his_marks(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     folder = hand_in(root, "good")
-    nbgrader_setup.register(root, [MINI])
+    register(root, [MINI])
     real, tries = nbgrader_setup.make_api, []
 
     def make_api(config):
@@ -652,13 +654,13 @@ def test_a_failure_of_the_machine_costs_nobody_his_marks(tmp_path, monkeypatch):
     (tmp_path / "job").mkdir()
     result = job_module.run(
         job_module.Job(
-            course=str(root),
             student="good",
             lesson=MINI,
             handed_in=str(folder),
             hand_in_hash=tree_hash(folder),
             gradebook=str(root / "grading" / "gradebook.db"),
             output=str(tmp_path / "output"),
+            settings=Settings(root),
         ),
         tmp_path / "job",
     )
@@ -712,7 +714,7 @@ def test_the_folder_to_mark_on_is_kept_for_later_runs_and_for_nbgrader(tmp_path,
     Image.new("L", (48, 32), 1).save(own / "masks" / "a.png")
 
     def job(job, target, threads):
-        given.append(job.data)
+        given.append(job.settings.data)
         raise RuntimeError("enough")
 
     monkeypatch.setattr(grade_module, "_run_job", job)
@@ -720,17 +722,17 @@ def test_the_folder_to_mark_on_is_kept_for_later_runs_and_for_nbgrader(tmp_path,
     for data in (None, Path("own"), None):
         with pytest.raises(CourseError, match="enough"):
             grade([NET], data=data, root=root)
-    assert given == ["", str(own), str(own)]
+    assert given == [None, own, own]
     config = Config()
     nbgrader_setup.configure(config, root)
-    assert config.ScoreTasks.data == str(own)
-    assert str(own) in config.SandboxedExecute.private
+    assert config.ScoreTasks.settings.data == own
+    assert own in config.SandboxedExecute.settings.private_places
     own.rename(tmp_path / "elsewhere")
     with pytest.raises(CourseError, match=r"own is no folder.*delete .*marking_data to mark on"):
         grade([NET], root=root)
     with pytest.raises(CourseError, match="enough"):
         grade([MINI], root=root)  # it has no model
-    assert given[-1] == ""
+    assert given[-1] is None
 
 
 def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatch):
@@ -854,7 +856,7 @@ def test_marked_cells_cannot_change_under_graded_hand_ins(tmp_path):
 def test_points_that_differ_from_the_tasks_cell_stop_the_grading(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     hand_in(root, "good", NET)
-    nbgrader_setup.register(root, [NET])  # and graded, before the points were changed
+    register(root, [NET])  # and graded, before the points were changed
     result_folder(root, "good", NET).mkdir(parents=True)
     (result_folder(root, "good", NET) / "result.json").write_text("{}")
     text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
@@ -906,7 +908,7 @@ def test_other_limits_of_a_task_make_another_result(tmp_path, monkeypatch):
 
 def test_a_job_has_time_for_a_model_of_either_profile():
     seconds = tasks.get_task("unet", "full").seconds
-    assert grade_module._time_limit(NET) > 2 * nbgrader_setup.NOTEBOOK_SECONDS + seconds
+    assert grade_module._time_limit(NET, 900) > 2 * 900 + seconds
 
 
 def test_a_folder_of_images_matters_to_lessons_with_a_model_only(tmp_path, monkeypatch):

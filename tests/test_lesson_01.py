@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage as ndi
+from skimage.filters import threshold_otsu
 
+from course_utils.checks import CheckFailed
 from course_utils.checks import lesson_01 as checks
 from course_utils.data import load
 from course_utils.data.cells import CLASSES, cell_image, cells
@@ -244,6 +246,54 @@ def test_colour_and_edges_are_not_enough_for_a_street(claims):
 
 def iou_of_cell(mask, truth):
     return (mask & (truth == 1)).sum() / (mask | (truth == 1)).sum()
+
+
+def segment_otsu(image):
+    grey = ndi.gaussian_filter(image.mean(2), 1)
+    return grey > threshold_otsu(grey) if np.ptp(grey) else np.zeros(grey.shape, bool)
+
+
+CALLS = []
+
+
+def segment_with_memory(image):
+    CALLS.append(1)
+    return np.roll(segment_otsu(image), len(CALLS), 0)
+
+
+def segment_in_place(image):
+    image[:9] = 0
+    return segment_otsu(image)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "answer", [segment_otsu, lambda image: (image.max(2) > image.mean()).astype(np.uint8)]
+)
+def test_the_check_of_segment_takes_bool_and_integers(answer, capsys):
+    assert checks.segment(answer, load("cells", "train", count=2).images) is None
+    assert capsys.readouterr().out.startswith("✓ segment")
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ("one a channel", lambda image: image > 90),
+        ("255", lambda image: segment_otsu(image) * 255),
+        (r"0 \(background\)", lambda image: ndi.label(segment_otsu(image))[0]),
+        ("bool", lambda image: segment_otsu(image).astype(float)),
+        ("shape", lambda image: np.zeros((120, 160), bool)),
+        ("list", lambda image: segment_otsu(image).tolist()),
+        ("image alone", segment_with_memory),
+        ("copy", segment_in_place),
+        ("Error|zero", lambda image: image.mean(2) / int(image.max()) > 1 // int(image.max())),
+        ("return", lambda image: None),
+    ],
+)
+def test_the_check_of_segment_says_what_a_mask_must_be(message, answer):
+    with pytest.raises(CheckFailed, match=message) as refusal:
+        checks.segment(answer, load("cells", "train", count=2).images)
+    assert "\n" not in str(refusal.value)
 
 
 def test_an_empty_answer_is_told_so_and_not_refused(capsys):

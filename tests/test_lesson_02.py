@@ -22,7 +22,7 @@ from course_utils import metrics
 from course_utils.checks import CheckFailed
 from course_utils.checks import lesson_02 as checks
 from course_utils.data import VOID
-from tests.wrong_answers.lesson_02 import BANK, _unpaired
+from tests.wrong_answers.lesson_02 import RIGHT
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "solutions" / "02_metrics" / "02_metrics.ipynb"
@@ -287,7 +287,7 @@ def test_boundary_scores_are_symmetric_and_agree_with_scipy_and_skimage(lesson, 
 
 
 def test_bootstrap_interval_equals_the_package(lesson):
-    a, _ = checks._two_models()
+    a, _ = checks._two_models(np.random.default_rng(2))
     perfect = np.zeros_like(a) + np.eye(3, dtype=int)
     low, high = np.percentile(lesson.bootstrap_differences(a, perfect, 3000, 1), [2.5, 97.5]) + 1
     theirs = metrics.bootstrap_interval(a, seed=2, repeats=3000)
@@ -317,32 +317,34 @@ def test_soft_dice_of_hard_predictions_is_the_dice_of_the_counts(lesson):
 # --- the check's own numbers, and the lesson with other answers
 
 
-def test_the_numbers_in_the_bootstrap_check_are_those_of_the_models():
-    a, b = checks._two_models()
+def test_the_bootstrap_check_expects_what_drawing_images_gives():
+    a, b = checks._two_models(np.random.default_rng(2))
     draws = np.random.default_rng(7).integers(0, len(a), (40_000, len(a)))
     difference = metrics.mean_iou(a[draws].sum(1)) - metrics.mean_iou(b[draws].sum(1))
-    assert difference.std() == pytest.approx(checks._PAIRED_SD, rel=0.02)
-    assert difference.mean() == pytest.approx(checks._PAIRED_MEAN, abs=5e-4)
+    expected = checks.bootstrap_differences.right(a, b, 40_000, 0)
+    assert difference.std() == pytest.approx(expected.std(), rel=0.02)
+    assert difference.mean() == pytest.approx(expected.mean(), abs=5e-4)
     # what the check's message says: both models find the same images hard
-    assert _unpaired(a, b, 4000, 0).std() > 3 * checks._PAIRED_SD
+    unpaired = checks._unpaired(checks._of_drawn)(a, b, 4000, 0)
+    assert unpaired.std() > 3 * expected.std()
 
 
 def test_the_lesson_runs_with_other_right_answers(monkeypatch):
     monkeypatch.setenv("COURSE_STATIC", "1")
-    others = {name: exercise.right[1] for name, exercise in BANK.items()}
+    others = {name: right[1] for name, right in RIGHT.items()}
     others.pop("match_definitions")  # its letters are the same for any right answer
     run(replace=others)
 
 
-@pytest.mark.parametrize("exercise", [pytest.param(e, id=name) for name, e in BANK.items()])
+@pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize(
     "junk",
     [None, "0.5", [], {}, {"A": 1}, object(), 0.5, -1, np.nan, [[1, 2], [3]], np.eye(2), ("a", 1)],
     ids=lambda junk: type(junk).__name__,
 )
-def test_a_check_refuses_whatever_else_is_returned_in_one_line(exercise, junk):
+def test_a_check_refuses_whatever_else_is_returned_in_one_line(name, junk):
     with pytest.raises(CheckFailed) as refusal:
-        exercise.check(lambda *args, **kwargs: junk)
+        vars(checks)[name](lambda *args, **kwargs: junk)
     assert "\n" not in str(refusal.value)
 
 

@@ -157,7 +157,7 @@ def test_a_missing_model_file_gets_no_marks_and_the_reason(tmp_path):
                 helper.make_node("Reshape", ["x", "shape"], ["logits"]),
                 weights=[tensor("shape", np.array([-1, 10, *task.size[::-1]]))],
             ),
-            "gives masks of 128 x 96",
+            "gives \\(batch, 10, 128, 96\\)",
         ),
     ],
 )

@@ -617,7 +617,7 @@ def test_evaluate_refuses_what_fit_refuses(model):
     data = boxes(4)
     for wrong, message in (
         (TinyUNet(len(data.classes) + 2), "output channels, one a class"),
-        (nn.Flatten(), "must return logits"),
+        (nn.Flatten(), "wanted are logits"),
     ):
         with pytest.raises(CourseError, match=message):
             evaluate(wrong, data)

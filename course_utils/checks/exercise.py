@@ -19,6 +19,10 @@ HIDDEN_SEED = "COURSE_HIDDEN_SEED"
 """Environment variable of the grader's kernel: what hidden tests draw their input from."""
 
 
+RAGGED = {"inhomogeneous shape": "its parts differ in length"}
+"""What to say where a result is no array, as a cause of :func:`explain`."""
+
+
 def _call(function: Callable, *arguments, **options) -> Any:
     return function(*arguments, **options)
 
@@ -32,7 +36,8 @@ class Case:
         Given to the answer, as copies.
     says
         What to say of an answer that is wrong here in no way that is known: the misconception that
-        this case was made for. It is said after an exception, too, unless it tells ``{got}``.
+        this case was made for. Unless it tells ``{got}`` itself, it follows what was found and what
+        was expected, or an exception.
     through
         ``through(answer, *arguments, **options)`` asks the answer and returns what is compared, for
         a part of what it returns, its gradient, or several calls. By default: the answer's result.
@@ -74,11 +79,20 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def as_text(value: Any) -> str:
-    """Return numbers, or anything else, on one short line."""
+    """Return numbers, or anything else, on one short line; of many numbers their sum."""
     if isinstance(value, str):
         return repr(value)
-    text = np.array2string(as_array(value), precision=3, separator=", ", threshold=60)
-    return " ".join(text.split())
+    array = as_array(value)
+    if array.size > 60 and array.dtype.kind in "biuf":
+        return f"an array {array.shape} of sum {array.sum():.6g}"
+    return " ".join(np.array2string(array, precision=3, separator=", ", threshold=60).split())
+
+
+def as_kind(value: Any) -> str:
+    """Return what a value is, such as ``float64 of shape (3, 4)`` or ``list``."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__
 
 
 @dataclass(frozen=True)
@@ -98,13 +112,13 @@ class Exercise:
         holds the facts is right.
     cases
         What the visible check asks, in this order. Best worked out by hand, each made for one
-        misconception.
+        misconception. As a table: what a case says -> its arguments.
     drawn
         From a generator to the cases of the hidden test. They must show every mistake.
     mistakes
         What to say -> what a student computes who makes this mistake, of the same arguments. The
-        first that fits a wrong answer is told. In what is said, ``{name}``, ``{got}`` and
-        ``{wanted}`` are filled in.
+        first that fits a wrong answer is told. In what is said, ``{name}``, ``{form}``, ``{got}``,
+        ``{wanted}`` and ``{found}`` (the answer's kind: dtype and shape) are filled in.
     facts
         What to say where it does not hold -> a predicate of ``(got, *arguments)``. They are looked
         at after the mistakes and before the value.
@@ -122,7 +136,7 @@ class Exercise:
     form: str
     learnt: str
     right: Callable | None
-    cases: Iterable[Case]
+    cases: Iterable[Case] | Mapping[str, tuple]
     drawn: Callable[[np.random.Generator], list[Case]] | None = None
     mistakes: Mapping[str, Callable] = field(default_factory=dict)
     facts: Mapping[str, Callable[..., bool]] = field(default_factory=dict)
@@ -131,8 +145,15 @@ class Exercise:
     same: Callable[[Any, Any], bool] = is_same
     numbers: bool = True
 
-    def __call__(self, answer: Any) -> None:
+    def __post_init__(self):
+        if isinstance(self.cases, Mapping):
+            cases = [Case(*given, says=says) for says, given in self.cases.items()]
+            object.__setattr__(self, "cases", cases)  # the class is frozen
+
+    def __call__(self, answer: Any, *about: Any) -> None:
         """Run the visible check; it prints a line with a tick.
+
+        ``about`` is what a notebook shows that an answer is about; no case needs it.
 
         Raises
         ------
@@ -140,7 +161,7 @@ class Exercise:
             In one line: what is wrong, and which misconception it shows.
         """
         for case in self.cases:
-            self._judge(self._ask(answer, case), case)
+            self._try(answer, case)
         passed(self.name, self.learnt)
 
     def hidden(self, answer: Any) -> None:
@@ -155,9 +176,12 @@ class Exercise:
         rng = np.random.default_rng(int(seed) if seed else None)
         try:
             for case in self.drawn(rng) if self.drawn else self.cases:
-                self._judge(self._ask(answer, case), case)
+                self._try(answer, case)
         except CheckFailed:
             raise CheckFailed(f"{self.name} is wrong on random input.") from None
+
+    def _try(self, answer: Any, case: Case) -> None:
+        self._judge(self._ask(answer, case), case)
 
     def _ask(self, answer: Any, case: Case) -> Any:
         """Return the answer's result, surely of the right kind and with its input left alone."""
@@ -173,11 +197,10 @@ class Exercise:
             return result
 
         if callable(answer):
-            says = _filled(case.says, {"name": self.name})
-            hint = self.hint if "{got}" in says or "{wanted}" in says else f"{self.hint} {says}"
+            says = "" if "{got}" in case.says else _filled(case.says, {"name": self.name})
             with (
                 np.errstate(all="ignore"),
-                explain(f"{self.name} stops", self.causes, hint.strip()),
+                explain(f"{self.name} stops", self.causes, f"{self.hint} {says}".strip()),
             ):
                 got = case.through(surely, *arguments, **options)
         else:  # a number that a cell has computed
@@ -190,12 +213,12 @@ class Exercise:
                 "work on a copy, and run the cells above again.",
             )
         if self.numbers:
-            with explain(f"reading what {self.name} returns as numbers stops", self.causes):
+            kind = f"{self.name} gives a {type(got).__name__} that"
+            with explain(f"{kind} cannot be read as numbers", RAGGED | dict(self.causes)):
                 array = as_array(got)
             require(
                 array.dtype.kind in "biuf",
-                f"{self.name} gives a {type(got).__name__} that is no array of numbers: "
-                f"return {self.form}.",
+                f"{kind} is no array of numbers: it must be {self.form}.",
             )
         return got
 
@@ -203,21 +226,30 @@ class Exercise:
         """Refuse a result that is not right: by the mistake that fits, a fact, or the value."""
         wanted = None if self.right is None else case.ask(self.right)
         wrong = self.right is not None and not self.same(got, wanted)
-        words = {"name": self.name, "got": got, "wanted": wanted}
+        words = {"name": self.name, "form": self.form, "found": as_kind(got)}
+        words |= {"got": got, "wanted": wanted}
         if wrong or self.right is None:
             for says, mistake in self.mistakes.items():
                 require(not self._fits(mistake, got, case), _filled(says, words))
         for says, holds in self.facts.items():
-            require(bool(holds(got, *case.arguments, **case.options)), _filled(says, words))
+            require(self._holds(holds, got, case), _filled(says, words))
         if not wrong:
             return
         if self.numbers and np.shape(got) != np.shape(wanted):
-            told = f"shape {np.shape(got)} where {np.shape(wanted)} is wanted: return {self.form}"
+            shapes = f"shape {(*np.shape(got),)} where {(*np.shape(wanted),)} is wanted"
+            told = f"{shapes}: return {self.form}"
             raise CheckFailed(f"{self.name} has {told}. {_filled(case.says, words)}".strip())
-        raise CheckFailed(
-            _filled(case.says, words)
-            or f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
-        )
+        if "{got}" in case.says:
+            raise CheckFailed(_filled(case.says, words))
+        told = f"{self.name} is {as_text(got)}, expected {as_text(wanted)}: {self.form}."
+        raise CheckFailed(f"{told} {_filled(case.says, words)}".strip())
+
+    def _holds(self, fact: Callable, got: Any, case: Case) -> bool:
+        try:  # of a result of another kind a fact may not even be asked
+            with explain("a fact stops"):
+                return bool(fact(got, *case.arguments, **case.options))
+        except CheckFailed:
+            return False
 
     def _fits(self, mistake: Callable, got: Any, case: Case) -> bool:
         try:
@@ -228,8 +260,9 @@ class Exercise:
 
 
 def _filled(says: str, words: Mapping[str, Any]) -> str:
-    """Return a text with ``{name}``, ``{got}`` and ``{wanted}`` filled in; other braces stay."""
+    """Return a text with ``{name}``, ``{got}`` and the like filled in; other braces stay."""
     for key, value in words.items():
         if f"{{{key}}}" in says:
-            says = says.replace(f"{{{key}}}", value if key == "name" else as_text(value))
+            text = value if key in ("name", "form", "found") else as_text(value)
+            says = says.replace(f"{{{key}}}", text)
     return says

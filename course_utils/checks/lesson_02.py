@@ -1,298 +1,206 @@
-"""Checks of lesson 02: how to measure a segmentation.
+"""Lesson 02's exercises, told once each in the notebook's order: how to measure a segmentation.
 
-Each check asks the student's function for cases that can be worked out by hand. An answer that
-is wrong in a known way is recognised by its value, and the message names that way.
+Most cases can be worked out by hand. Above an exercise stands what makes its mistakes: the score
+with a part of it replaced.
 """
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from course_utils import metrics
-from course_utils.checks import CheckFailed, explain, passed, require
-from course_utils.data.segmentation_set import VOID
-
-
-def _ask(name: str, function: Callable, *args, hint: str = "", **kwargs):
-    """Call an answer; its own exception becomes one line that names the call and a likely cause."""
-    before = copy.deepcopy([_values(argument) for argument in args])
-    with np.errstate(all="ignore"), explain(f"{name} stops", hint=hint):
-        result = function(*args, **kwargs)
-    require(result is not None, f"{name} returned nothing: end it with `return`.")
-    for was, argument in zip(before, args, strict=True):
-        require(
-            np.array_equal(was, _values(argument)),
-            f"{name} changes what it is given, and the notebook goes on with it: work on a copy.",
-        )
-    return result
-
-
-def _values(argument):
-    """Return an argument's values: a tensor's as an array."""
-    return argument.detach().numpy() if hasattr(argument, "detach") else argument
-
-
-def _array(name: str, value, form: str) -> np.ndarray:
-    """Return an answer as an array; one that is no array of numbers is refused in words."""
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):  # such as rows of different lengths
-        array = np.empty(0, object)
-    require(
-        array.dtype.kind in "biuf",
-        f"{name} returned a {type(value).__name__} that is no array of numbers: return {form}.",
-    )
-    return array
-
-
-def _ask_array(name: str, function: Callable, *args, form: str, hint: str = "") -> np.ndarray:
-    return _array(name, _ask(name, function, *args, hint=hint), form)
-
-
-def _ask_number(name: str, function: Callable, *args, hint: str = "") -> float:
-    array = _array(name, _ask(name, function, *args, hint=hint), "one number")
-    require(array.size == 1, f"{name} returned shape {array.shape}: return one number.")
-    return float(array.reshape(()))
-
-
-def _same(got, expected, atol: float = 1e-6) -> bool:
-    try:
-        got = np.asarray(got, dtype=float)
-    except (TypeError, ValueError):
-        return False
-    expected = np.asarray(expected, dtype=float)
-    return got.shape == expected.shape and np.allclose(got, expected, atol=atol, equal_nan=True)
-
-
-def _expect(got, expected, suspects: Iterable[tuple[object, str]], otherwise: str, atol=1e-6):
-    """Refuse ``got`` unless it is ``expected``; suspects are (a known mistake's value, message)."""
-    if _same(got, expected, atol):
-        return
-    for value, message in suspects:
-        require(not _same(got, value, atol), message)
-    raise CheckFailed(otherwise)
-
-
-def _text(value) -> str:
-    """Write numbers on one short line."""
-    text = np.array2string(np.asarray(value), precision=3, separator=", ")
-    return " ".join(text.split())
-
+from course_utils.checks import require
+from course_utils.checks.exercise import Case, Exercise, as_array, is_same
+from course_utils.data import VOID
 
 # --- 1: the confusion matrix ---------------------------------------------------------------------
 
 
-def confusion_matrix(answer: Callable) -> None:
-    """Check ``confusion_matrix(truth, prediction, num_classes)``."""
-    name = "confusion_matrix"
-    truth = np.array([[0, 0, 1], [2, 1, 0]], np.uint8)
-    prediction = np.array([[0, 1, 1], [2, 2, 0]], np.uint8)
-    by_hand = np.array([[2, 1, 0], [0, 1, 1], [0, 0, 1]])
-    form = "counts (num_classes, num_classes)"
-    got = _ask_array(name, answer, truth.copy(), prediction.copy(), 3, form=form)
-    require(
-        got.shape == (3, 3),
-        f"{name} has shape {got.shape} for 3 classes, expected (3, 3): one row for each class of "
-        "the truth, one column for each class of the prediction (np.bincount gives one long row: "
-        "reshape it).",
-    )
-    shares = by_hand / by_hand.sum(1, keepdims=True)
-    _expect(
-        got,
-        by_hand,
-        [
-            (by_hand.T, f"{name} has rows and columns swapped: row = truth, column = prediction."),
-            (shares, f"{name} holds shares of each row: count pixels, and divide later."),
-            (by_hand / by_hand.sum(), f"{name} holds shares: count pixels, and divide later."),
-            (by_hand > 0, f"{name} only marks which pairs occur: count how often each does."),
-        ],
-        f"{name} of truth {truth.ravel()} and prediction {prediction.ravel()} is {_text(got)}, "
-        f"by hand it is {_text(by_hand)}.",
-    )
-    require(
-        got.dtype.kind in "iu", f"{name} holds {got.dtype}: pixel counts are whole numbers (int64)."
-    )
+def _counts(truth, prediction, num_classes):
+    return metrics.ConfusionMatrix(num_classes).update(prediction, truth).matrix
 
-    void_truth = np.array([0, VOID, 1, VOID], np.uint8)
-    void_prediction = np.array([0, 1, 1, 0], np.uint8)
-    hint = f"Here 2 of 4 pixels are void ({VOID}): leave them out before you count."
-    got = _ask_array(name, answer, void_truth.copy(), void_prediction, 2, form=form, hint=hint)
-    _expect(
-        got,
-        [[1, 0], [0, 1]],
-        [
-            ([[2, 1], [0, 1]], f"{name} counts void pixels as class 0. " + hint),
-            ([[1, 0], [1, 2]], f"{name} counts void pixels as the last class. " + hint),
-        ],
-        f"{name} counts {int(np.sum(got))} pixels where 2 are labelled. " + hint,
-    )
-    absent = np.zeros((2, 2), np.uint8)
-    hint = "Here classes 1 to 3 do not occur: np.bincount needs minlength=num_classes**2."
-    got = _ask_array(name, answer, absent, absent, 4, form=form, hint=hint)
-    require(got.shape == (4, 4), f"{name} has shape {got.shape} for 4 classes. " + hint)
-    # 19 * 20 + 19 = 399 does not fit into the masks' uint8
-    high = np.full((2, 3), 19, np.uint8)
-    hint = "uint8 stops at 255 and 19 * 20 does not fit: use truth.astype(np.int64)."
-    got = _ask_array(name, answer, high, high, 20, form=form, hint=hint)
-    require(
-        got.shape == (20, 20) and got[19, 19] == 6,
-        f"{name} puts 6 pixels of class 19 of 20 into another entry. " + hint,
-    )
-    batch = np.stack([truth, truth])
-    hint = "Masks may be (N, H, W)."
-    got = _ask_array(name, answer, batch, np.stack([prediction] * 2), 3, form=form, hint=hint)
-    require(_same(got, 2 * by_hand), f"{name} of a batch (N, H, W) must count all its images.")
-    passed(name, "rows are truth, columns prediction, void is left out, absent classes keep a row")
 
+def _made_of(formula: Callable) -> Callable:
+    """Return a formula of the right counts."""
+    return lambda *labels: formula(_counts(*labels))
+
+
+def _kind(array) -> str:
+    """Return the first letter of what an array is of: b for bool, iu for whole numbers, f."""
+    return as_array(array).dtype.kind
+
+
+def _labels(rng: np.random.Generator, num_classes: int) -> Case:
+    """Return random masks with void; the last class is in neither."""
+    truth, prediction = rng.integers(0, num_classes - 1, (2, 2, 30, 20)).astype(np.uint8)
+    truth[rng.random(truth.shape) < 0.1] = VOID
+    return Case(truth, prediction, num_classes)
+
+
+_TRUTH = np.array([[0, 0, 1], [2, 1, 0]], np.uint8)
+_PREDICTION = np.array([[0, 1, 1], [2, 2, 0]], np.uint8)
+_TWO = np.array([0, 1, 1, 0], np.uint8)
+_VOID = np.where([False, True, False, True], np.uint8(VOID), _TWO)
+
+confusion_matrix = Exercise(
+    "confusion_matrix",
+    form="counts (num_classes, num_classes), rows truth, columns prediction",
+    learnt="rows are truth, columns prediction, void is left out, absent classes keep a row",
+    right=_counts,
+    cases=[
+        Case(_TRUTH, _PREDICTION, 3),
+        Case(_VOID, _TWO, 2, says=f"Here 2 of 4 pixels are void ({VOID}): leave them out first."),
+        Case(_TWO * 0, _TWO * 0, 4, says="Here classes 1 to 3 do not occur: see minlength."),
+        Case(_TWO * 19, _TWO * 19, 20, says="19 * 20 + 19 does not fit into uint8: use np.int64."),
+        Case(_TRUTH[None], _PREDICTION[None], 3, says="Masks may be (N, H, W)."),
+    ],
+    drawn=lambda rng: [_labels(rng, num_classes) for num_classes in (3, 11, 33)],
+    mistakes={
+        "{name} has rows and columns swapped: rows are truth.": _made_of(lambda n: n.T),
+        "{name} holds shares of each row, no counts.": _made_of(lambda n: n / n.sum(1)[:, None]),
+        "{name} holds shares: count pixels, divide later.": _made_of(lambda n: n / n.sum()),
+        "{name} only marks what occurs: count how often it does.": _made_of(lambda n: n > 0),
+        f"{{name}} counts void pixels as class 0: leave out what is {VOID} in the "
+        f"truth, whatever is predicted.": lambda t, p, c: _counts(np.where(t == VOID, 0, t), p, c),
+        f"{{name}} counts void pixels as the last class: leave out what is {VOID} in "
+        f"the truth, whatever is predicted.": lambda t, p, c: _counts(np.minimum(t, c - 1), p, c),
+        "{name} is one long row, as of np.bincount: reshape it.": _made_of(np.ravel),
+    },
+    facts={
+        "{name} is of floats; counts are integers, whole numbers.": lambda n, *_: _kind(n) in "iu",
+    },
+)
 
 # --- 2, 3: IoU and Dice --------------------------------------------------------------------------
 
-_COUNTS = np.array([[2, 1, 0], [0, 1, 1], [0, 0, 1]])
-# class 2 is predicted but never true, class 3 is neither
-_ABSENT = np.array([[4, 0, 2, 0], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+def _random_matrix(rng: np.random.Generator, classes: int = 6) -> np.ndarray:
+    """Return a confusion matrix with an absent class, and one that is predicted, never true."""
+    matrix = rng.integers(1, 50, (classes, classes))
+    absent = rng.integers(classes)
+    matrix[absent] = matrix[:, absent] = matrix[(absent + 1) % classes] = 0
+    return matrix
 
 
-def _per_class(name: str, answer: Callable, formula: str, good, absent_good, suspects) -> None:
-    hint = "It takes a (C, C) confusion matrix; its diagonal is np.diag(confusion)."
-    got = _ask_array(name, answer, _COUNTS.copy(), form="one value a class", hint=hint)
-    require(
-        np.shape(got) == (3,),
-        f"{name} has shape {np.shape(got)} for 3 classes: return one value a class, shape (3,); "
-        "averaging comes later.",
-    )
-    _expect(
-        got,
-        good,
-        suspects,
-        f"{name} of {_text(_COUNTS)} is {_text(got)}, expected {_text(good)} = {formula}.",
-    )
-    got = _ask_array(name, answer, _ABSENT.copy(), form="one value a class", hint=hint)
-    require(np.shape(got) == (4,), f"{name} drops absent classes: keep all 4, NaN where absent.")
-    tail = "Class 3 is neither in truth nor in prediction: 0 / 0, so NaN."
-    require(got[3] != 0, f"{name} gives 0 to a class that is absent from both. {tail}")
-    require(got[3] != 1, f"{name} gives 1 to a class that is absent from both. {tail}")
-    require(np.isnan(got[3]), f"{name} gives {got[3]:.3g} to an absent class. {tail}")
-    require(
-        not np.isnan(got[2]),
-        f"{name} gives NaN to class 2, which is predicted where it is not: that is wholly wrong, "
-        "0. Only a class absent from truth and prediction is NaN.",
-    )
-    require(
-        _same(got, absent_good),
-        f"{name} of {_text(_ABSENT)} is {_text(got)}, expected {_text(absent_good)} = {formula}.",
-    )
+def _of_parts(formula: Callable) -> Callable:
+    """Return a score that is a formula of (right, true, predicted) pixels of each class."""
+    return lambda m: formula(np.diag(m), m.sum(1), m.sum(0))
 
 
-def iou_per_class(answer: Callable) -> None:
-    """Check ``iou_per_class(confusion)``."""
-    name = "iou_per_class"
-    hit, truth, prediction = np.diag(_COUNTS), _COUNTS.sum(1), _COUNTS.sum(0)
-    _per_class(
+def _per_class(name: str, right: Callable, formula: str, learnt: str, mistakes: dict) -> Exercise:
+    """Return the exercise of a score of each class; ``mistakes`` are those that others lack."""
+    absent = "a class that is absent from both truth and prediction: that is NaN."
+    return Exercise(
         name,
-        answer,
-        "intersection / union",
-        [2 / 3, 1 / 3, 1 / 2],
-        [4 / 7, 3 / 4, 0, np.nan],
-        [
-            (
-                hit / (truth + prediction),
-                f"{name} counts the intersection twice in the union: truth + prediction contains "
-                "it two times, so take it away once.",
-            ),
-            (
-                2 * hit / (truth + prediction),
-                f"{name} is Dice, 2 |A and B| / (|A| + |B|): IoU divides by the union.",
-            ),
-            (hit / truth, f"{name} is the recall: pixels wrongly given to the class must count."),
-            (hit / prediction, f"{name} is the precision: the class's missed pixels must count."),
-            (hit / _COUNTS.sum(), f"{name} divides by all pixels: divide by the class's union."),
+        form=f"one value a class, {formula}; averaging comes later",
+        learnt=learnt,
+        right=right,
+        cases=[
+            Case(np.array([[2, 1, 0], [0, 1, 1], [0, 0, 1]])),
+            # class 2 is predicted but never true, class 3 is neither
+            Case(np.array([[4, 0, 2, 0], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])),
         ],
+        drawn=lambda rng: [Case(_random_matrix(rng))],
+        mistakes=mistakes
+        | {
+            "{name} is the recall: count wrong finds too.": _of_parts(lambda hit, t, p: hit / t),
+            "{name} is the precision: count misses too.": _of_parts(lambda hit, t, p: hit / p),
+            f"{{name}} gives 0 to {absent}": lambda m: np.nan_to_num(right(m)),
+            f"{{name}} gives 1 to {absent}": lambda m: np.nan_to_num(right(m), nan=1),
+            "{name} gives NaN to a class that is predicted where it is not: that is wholly wrong, "
+            "0. Only absence from both is NaN.": lambda m: np.where(m.sum(1) > 0, right(m), np.nan),
+            "{name} drops absent classes: keep all, NaN where absent.": lambda m: right(m)[
+                ~np.isnan(right(m))
+            ],
+        },
+        hint="It takes a (C, C) confusion matrix; its diagonal is np.diag(confusion).",
     )
-    passed(name, "intersection over union, 0 for wholly wrong, NaN for absent from both")
 
 
-def dice_per_class(answer: Callable) -> None:
-    """Check ``dice_per_class(confusion)``."""
-    name = "dice_per_class"
-    hit, truth, prediction = np.diag(_COUNTS), _COUNTS.sum(1), _COUNTS.sum(0)
-    iou = hit / (truth + prediction - hit)
-    _per_class(
-        name,
-        answer,
-        "2 |A and B| / (|A| + |B|)",
-        [4 / 5, 2 / 4, 2 / 3],
-        [8 / 11, 6 / 7, 0, np.nan],
-        [
-            (hit / (truth + prediction), f"{name} lacks the factor 2: a perfect class gets 0.5."),
-            (iou, f"{name} is the IoU: Dice divides twice the intersection by |A| + |B|."),
-            (
-                2 * iou,
-                f"{name} divides by the union, so a perfect class gets 2: divide by the sum of "
-                "both sizes, |A| + |B|.",
-            ),
-            (iou / (2 - iou), f"{name} has 2J / (1 + J) upside down: this is J from Dice."),
-            (2 * iou / (2 + iou), f"{name} is 2J / (2 + J): the formula is 2J / (1 + J)."),
-            (hit / truth, f"{name} is the recall: pixels wrongly given to the class must count."),
-            (hit / prediction, f"{name} is the precision: the class's missed pixels must count."),
-        ],
-    )
-    passed(name, "Dice, equal to 2J / (1 + J) class by class")
-
+iou_per_class = _per_class(
+    "iou_per_class",
+    metrics.iou,
+    "intersection / union",
+    "intersection over union, 0 for wholly wrong, NaN for absent from both",
+    {
+        "{name} counts the intersection twice in the union: truth + prediction "
+        "contains it two times, so take it away once.": _of_parts(lambda hit, t, p: hit / (t + p)),
+        "{name} is Dice, 2 |A and B| / (|A| + |B|): IoU divides by the union.": metrics.dice,
+        "{name} divides by all pixels: divide by the union.": lambda m: np.diag(m) / m.sum(),
+    },
+)
+dice_per_class = _per_class(
+    "dice_per_class",
+    metrics.dice,
+    "2 |A and B| / (|A| + |B|)",
+    "Dice, equal to 2J / (1 + J) class by class",
+    {
+        "{name} lacks the factor 2: all right gives 0.5.": _of_parts(
+            lambda hit, t, p: hit / (t + p)
+        ),
+        "{name} is the IoU: Dice divides twice the intersection by |A| + |B|.": metrics.iou,
+        "{name} divides by the union, so a perfect "
+        "class gets 2: divide by the sum of both sizes, |A| + |B|.": lambda m: 2 * metrics.iou(m),
+        "{name} is J / (2 - J), which is 2J / (1 + J) upside down: it "
+        "would give J from Dice, not Dice from J.": lambda m: metrics.iou(m) / (2 - metrics.iou(m)),
+        "{name} is 2J / (2 + J), but the formula that makes Dice from an IoU "
+        "of J is another one: 2J / (1 + J).": lambda m: 2 * metrics.iou(m) / (2 + metrics.iou(m)),
+    },
+)
 
 # --- 4: two models that swap ---------------------------------------------------------------------
 
-_SWAP_MARGIN = 0.02
 
-
-def swapping_models(answer: Callable) -> None:
-    """Check ``swapping_models()``: mean IoU prefers A, mean Dice prefers B."""
-    name = "swapping_models"
-    pair = _ask(name, answer)
+def _leads(answer: Callable) -> tuple[float, float]:
+    """Return by how much model A leads in mean IoU and in mean Dice."""
+    pair, name = answer(), "swapping_models"
     require(
         isinstance(pair, tuple | list) and len(pair) == 2,
         f"{name} must return two arrays, the IoUs of A and of B: `return model_a, model_b`.",
     )
-    a, b = (_array(name, iou, "two arrays of IoUs").astype(float) for iou in pair)
+    a, b = map(as_array, pair)
+    require(
+        _kind(a) in "biuf" and _kind(b) in "biuf",
+        f"{name} gives what is no array of numbers: return two arrays of IoUs.",
+    )
     require(
         a.ndim == 1 and a.shape == b.shape,
-        f"{name} gives IoUs of shapes {a.shape} and {b.shape}: both models see the same images, "
-        "so both are (N,) with the same N.",
+        f"{name} gives IoUs of shapes {a.shape} and {b.shape}: both models see the same images.",
     )
-    require(
-        a.size > 1,
-        f"{name} uses one image: there Dice = 2J / (1 + J) never changes the order. Take two.",
-    )
-    both = np.concatenate([a, b])
-    outside = both[~((both >= 0) & (both <= 1))]
-    require(
-        outside.size == 0,
-        f"{name} contains {outside[:1].sum()}: an IoU lies in 0..1 (not percent), and none may be "
-        "NaN.",
-    )
-    iou_lead = a.mean() - b.mean()
-    dice_lead = (2 * a / (1 + a)).mean() - (2 * b / (1 + b)).mean()
-    told = f"A leads by {iou_lead:+.3f} in mean IoU and by {dice_lead:+.3f} in mean Dice"
-    require(
-        not (iou_lead < 0 < dice_lead),
-        f"{name} swaps, but the other way: {told}. Return the two in the other order.",
-    )
-    require(
-        iou_lead >= _SWAP_MARGIN,
-        f"{name}: {told}; mean IoU must prefer A by {_SWAP_MARGIN} or more. Raise A's best image.",
-    )
-    require(
-        dice_lead <= -_SWAP_MARGIN,
-        f"{name} does not swap clearly: {told}. 2J / (1 + J) gains least near 1 and near 0, so "
-        "let A be uneven (one image near 1, one near 0) and B even.",
-    )
-    passed(name, f"{told}")
+    require(a.size > 1, f"{name} uses one image: there Dice, 2J / (1 + J), keeps the order.")
+    for iou in (*a, *b):
+        require(
+            0 <= iou <= 1,
+            f"{name} contains {iou}: an IoU lies in 0..1 (not percent), and none may be NaN.",
+        )
+    dice_a, dice_b = 2 * a / (1 + a), 2 * b / (1 + b)
+    return a.mean() - b.mean(), dice_a.mean() - dice_b.mean()
 
+
+_LEADS = "A leads by {got} in mean IoU and mean Dice"
+
+swapping_models = Exercise(
+    "swapping_models",
+    form="two arrays, the IoUs of A and of B",
+    learnt="mean IoU prefers A, mean Dice prefers B",
+    right=None,
+    cases=[Case(through=_leads)],
+    facts={
+        f"{{name}} swaps, but the other way: "
+        f"{_LEADS}. Return the two in the other order.": lambda leads: not leads[0] < 0 < leads[1],
+        f"{{name}}: {_LEADS}; mean "
+        f"IoU must prefer A by 0.02 or more. Raise A's best image.": lambda leads: leads[0] >= 0.02,
+        f"{{name}} does not swap clearly: {_LEADS}. 2J / (1 + J) gains least near 1 and near 0, so "
+        f"let A be uneven (one image near 1, one near 0), B even.": lambda leads: leads[1] <= -0.02,
+    },
+)
 
 # --- 5, 6: ways to average -----------------------------------------------------------------------
 
 _FIRST = "If it calls an earlier function of yours whose check fails, mend that one first."
+_RULES = ("skip", "one", "zero")  # for a class that is absent from an image
 _IMAGES = np.array(
     [
         [[4, 1, 0], [1, 2, 0], [0, 0, 0]],
@@ -300,132 +208,104 @@ _IMAGES = np.array(
         [[3, 0, 0], [0, 2, 1], [1, 0, 3]],
     ]
 )
-# the same three images, class by class: NaN = absent from truth and prediction
-_IMAGE_IOU = np.array([[4 / 6, 2 / 4, np.nan], [6 / 8, np.nan, 0], [3 / 4, 2 / 3, 3 / 5]])
 
 
-def mean_iou_per_image(answer: Callable) -> None:
-    """Check ``mean_iou_per_image(confusions, absent)``."""
-    name = "mean_iou_per_image"
-    filled = {
-        "skip": _IMAGE_IOU,
-        "one": np.nan_to_num(_IMAGE_IOU, nan=1.0),
-        "zero": np.nan_to_num(_IMAGE_IOU, nan=0.0),
-    }
-    good = {rule: np.nanmean(values, axis=1).mean() for rule, values in filled.items()}
-    total = _IMAGES.sum(0)
-    hits = np.diag(total)
-    data_set = (hits / (total.sum(0) + total.sum(1) - hits)).mean()
-    in_truth = np.where(_IMAGES.sum(2) > 0, _IMAGE_IOU, np.nan)
-    for rule in filled:
-        hint = (
-            f"It was called with 3 images of 3 classes and absent={rule!r}. iou_per_class takes "
-            "one matrix: call it for each image."
-        )
-        got = _ask_number(name, answer, _IMAGES.copy(), rule, hint=hint)
-        _expect(
-            got,
-            good[rule],
-            [
-                (
-                    data_set,
-                    f"{name} adds up the images first: that is the data set's mean IoU. Take each "
-                    "image's own mean, then the mean of those.",
-                ),
-                (
-                    np.nan,
-                    f"{name} is NaN for absent={rule!r}: a class absent from an image is still in "
-                    "the mean (np.nanmean leaves NaN out).",
-                ),
-                (
-                    np.nanmean(_IMAGE_IOU),
-                    f"{name} averages all images' classes in one pot: an image with more classes "
-                    "then weighs more. Average the classes of each image first.",
-                ),
-                (
-                    np.nanmean(_IMAGE_IOU, axis=0).mean(),
-                    f"{name} averages over images first, then over classes (axis 0): take the mean "
-                    "over the classes of each image first (axis 1).",
-                ),
-                (
-                    np.nanmean(in_truth, axis=1).mean(),
-                    f"{name} skips a class that is absent from the truth alone. Where it is "
-                    "predicted it is wholly wrong, 0; absent means absent from both.",
-                ),
-                *(
-                    (value, f"{name} with absent={rule!r} gives what absent={other!r} should.")
-                    for other, value in good.items()
-                    if other != rule
-                ),
-            ],
-            f"{name} with absent={rule!r} is {got:.4f}, expected "
-            f"{good[rule]:.4f}; each image by itself: {_text(np.nanmean(filled[rule], axis=1))}. "
-            f"{_FIRST}",
-        )
-    got = _ask_number(name, answer, _IMAGES[:2].copy(), "zero")
-    require(
-        _same(got, filled["zero"][:2].mean()),
-        f"{name} of 2 images of 3 classes is {got:.4f}, expected {filled['zero'][:2].mean():.4f}: "
-        "divide by the number of images, which is another number than that of classes.",
-    )
-    passed(name, "each image by itself, with three rules for absent classes")
+def _images(rng: np.random.Generator) -> np.ndarray:
+    """Return matrices (7, 5, 5): one image without a mistake, six that lack a class."""
+    return np.stack([np.diag([5, 4, 3, 2, 1]), *(_random_matrix(rng, 5) for _ in range(6))])
 
 
-def pixel_averages(answer: Callable) -> None:
-    """Check ``pixel_averages(confusion) -> (micro, frequency_weighted)``."""
-    name = "pixel_averages"
-    counts = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
-    iou, share = np.array([6 / 9, 3 / 6]), np.array([8 / 12, 4 / 12])
-    micro, weighted = 9 / 15, float((iou * share).sum())
-    form = "two numbers, `return micro, frequency_weighted`"
-    got = _ask_array(name, answer, counts.copy(), form=form)
-    require(
-        got.shape == (2,),
-        f"{name} has shape {got.shape}: return {form}.",
-    )
-    require(
-        not _same(got, [weighted, micro]), f"{name} returns its two numbers in the wrong order."
-    )
-    _expect(
-        got[0],
-        micro,
-        [
-            (9 / 12, f"{name}: micro is the pixel accuracy; divide by the sum of the unions."),
-            (9 / 24, f"{name}: micro counts the intersections twice in the unions."),
-            (iou.mean(), f"{name}: micro is the mean IoU; add up first, divide once."),
-            (np.nan, f"{name}: micro is NaN; add up counts, which are never NaN, divide once."),
-        ],
-        f"{name}: micro of {_text(counts)} is {_text(got[0])}, expected {micro:.4f} = "
-        "all intersections / all unions.",
-    )
-    by_prediction = float((iou * np.array([7 / 12, 5 / 12])).sum())
-    _expect(
-        got[1],
-        weighted,
-        [
-            (
-                np.nan,
-                f"{name}: frequency_weighted is NaN; an absent class has weight 0, but 0 * NaN is "
-                "NaN: use np.nansum.",
-            ),
-            (
-                by_prediction,
-                f"{name}: frequency_weighted weights by the predicted counts (columns); weight by "
-                "the class's share of the truth (rows).",
-            ),
-            (iou.mean(), f"{name}: frequency_weighted is unweighted: weight by share of truth."),
-            (weighted * 12, f"{name}: frequency_weighted uses counts as weights: divide by all."),
-            (weighted / 3, f"{name}: frequency_weighted divides by C: the weights sum to 1."),
-            (
-                weighted / 2,
-                f"{name}: frequency_weighted is averaged: the weights sum to 1 already.",
-            ),
-        ],
-        f"{name}: frequency_weighted of {_text(counts)} is {_text(got[1])}, expected "
-        f"{weighted:.4f} = sum of share of truth x IoU. {_FIRST}",
-    )
-    passed(name, "micro and frequency-weighted IoU")
+def _mean_per_image(matrices, absent):
+    if absent == "skip":
+        return metrics.mean_iou(matrices).mean()
+    return np.nan_to_num(metrics.iou(matrices), nan=float(absent == "one")).mean()
 
+
+def _mean_iou_of_true(matrices):
+    return np.nanmean(np.where(matrices.sum(2) > 0, metrics.iou(matrices), np.nan), axis=1).mean()
+
+
+mean_iou_per_image = Exercise(
+    "mean_iou_per_image",
+    form="one number, the mean over the images of each image's mean IoU",
+    learnt="each image by itself, with three rules for absent classes",
+    right=_mean_per_image,
+    cases=[
+        *(Case(_IMAGES, rule, says=f"Here absent={rule!r}. {_FIRST}") for rule in _RULES),
+        Case(_IMAGES[:2], "zero"),
+    ],
+    drawn=lambda rng: [Case(matrices, rule) for matrices in [_images(rng)] for rule in _RULES],
+    mistakes={
+        "{name} adds up the images first: that is the data set's mean IoU. Take each "
+        "image's own mean, then the mean of those.": lambda m, absent: metrics.mean_iou(m.sum(0)),
+        "{name} is NaN: a class absent from an image is still "
+        "in its mean, and np.nanmean leaves NaN out.": lambda m, absent: metrics.iou(m).mean(),
+        "{name} averages all images' classes in one pot: an image with more of them then "
+        "weighs more. Average each image's first.": lambda m, absent: np.nanmean(metrics.iou(m)),
+        "{name} averages over images first, then over classes (axis 0): take each image's mean "
+        "over "
+        "the classes first (axis 1).": lambda m, absent: np.nanmean(metrics.iou(m), axis=0).mean(),
+        "{name} skips a class that is absent from the truth alone. "
+        "Where it is predicted it is wholly wrong, 0.": lambda m, absent: _mean_iou_of_true(m),
+        "{name} divides by the number of classes: divide by "
+        "the number of images.": lambda m, absent: _mean_per_image(m, absent) * len(m) / m.shape[1],
+        **{
+            f"{{name}} gives what absent={rule!r} "
+            f"should, for another rule.": lambda m, absent, rule=rule: _mean_per_image(m, rule)
+            for rule in _RULES
+        },
+    },
+    hint="It was called with (N, C, C). iou_per_class takes one matrix: call it for each image.",
+)
+
+
+def _micro(m):
+    return np.trace(m) / (2 * m.sum() - np.trace(m))
+
+
+def _pair(
+    micro: Callable = _micro, weighted: Callable = metrics.frequency_weighted_iou
+) -> Callable:
+    return lambda m: (micro(m), weighted(m))
+
+
+_MICRO, _WEIGHTED = "{name}: micro", "{name}: frequency_weighted"
+_AVERAGED = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+
+pixel_averages = Exercise(
+    "pixel_averages",
+    form="two numbers, `return micro, frequency_weighted`",
+    learnt="micro and frequency-weighted IoU",
+    right=_pair(),
+    cases=[
+        Case(
+            _AVERAGED,
+            through=lambda answer, m: np.ravel(as_array(answer(m)))[:1],
+            says="This is micro: all intersections / all unions.",
+        ),
+        Case(_AVERAGED, says=f"frequency_weighted is the sum of share of truth x IoU. {_FIRST}"),
+    ],
+    drawn=lambda rng: [Case(_random_matrix(rng))],
+    mistakes={
+        "{name} returns its two numbers in the wrong order.": lambda m: _pair()(m)[::-1],
+        f"{_MICRO} is the pixel accuracy; divide by all unions.": _pair(metrics.pixel_accuracy),
+        f"{_MICRO} counts the intersections twice in the unions, where "
+        f"truth and prediction hold it once each.": _pair(lambda m: np.trace(m) / (2 * m.sum())),
+        f"{_MICRO} is the mean IoU; add up first, divide once.": _pair(metrics.mean_iou),
+        f"{_MICRO} is NaN; add up counts, never NaN.": _pair(lambda m: metrics.iou(m).sum()),
+        f"{_WEIGHTED} is NaN; an absent class has weight 0, but 0 * NaN is NaN: "
+        f"use np.nansum.": _pair(weighted=lambda m: (metrics.iou(m) * m.sum(1) / m.sum()).sum()),
+        f"{_WEIGHTED} weights by the predicted counts (columns): take the class's share of the "
+        f"truth, rows.": _pair(weighted=lambda m: np.nansum(metrics.iou(m) * m.sum(0) / m.sum())),
+        f"{_WEIGHTED} is unweighted: weight by share of truth.": _pair(weighted=metrics.mean_iou),
+        f"{_WEIGHTED} uses counts as weights: divide them by the count "
+        f"of all labelled pixels.": _pair(weighted=lambda m: np.nansum(metrics.iou(m) * m.sum(1))),
+        f"{_WEIGHTED} divides by C: the weights sum to 1 already, so the weighted IoUs are only "
+        f"to be added up.": _pair(weighted=lambda m: metrics.frequency_weighted_iou(m) / len(m)),
+        f"{_WEIGHTED} is averaged: the weights sum to 1 already, so the weighted IoUs are only to "
+        f"be added up.": _pair(weighted=lambda m: np.nanmean(metrics.iou(m) * m.sum(1) / m.sum())),
+    },
+)
 
 # --- 7: one prediction, many numbers -------------------------------------------------------------
 
@@ -439,680 +319,587 @@ DEFINITIONS = {
     "void as a class": "as 'data set', but void is one class more, which is never predicted",
     "mean Dice": "as 'data set', but Dice in place of IoU",
 }
-_ORDER = (4, 2, 6, 0, 7, 3, 5, 1)  # which definition gets the letter A, B, ...
-_HOW = {
-    "data set": "add up the images' matrices with .sum(axis=0), then iou_per_class, then nanmean",
-    "per image, skip": "mean_iou_per_image(confusions, 'skip')",
-    "per image, one": "mean_iou_per_image(confusions, 'one'): the largest of the three rules",
-    "per image, zero": "mean_iou_per_image(confusions, 'zero'): the smallest of the three rules",
+_HOW = {  # in the order of the letters A to H
     "micro": "it is acc / (2 - acc), so compute the pixel accuracy first",
-    "frequency weighted": "large classes are the easy ones, so it lies far above the plain mean",
+    "per image, one": "mean_iou_per_image(confusions, 'one'): the largest of the three rules",
     "void as a class": "give void the number C: every void pixel is then an error",
+    "data set": "add up the images' matrices with .sum(axis=0), then iou_per_class, then nanmean",
     "mean Dice": "no class's Dice is below its IoU, so it lies above the data set's mean IoU",
+    "per image, zero": "mean_iou_per_image(confusions, 'zero'): the smallest of the three rules",
+    "frequency weighted": "large classes are the easy ones, so it lies far above the plain mean",
+    "per image, skip": "mean_iou_per_image(confusions, 'skip')",
 }
+_LETTERED = dict(zip("ABCDEFGH", _HOW, strict=True))
 
 
 def lettered_numbers(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> dict:
-    """Return the eight numbers of :data:`DEFINITIONS` for one prediction, under letters.
+    """Return ``{"A": number, ...}``: the eight numbers of :data:`DEFINITIONS`, always so shuffled.
 
-    Parameters
-    ----------
-    truth, prediction
-        uint8 (N, H, W), classes 0..num_classes-1; void in ``truth`` is 255.
-    num_classes
-        The number of classes without void.
-
-    Returns
-    -------
-    dict[str, float]
-        ``{"A": number, ...}``, in the same shuffled order every time.
+    ``truth`` and ``prediction`` are uint8 (N, H, W), classes 0..num_classes-1; ``truth`` also void.
     """
-    values = list(_numbers(truth, prediction, num_classes).values())
-    return {letter: values[i] for letter, i in zip("ABCDEFGH", _ORDER, strict=True)}
+    values = _numbers(truth, prediction, num_classes)
+    return {letter: values[definition] for letter, definition in _LETTERED.items()}
 
 
 def _numbers(truth, prediction, num_classes) -> dict[str, float]:
     images = metrics.per_image_matrices(prediction, truth, num_classes)
-    with_void = metrics.ConfusionMatrix(num_classes + 1, ignore_index=None)
-    with_void.update(prediction, np.where(truth == VOID, num_classes, truth))
-    whole, image_iou = images.sum(0), metrics.iou(images)
-    accuracy = metrics.pixel_accuracy(whole)
-    values = (
-        metrics.mean_iou(whole),
-        metrics.mean_iou(images).mean(),
-        np.nan_to_num(image_iou, nan=1.0).mean(),
-        np.nan_to_num(image_iou, nan=0.0).mean(),
-        accuracy / (2 - accuracy),
-        metrics.frequency_weighted_iou(whole),
-        with_void.mean_iou(),
-        metrics.mean_dice(whole),
-    )
-    return {name: float(value) for name, value in zip(DEFINITIONS, values, strict=True)}
+    with_void = np.where(truth == VOID, num_classes, truth)
+    values = {
+        "data set": metrics.mean_iou(images.sum(0)),
+        **{f"per image, {rule}": _mean_per_image(images, rule) for rule in _RULES},
+        "micro": _micro(images.sum(0)),
+        "frequency weighted": metrics.frequency_weighted_iou(images.sum(0)),
+        "void as a class": metrics.mean_iou(_counts(with_void, prediction, num_classes + 1)),
+        "mean Dice": metrics.mean_dice(images.sum(0)),
+    }
+    return {name: float(value) for name, value in values.items()}
 
 
-def match_definitions(answer: Callable, numbers: dict[str, float]) -> None:
-    """Check ``match_definitions()``: the definition of each lettered number."""
-    name = "match_definitions"
-    given = _ask(name, answer)
-    require(isinstance(given, dict), f"{name} must return a dict such as {{'A': 'micro', ...}}.")
-    if set(given) == set(DEFINITIONS):
-        raise CheckFailed(f"{name} is the wrong way round: letters are keys, definitions values.")
-    missing = sorted(set(numbers) - set(given))
-    require(not missing, f"{name} says nothing about {', '.join(missing)}.")
-    for letter in numbers:
-        require(
-            given[letter] in list(DEFINITIONS),
-            f"{name}: {given[letter]!r} is no definition. They are: {', '.join(DEFINITIONS)}.",
-        )
-    used = [given[letter] for letter in numbers]
-    twice = sorted({one for one in used if used.count(one) > 1})
-    require(
-        not twice,
-        f"{name} uses {', '.join(map(repr, twice))} twice; each fits one letter. {_FIRST}",
-    )
-    names = list(DEFINITIONS)
-    for letter, i in zip("ABCDEFGH", _ORDER, strict=True):
-        said = given[letter]
-        require(
-            said == names[i],
-            f"{name}: {letter} = {numbers[letter]:.4f} is not {said!r} ({_HOW[said]}).",
-        )
-    passed(name, "eight numbers, one prediction, and you know which is which")
-
+match_definitions = Exercise(
+    "match_definitions",
+    form="a dict such as {'A': 'micro', ...}",
+    learnt="eight numbers, one prediction, and you know which is which",
+    right=lambda: dict(_LETTERED),
+    cases=[Case()],
+    facts={
+        "{name} must return a dict such as {'A': 'micro', ...}.": lambda got: isinstance(got, dict),
+        "{name} is the wrong way round: keys are letters.": lambda got: {*got} != {*DEFINITIONS},
+        "{name} says nothing about some of the letters A to H.": lambda got: {*got} >= {*_LETTERED},
+        f"{{name}}: {{got}} holds what is no definition. They are: "
+        f"{', '.join(DEFINITIONS)}.": lambda got: all(v in [*DEFINITIONS] for v in got.values()),
+        f"{{name}} uses a definition twice. {_FIRST}": lambda got: len({*got.values()}) == len(got),
+        **{
+            f"{{name}}: {definition!r} has another letter ({_HOW[definition]}).": (
+                lambda got, letter=letter, definition=definition: got[letter] == definition
+            )
+            for letter, definition in _LETTERED.items()
+        },
+    },
+    same=lambda got, wanted: isinstance(got, dict) and got == wanted,
+    numbers=False,
+)
 
 # --- 8 to 10: boundaries -------------------------------------------------------------------------
 
 
 def _square(size: int, low: int, high: int) -> np.ndarray:
-    mask = np.zeros((size, size), bool)
-    mask[low:high, low:high] = True
-    return mask
+    """Return a mask (size, size) of the square from ``low`` to before ``high``."""
+    return np.pad(np.ones((high - low, high - low), bool), (low, size - high))
 
 
-def inner_boundary(answer: Callable) -> None:
-    """Check ``inner_boundary(mask, width)``."""
-    name = "inner_boundary"
-    mask = _square(17, 3, 14)
-    hint = "mask is bool (H, W), width a whole number of pixels."
-    form = "a bool mask (H, W)"
-    for width in (2, 1):
-        core, grown = _square(17, 3 + width, 14 - width), _square(17, 3 - width, 14 + width)
-        got = _ask_array(name, answer, mask.copy(), width, form=form, hint=hint)
-        require(got.shape == mask.shape, f"{name} has shape {got.shape}, expected {mask.shape}.")
-        _expect(
-            got,
-            mask & ~core,
-            [
-                (core, f"{name} is the core that erosion leaves: the boundary is what it takes."),
-                (grown & ~mask, f"{name} lies outside of the object: erode, do not dilate."),
-                (
-                    grown & ~core,
-                    f"{name} is {2 * width} pixels wide, half of it outside of the object: only "
-                    "pixels of the object belong to its inner boundary.",
-                ),
-                (mask, f"{name} is the whole object."),
-                (
-                    mask & ~_square(17, 4, 13),
-                    f"{name} is 1 pixel wide for width={width}: erode `width` times.",
-                ),
-                (
-                    mask & ~_square(17, 4 + width, 13 - width),
-                    f"{name} is {width + 1} pixels wide for width={width}: one erosion too many.",
-                ),
-                (
-                    mask & ~_square(17, 3 + 2 * width, 14 - 2 * width),
-                    f"{name} is {2 * width} pixels wide for width={width}: a square of side "
-                    "2 * width + 1 takes `width` pixels in one go, so do not repeat it.",
-                ),
-            ],
-            f"{name} of an 11 x 11 square at width={width} has {int(got.sum())} pixels, by hand it "
-            f"has {int((mask & ~core).sum())}.",
-        )
-    require(
-        got.dtype == bool, f"{name} returns {got.dtype}: return a bool mask, to use with & and ~."
+def _blobs(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return two masks (40, 50) of blobs that overlap in part; the first one touches the frame."""
+    noise, other = ndimage.gaussian_filter(rng.normal(size=(2, 40, 50)), (0, 4, 4))
+    first, second = noise > np.quantile(noise, 0.7), noise + 0.6 * other > 0.02
+    row, column = rng.integers(5, 25, 2)
+    first[row : row + 12, :10] = first[:10, column : column + 12] = True
+    return first, second
+
+
+def _inner(mask, width=1):
+    distance = ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard")[1:-1, 1:-1]
+    return mask & (distance <= width)
+
+
+def _eroded(mask, width, **options):
+    return ndimage.binary_erosion(mask, np.ones((3, 3)), width, **options)
+
+
+def _grown(mask, width):
+    return ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=width)
+
+
+_L_SHAPES = np.zeros((2, 20, 24), bool)
+_L_SHAPES[0, 3:14, 3:14], _L_SHAPES[0, 3:8, 3:8] = True, False
+_L_SHAPES[1, 5:16, 4:20], _L_SHAPES[1, 5:9, 4:10] = True, False
+
+inner_boundary = Exercise(
+    "inner_boundary",
+    form="a bool mask (H, W)",
+    learnt="inside the object, of the right width, corners and frame included",
+    right=_inner,
+    cases=[
+        *(Case(_square(17, 3, 14), width, says=f"Here width={width}.") for width in (2, 1)),
+        Case(_square(9, 1, 8) & ~_square(9, 0, 4), 1),  # where a square reaches beyond a cross
+        Case(
+            np.pad(np.ones((8, 15), bool), 2), 2, says="The mask has 12 x 20 pixels, is no square."
+        ),
+        Case(np.ones((5, 5), bool), 1),
+    ],
+    drawn=lambda rng: [Case(_blobs(rng)[0], width) for width in (1, 3)],
+    mistakes={
+        "{name} treats the outside of the picture as object: count it as background, so an object "
+        "cut "
+        "off by the frame has a boundary there.": lambda m, w: m & ~_eroded(m, w, border_value=1),
+        "{name} is the core that erosion leaves: take what it takes.": _eroded,
+        "{name} lies outside of the object: erode, do not dilate.": lambda m, w: _grown(m, w) & ~m,
+        "{name} is twice as wide, half of it outside of the object: "
+        "only pixels of the object belong to it.": lambda m, w: _inner(m, w) | _grown(m, w) & ~m,
+        "{name} is the whole object.": lambda m, w: m,
+        "{name} is 1 pixel wide for any width: erode `width` times.": lambda m, w: _inner(m),
+        "{name} is a pixel too wide: one erosion too many.": lambda m, w: _inner(m, w + 1),
+        "{name} is twice as wide: a square of side 2 * width "
+        "+ 1 takes `width` pixels in one go, so do not repeat it.": lambda m, w: _inner(m, 2 * w),
+        "{name} forgets the pixel that touches the outside by a corner: erode with np.ones((3, "
+        "3)), not with the cross.": lambda m, w: m & ~ndimage.binary_erosion(m, iterations=w),
+    },
+    facts={
+        "{name} is of numbers: return a bool mask, for & and ~.": lambda got, *_: _kind(got) == "b",
+    },
+    hint="mask is bool (H, W), width a whole number of pixels.",
+)
+
+
+def _nearest(truth, prediction, metric="euclidean", contour=_inner):
+    """Return each contour pixel's distance to the other contour: (of truth, of prediction)."""
+    pairs = cdist(np.argwhere(contour(truth)), np.argwhere(contour(prediction)), metric)
+    return pairs.min(1), pairs.min(0)
+
+
+def _nearest_zero(truth, prediction):
+    """Return what distance_transform_edt gives of the contours and not of their opposite."""
+    t, p = _inner(truth), _inner(prediction)
+    return ndimage.distance_transform_edt(p)[t], ndimage.distance_transform_edt(t)[p]
+
+
+def _unless_empty(score: Callable, one: float, both: float) -> Callable:
+    """Return a score of two masks that is ``one`` if one of them is empty, ``both`` if both are."""
+    return lambda t, p, *more: (
+        score(t, p, *more) if t.any() and p.any() else one if t.any() or p.any() else both
     )
-    corner = _square(9, 1, 8)
-    corner[:4, :4] = False  # an L: at its inner corner a square reaches further than a cross
-    got = _ask_array(name, answer, corner.copy(), 1, form=form, hint=hint)
-    require(
-        bool(got[4, 4]),
-        f"{name} forgets the pixel that touches the outside by a corner: erode with a 3 x 3 square "
-        "(np.ones((3, 3))), not with the default cross.",
-    )
-    wide = np.zeros((12, 20), bool)
-    wide[2:10, 3:18] = True
-    core = np.zeros_like(wide)
-    core[4:8, 5:16] = True
-    got = _ask_array(name, answer, wide.copy(), 2, form=form, hint=hint)
-    require(
-        _same(got, wide & ~core),
-        f"{name} is right on square pictures, but not on one of 12 x 20 pixels: are rows and "
-        "columns mixed up?",
-    )
-    got = _ask_array(name, answer, np.ones((5, 5), bool), 1, form=form, hint=hint)
-    require(
-        _same(got, np.ones((5, 5), bool) & ~_square(5, 1, 4)),
-        f"{name} treats the outside of the picture as object: count it as background "
-        "(border_value=0), so an object cut off by the frame has a boundary there.",
-    )
-    passed(name, "inside the object, of the right width, corners and frame included")
 
 
-def boundary_f1(answer: Callable) -> None:
-    """Check ``boundary_f1(truth, prediction, tolerance)``."""
-    name = "boundary_f1"
-    hint = "Both masks are bool (H, W), neither is empty here."
-    got = _ask_number(name, answer, _square(20, 2, 6), _square(20, 13, 17), 1, hint=hint)
-    _expect(
-        got,
-        0.0,
-        [
-            (np.nan, f"{name} is NaN where nothing matches: if P and R are both 0, F1 is 0."),
-            (
-                1.0,
-                f"{name} finds every contour pixel matched, however far away: "
-                "distance_transform_edt measures to the nearest ZERO, so hand it ~contour.",
-            ),
-        ],
-        f"{name} of two squares 9 pixels apart is {got:.4f} at tolerance 1, expected 0: no contour "
-        "pixel is matched.",
-    )
-    truth = _square(20, 5, 15)
-    prediction = truth.copy()
-    prediction[0:2, 0:2] = True  # a speck of 4 pixels, far from everything
-    got = _ask_number(name, answer, truth, prediction, 1, hint=hint)
-    precision, recall = 36 / 40, 1.0
-    region = (truth & prediction).sum() * 2 / (truth.sum() + prediction.sum())
-    f1 = 2 * precision * recall / (precision + recall)
-    _expect(
-        got,
-        f1,
-        [
-            (precision, f"{name} is the precision: recall, the other way round, must count too."),
-            (recall, f"{name} is the recall: a predicted contour far from any true one is free."),
-            ((precision + recall) / 2, f"{name} is the arithmetic mean: F1 = 2PR / (P + R)."),
-            (precision * recall / (precision + recall), f"{name} lacks the factor 2 of F1."),
-            (region, f"{name} measures areas, not contours: take inner_boundary(mask, 1) first."),
-        ],
-        f"{name} of a 10 x 10 square against itself and a speck of 4 pixels is {got:.4f}, expected "
-        f"{f1:.4f}: precision 36/40, recall 1. distance_transform_edt(x) gives each non-zero "
-        "pixel's distance to the nearest zero of x: give it ~contour.",
-    )
-    moved = _square(20, 5, 15)
-    moved = np.roll(moved, 2, axis=1)
-    for tolerance in (2, 1):
-        got = _ask_number(name, answer, truth, moved, tolerance, hint=hint)
-        # at 2 px everything is matched; at 1 px a contour column finds only the parallel rows
-        good = _contour_scores(truth, moved, tolerance)[2]
-        if tolerance == 2:
-            require(
-                _same(got, good),
-                f"{name} of a square shifted by 2 pixels is {got:.4f} at tolerance 2, expected 1: "
-                "a distance equal to the tolerance still matches (<=, not <), and distances are "
-                "between contours.",
-            )
-        else:
-            require(
-                _same(got, good),
-                f"{name} of a square shifted by 2 pixels is {got:.4f} at tolerance 1, expected "
-                f"{good:.4f}: is the tolerance used?",
-            )
-    diagonal_truth, diagonal = np.zeros((2, 9, 9), bool)
-    diagonal_truth[2, 2] = diagonal[3, 3] = True
-    got = _ask_number(name, answer, diagonal_truth, diagonal, 1, hint=hint)
-    require(
-        _same(got, 0),
-        f"{name} matches two pixels that touch by a corner at tolerance 1: their Euclidean "
-        "distance is 1.41. A dilation with a square measures another distance.",
-    )
-    empty = np.zeros_like(truth)
-    for first, second in ((truth, empty), (empty, truth)):
-        got = _ask_number(name, answer, first, second, 1, hint="Here one of the masks is empty.")
-        require(got == 0, f"{name} is {got:g} where one mask is empty: nothing matches, so 0.")
-    got = _ask_number(name, answer, empty, empty, 1, hint="Here both masks are empty.")
-    require(
-        np.isnan(got), f"{name} is {got:g} where both masks are empty: absent from both, so NaN."
-    )
-    truth, prediction = np.zeros((2, 20, 24), bool)
-    truth[3:14, 3:14], truth[3:8, 3:8] = True, False
-    prediction[5:16, 4:20], prediction[5:9, 4:10] = True, False
-    for tolerance in (1.5, 2):
-        precision, recall, good = _contour_scores(truth, prediction, tolerance)
-        got = _ask_number(name, answer, truth, prediction, tolerance, hint=hint)
-        require(
-            _same(got, good),
-            f"{name} of two L shapes at tolerance {tolerance} is {got:.4f}, expected {good:.4f}: "
-            f"precision {precision:.3f} of the predicted contour, recall {recall:.3f} of the true "
-            "one, F1 = 2PR / (P + R); contours are inner_boundary(mask, 1).",
-        )
-    passed(name, "precision and recall of contours within the tolerance")
+def _with_empty(mask: np.ndarray, *tolerance: float) -> list[Case]:
+    """Return the questions with one mask empty, the other, and both."""
+    pairs = (mask, 0 * mask), (0 * mask, mask), (0 * mask, 0 * mask)
+    return [Case(t > 0, p > 0, *tolerance, says="One mask is empty, or both.") for t, p in pairs]
 
 
-def _contour(mask: np.ndarray) -> np.ndarray:
-    """Return the pixels (N, 2) of an object, away from the frame, that touch the background."""
-    inside = np.zeros_like(mask)
-    inside[1:-1, 1:-1] = np.lib.stride_tricks.sliding_window_view(mask, (3, 3)).all((2, 3))
-    return np.argwhere(mask & ~inside)
+def _f1_of(formula: Callable, distances: Callable = _nearest) -> Callable:
+    """Return a score that is a formula of the precision and the recall of two contours."""
+
+    def score(truth, prediction, tolerance):
+        of_truth, of_prediction = distances(truth, prediction)
+        return formula((of_prediction <= tolerance).mean(), (of_truth <= tolerance).mean())
+
+    return _unless_empty(score, 0.0, np.nan)
 
 
-def _contour_scores(truth: np.ndarray, prediction: np.ndarray, tolerance: float) -> tuple:
-    """Return precision, recall and F1 of two contours, pair by pair."""
-    near = cdist(_contour(truth), _contour(prediction)) <= tolerance
-    recall, precision = near.any(1).mean(), near.any(0).mean()
-    return precision, recall, 2 * precision * recall / (precision + recall)
+def _harmonic(p, r):
+    return 2 * p * r / (p + r) if p + r else 0.0
 
 
-def hausdorff_distance(answer: Callable) -> None:
-    """Check ``hausdorff_distance(truth, prediction)``."""
-    name = "hausdorff_distance"
-    truth = _square(20, 8, 16)
-    speck = truth.copy()
-    speck[4, 5] = True  # 4 rows and 3 columns from the square's corner: 5 pixels
-    hint = "Both masks are bool (H, W), neither is empty here."
-    for first, second, extra in ((truth, speck, "prediction"), (speck, truth, "truth")):
-        got = _ask_number(name, answer, first, second, hint=hint)
-        _expect(
-            got,
-            5.0,
-            [
-                (
-                    0.0,
-                    f"{name} looks one way only: every contour pixel of the one mask lies on the "
-                    f"other's, but the {extra} has a speck 5 pixels off. Take the larger way.",
-                ),
-                (
-                    1.0,
-                    f"{name} is 1, though the {extra} has a speck 5 pixels off: "
-                    "distance_transform_edt measures to the nearest ZERO, so hand it ~contour.",
-                ),
-                (2.5, f"{name} is the mean of both ways: take the larger."),
-                (25.0, f"{name} is the squared distance: 5 pixels, not 25."),
-                (4.0, f"{name} counts steps of a king (chessboard): use Euclidean distances."),
-                (7.0, f"{name} counts steps along rows and columns: use Euclidean distances."),
-                (5 / 29, f"{name} is a mean distance: one pixel far off is what it is about."),
-            ],
-            f"{name} of a square against itself and a speck 3 columns and 4 rows off is "
-            f"{got:.4f}, expected 5.",
-        )
-    ring = _square(21, 3, 18)
-    ring[8:13, 8:13] = False
-    got = _ask_number(name, answer, _square(21, 3, 18), ring, hint=hint)
-    # the hole's edge (row 7) lies 4 from the outer contour (row 3); with all pixels it is 3
-    require(
-        _same(got, 4),
-        f"{name} of a filled square against one with a hole is {got:.4f}, expected 4: measure "
-        "between contours (inner_boundary(mask, 1)), not between all pixels of the masks.",
-    )
-    empty = np.zeros_like(truth)
-    for first, second in ((truth, empty), (empty, truth)):
-        got = _ask_number(name, answer, first, second, hint="Here one of the masks is empty.")
-        require(
-            got == np.inf, f"{name} is {got:g} where one mask is empty: nothing is near, so inf."
-        )
-    got = _ask_number(name, answer, empty, empty, hint="Here both masks are empty.")
-    require(
-        np.isnan(got), f"{name} is {got:g} where both masks are empty: absent from both, so NaN."
-    )
-    truth, prediction = np.zeros((2, 24, 30), bool)
-    truth[4:14, 4:14] = prediction[4:14, 5:17] = prediction[18, 3] = True
-    far = cdist(_contour(truth), _contour(prediction))
-    good = max(far.min(1).max(), far.min(0).max())
-    for first, second in ((truth, prediction), (prediction, truth)):
-        got = _ask_number(name, answer, first, second, hint=hint)
-        require(
-            _same(got, good),
-            f"{name} is {got:.4f} where the one way gives {far.min(1).max():.3f} and the other "
-            f"{far.min(0).max():.3f}: the larger of the two, {good:.3f}, not rounded.",
-        )
-    passed(name, "the worst contour pixel, either way round")
+_f1 = _f1_of(_harmonic)
+_SMALL, _LARGE = _square(20, 2, 6), _square(20, 5, 15)
 
+boundary_f1 = Exercise(
+    "boundary_f1",
+    form="one number, F1 = 2PR / (P + R) of the contours inner_boundary(mask, 1)",
+    learnt="precision and recall of contours within the tolerance",
+    right=_f1,
+    cases=[
+        Case(
+            _SMALL, _square(20, 13, 17), 1, says="No contour pixel of two far squares is matched."
+        ),
+        Case(_LARGE, _LARGE | _square(20, 0, 2), 1, says="Precision is 36/40, recall 1."),
+        *(Case(_LARGE, np.roll(_LARGE, 2, 1), far, says=f"Tolerance {far}.") for far in (2, 1)),
+        Case(_square(9, 2, 3), _square(9, 3, 4), 1),
+        *_with_empty(_LARGE, 1),
+        *(Case(*_L_SHAPES, far, says="These are two L shapes.") for far in (1.5, 2)),
+    ],
+    drawn=lambda rng: [
+        *(Case(*_blobs(rng), tolerance) for tolerance in (1, 3)),
+        Case(_SMALL, np.roll(_SMALL, rng.integers(8, 12, 2), (0, 1)), 2.5),
+        *_with_empty(_blobs(rng)[0], 2),
+    ],
+    mistakes={
+        "{name} is NaN where nothing matches: F1 is 0 if P and R are "
+        "both 0, and one does not divide by their sum.": _f1_of(lambda p, r: 2 * p * r / (p + r)),
+        "{name} is the precision: recall, the other way, must count too.": _f1_of(lambda p, r: p),
+        "{name} is the recall: contours far from any true one are free.": _f1_of(lambda p, r: r),
+        "{name} is the arithmetic mean: F1 = 2PR / (P + R).": _f1_of(lambda p, r: (p + r) / 2),
+        "{name} lacks the factor 2 of F1.": _f1_of(lambda p, r: _harmonic(p, r) / 2),
+        "{name} measures areas, not contours: take inner_boundary(mask, 1) first.": _unless_empty(
+            lambda t, p, _: 2 * (t & p).sum() / (t.sum() + p.sum()), 0.0, np.nan
+        ),
+        "{name} leaves out what is just as far away as the "
+        "tolerance: that still matches (<=, not <).": lambda t, p, d: _f1(t, p, np.nextafter(d, 0)),
+        "{name} measures as a dilation with a square does. Distances are Euclidean: 1.41 for "
+        "pixels "
+        "that touch by a corner.": _f1_of(_harmonic, lambda t, p: _nearest(t, p, "chebyshev")),
+        "{name} is the same at any tolerance: is the tolerance used?": lambda t, p, d: _f1(t, p, 2),
+        "{name} is NaN where one mask is empty: that is 0.": _unless_empty(_f1, np.nan, np.nan),
+        "{name} is 0 where both masks are empty: that is NaN.": _unless_empty(_f1, 0.0, 0.0),
+        "{name} finds every contour pixel matched, however far: distance_transform_edt "
+        "measures to the nearest ZERO, so hand it ~contour.": _f1_of(_harmonic, _nearest_zero),
+    },
+    hint="Both masks are bool (H, W).",
+)
+
+
+def _worst_of(combine: Callable, distances: Callable = _nearest, **how) -> Callable:
+    """Return a distance that is made of each contour pixel's distance to the other contour."""
+    return _unless_empty(lambda t, p: combine(*distances(t, p, **how)), np.inf, np.nan)
+
+
+def _larger(a, b):
+    return max(a.max(), b.max())
+
+
+def _both_ways(one: np.ndarray, other: np.ndarray) -> list[Case]:
+    return [Case(one, other), Case(other, one)]
+
+
+def _speck_and_ring(rng: np.random.Generator) -> list[Case]:
+    """Return questions whose answer is no whole number, and one about a hole."""
+    square, (row, column) = _square(30, 12, 22), rng.choice([[1, 3], [1, 5], [2, 3], [2, 7]])
+    speck = square.copy()
+    speck[12 - row, 12 - column] = True
+    return [
+        *_both_ways(square, speck),
+        Case(square, square & ~_square(30, 16, rng.integers(17, 19))),
+    ]
+
+
+_worst = _worst_of(_larger)
+
+hausdorff_distance = Exercise(
+    "hausdorff_distance",
+    form="one number, the larger of the largest distances each way, not rounded",
+    learnt="the worst contour pixel, either way round",
+    right=_worst,
+    cases=[
+        *_both_ways(_square(20, 8, 16), _square(20, 8, 16) | np.roll(_square(20, 4, 5), 1, 1)),
+        Case(_square(21, 3, 18), _square(21, 3, 18) & ~_square(21, 8, 13)),
+        *_with_empty(_LARGE),
+        *_both_ways(*_L_SHAPES),
+    ],
+    drawn=lambda rng: [*_speck_and_ring(rng), Case(*_blobs(rng)), *_with_empty(_blobs(rng)[0])],
+    mistakes={
+        "{name} looks one way only, from the truth: the prediction "
+        "may have a speck far off. Take the larger way.": _worst_of(lambda a, b: a.max()),
+        "{name} looks one way only, from the prediction: "
+        "the truth may have a speck far off. Take the larger way.": _worst_of(lambda a, b: b.max()),
+        "{name} is the mean of both ways: take the larger one of the largest distance from "
+        "the truth and that from the prediction.": _worst_of(lambda a, b: (a.max() + b.max()) / 2),
+        "{name} is the sum of both ways: take the larger of the two largest distances, "
+        "from the truth and from the prediction.": _worst_of(lambda a, b: a.max() + b.max()),
+        "{name} is the squared distance.": _worst_of(lambda a, b: _larger(a, b) ** 2),
+        "{name} is not rounded: {wanted}.": _worst_of(lambda a, b: int(_larger(a, b))),
+        "{name} counts a king's steps (chessboard): be Euclidean.": _worst_of(
+            _larger, metric="chebyshev"
+        ),
+        "{name} counts steps along rows and columns.": _worst_of(_larger, metric="cityblock"),
+        "{name} is a mean distance: look for the worst.": _worst_of(
+            lambda a, b: max(a.mean(), b.mean())
+        ),
+        "{name} measures between all pixels of the masks: measure between "
+        "contours (inner_boundary(mask, 1)).": _worst_of(_larger, contour=lambda mask: mask),
+        "{name} is {got}, expected {wanted}: distance_transform_edt "
+        "measures to the nearest ZERO, so hand it ~contour.": _worst_of(_larger, _nearest_zero),
+        "{name} is 0 where one mask is empty: that is inf.": _unless_empty(_worst, 0.0, np.nan),
+        "{name} is inf where both masks are empty: that is NaN.": _unless_empty(
+            _worst, np.inf, np.inf
+        ),
+    },
+    hint="Both masks are bool (H, W).",
+)
 
 # --- 11: the bootstrap ---------------------------------------------------------------------------
 
-# standard deviation and mean of the difference, from 200,000 draws (tests recompute them)
-_PAIRED_SD, _PAIRED_MEAN = 0.0206, 0.1012
 
-
-def _two_models(images: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def _two_models(rng: np.random.Generator, images: int = 24) -> tuple[np.ndarray, np.ndarray]:
     """Return confusion matrices (N, 3, 3) of two models that find the same images hard.
 
     A is better than B on images with many labelled pixels, so the data set's difference is not
     the mean of the images' differences.
     """
-    rng = np.random.default_rng(2)
     size = rng.lognormal(0, 1.0, (images, 1))
     pixels = (4000 * size * rng.dirichlet([4, 2, 1], images)).astype(int) + 10
     hard = rng.beta(1.5, 3, (images, 1)) * np.array([0.5, 0.8, 1.0])
-    models = []
-    for factor in (np.where(size > 1, 0.6, 1.1), 1.0):
+
+    def model(factor):
         error = np.clip(hard * factor + rng.normal(0, 0.02, hard.shape), 0.01, 0.99)
         wrong = (pixels * error).astype(int)
-        matrix = np.zeros((images, 3, 3), np.int64)
-        for c in range(3):
-            matrix[:, c, c] = pixels[:, c] - wrong[:, c]
-            matrix[:, c, (c + 1) % 3] = wrong[:, c]
-        models.append(matrix)
-    return models[0], models[1]
+        as_next = np.roll(np.eye(3, dtype=int), 1, axis=1)
+        return (pixels - wrong)[..., None] * np.eye(3, dtype=int) + wrong[..., None] * as_next
+
+    return model(np.where(size > 1, 0.6, 1.1)), model(1.0)
 
 
-def bootstrap_differences(answer: Callable) -> None:
-    """Check ``bootstrap_differences(a, b, draws, seed)``."""
-    name = "bootstrap_differences"
-    a, b = _two_models()
-    draws = 2000
-    hint = f"It was called with two (24, 3, 3) arrays, draws={draws} and a seed."
-    form = "one difference a draw"
-    got = _ask_array(name, answer, a.copy(), b.copy(), draws, 0, form=form, hint=hint)
-    require(
-        got.shape == (draws,),
-        f"{name} has shape {got.shape}, expected ({draws},): return every draw's difference; the "
-        "interval is read off afterwards.",
-    )
-    again = _ask_array(name, answer, a.copy(), b.copy(), draws, 0, form=form, hint=hint)
-    require(
-        np.array_equal(got, again),
-        f"{name} differs from call to call: draw from np.random.default_rng(seed).",
-    )
-    other = _ask_array(name, answer, a.copy(), b.copy(), draws, 1, form=form, hint=hint)
-    require(np.isfinite(got).all(), f"{name} has NaN or inf among its differences.")
-    width, centre = got.std() / _PAIRED_SD, got.mean()
-    require(
-        width > 1e-6,
-        f"{name} gives the same difference in every draw: draw WITH replacement "
-        "(rng.integers(0, N, N)), a permutation holds the same images again.",
-    )
-    require(
-        not np.array_equal(got, other), f"{name} does not use its seed: two seeds, the same draws."
-    )
-    slack = 0.15 * _PAIRED_SD
-    require(
-        abs(centre + _PAIRED_MEAN) > slack, f"{name} is B minus A: return A minus B for each draw."
-    )
-    require(
-        width > 0.5,
-        f"{name} spreads by {got.std():.4f}, expected {_PAIRED_SD:.4f}: far too sure. Draw images, "
-        "not pixels: pixels of one image are right or wrong together.",
-    )
-    per_image = (metrics.mean_iou(a) - metrics.mean_iou(b)).mean()
-    require(
-        abs(centre - per_image) > slack,
-        f"{name} averages the images' own mean IoUs: add up the drawn images' matrices first, "
-        "then take the mean IoU of the sum.",
-    )
-    require(
-        width < 1.6,
-        f"{name} spreads by {got.std():.4f}, expected {_PAIRED_SD:.4f}: draw the images once and "
-        "use the same draw for A and B (both find the same images hard), as many as there are.",
-    )
-    for place, said in ((-1, "last"), (0, "first")):
-        a, b, by_times = _one_image_apart(place)
-        hint = f"It was called with two {a.shape} arrays; class 2 is in the {said} image alone."
-        got = _ask_array(name, answer, a.copy(), b.copy(), 200, 0, form=form, hint=hint)
-        require(
-            np.isfinite(got).all(),
-            f"{name} is NaN where the drawn images lack a class: np.nanmean leaves it out.",
-        )
-        require(
-            not np.allclose(got, by_times[0]),
-            f"{name} never draws the {said} image: rng.integers(0, N) already excludes N, and "
-            "includes 0.",
-        )
-        odd = got[~np.isclose(got[:, None], by_times).any(axis=1)]
-        require(
-            odd.size == 0,
-            f"{name} contains {odd[:1].sum():.4f}, which no draw of N of these images gives: "
-            f"the mean leaves out a class that is absent (np.nanmean). {hint}",
-        )
-    require(
-        0.85 < width < 1.15 and abs(centre - _PAIRED_MEAN) < slack,
-        f"{name} has mean {centre:.4f} and spread {got.std():.4f}, expected {_PAIRED_MEAN:.4f} and "
-        f"{_PAIRED_SD:.4f}: each draw takes N of the N images with replacement.",
-    )
-    passed(name, "images drawn with replacement, the same ones for both models")
-
-
-def _one_image_apart(place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return matrices (6, 3, 3) of a perfect and a poor model; one image alone holds class 2.
-
-    The third array, (7,), holds their difference in mean IoU when it is drawn 0, 1, ..., 6 times.
-    """
+def _one_image_apart(place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return matrices (6, 3, 3) of a perfect and a poor model; one image alone holds class 2."""
     perfect = np.tile(np.diag([10, 10, 0]), (6, 1, 1))
     poor = np.tile([[5, 5, 0], [0, 10, 0], [0, 0, 0]], (6, 1, 1))
     perfect[place], poor[place] = np.diag([10, 10, 10]), [[10, 0, 0], [0, 10, 0], [8, 0, 2]]
-    times = np.arange(7)[:, None, None]
-    by_times = [
-        metrics.mean_iou(times * model[place] + (6 - times) * model[1]) for model in (perfect, poor)
-    ]
-    return perfect, poor, by_times[0] - by_times[1]
+    return perfect, poor
 
+
+def _of_drawn(m, draws, seed, left_out=None, part=1, mean=metrics.mean_iou):
+    """Return a model's mean IoU over each draw of images; by default N of N with replacement."""
+    chances = np.ones(len(m))
+    chances[[] if left_out is None else left_out] = 0
+    rng = np.random.default_rng(seed)
+    return mean(np.tensordot(rng.multinomial(len(m) // part, chances / chances.sum(), draws), m, 1))
+
+
+def _paired(**how) -> Callable:
+    """Return a bootstrap with the same draw for both models."""
+    return lambda a, b, n, seed: _of_drawn(a, n, seed, **how) - _of_drawn(b, n, seed, **how)
+
+
+def _unpaired(drawn: Callable) -> Callable:
+    return lambda a, b, draws, seed: drawn(a, draws, seed) - drawn(b, draws, seed + 1)
+
+
+def _never_drawn(a, b, draws, seed):
+    return np.full(draws, metrics.mean_iou(a.sum(0)) - metrics.mean_iou(b.sum(0)))
+
+
+def _mean_of_drawn(a, b, draws, seed):
+    drawn = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
+    return (metrics.mean_iou(a) - metrics.mean_iou(b))[drawn].mean(1)
+
+
+def _of_drawn_pixels(m, draws, seed):
+    total = m.sum(0)
+    drawn = np.random.default_rng(seed).multinomial(total.sum(), total.ravel() / total.sum(), draws)
+    return metrics.mean_iou(drawn.reshape(draws, *total.shape))
+
+
+def _mean_and_spread(answer, a, b, draws, seed):
+    name, found = "bootstrap_differences", as_array(answer(a, b, draws, seed))
+    require(
+        found.shape == (draws,),
+        f"{name} has shape {found.shape}, expected "
+        f"({draws},): return every draw's difference; the interval is read off afterwards.",
+    )
+    require(
+        _kind(found) in "biuf" and np.isfinite(found).all(),
+        f"{name} has NaN "
+        f"among its differences: where the drawn images lack a class, np.nanmean leaves it out.",
+    )
+    few, again, other = (
+        as_array(answer(a.copy(), b.copy(), 20, s)) for s in (seed, seed, seed + 1)
+    )
+    require(
+        np.array_equal(few, again),
+        f"{name} differs from call to call: draw from np.random.default_rng(seed).",
+    )
+    require(
+        np.ptp(few) == 0 or not np.array_equal(few, other),
+        f"{name} does not use its seed: two seeds, the same draws.",
+    )
+    return found.mean(), found.std()
+
+
+def _bootstraps(rng: np.random.Generator) -> list[Case]:
+    models = _one_image_apart(-1), _one_image_apart(0), _two_models(rng)
+    says = "This is mean and spread: each draw takes N of the N images with replacement."
+    options = {"through": _mean_and_spread, "says": says}
+    return [Case(*pair, 2000, int(rng.integers(99)), **options) for pair in models]
+
+
+bootstrap_differences = Exercise(
+    "bootstrap_differences",
+    form="every draw's difference, (draws,)",
+    learnt="images drawn with replacement, the same ones for both models",
+    right=_paired(),
+    cases=_bootstraps(np.random.default_rng(2)),
+    drawn=_bootstraps,
+    mistakes={
+        "{name} gives the same difference in every draw: draw WITH replacement "
+        "(rng.integers(0, N, N)), a permutation holds the same images again.": _never_drawn,
+        "{name} is B minus A: return A minus B.": lambda a, b, draws, seed: _paired()(
+            b, a, draws, seed
+        ),
+        "{name} has mean and spread {got}, expected {wanted}: far too sure. Draw images, "
+        "not pixels: pixels of one image are right or wrong together.": _unpaired(_of_drawn_pixels),
+        "{name} averages the images' own mean IoUs: add "
+        "up the drawn images' matrices first, then take the mean IoU of the sum.": _mean_of_drawn,
+        "{name} has mean and spread {got}, expected {wanted}: draw the images once "
+        "and use the same draw for A and B (both find the same images hard).": _unpaired(_of_drawn),
+        "{name} draws too few images: each draw takes N of the N images.": _paired(part=2),
+        "{name} never draws the last image: N is excluded already.": _paired(left_out=-1),
+        "{name} never draws the first image: rng.integers(0, N) includes 0.": _paired(left_out=0),
+        "{name} counts an absent class as 0: the mean leaves out a class that "
+        "is absent (np.nanmean).": _paired(mean=lambda m: np.nan_to_num(metrics.iou(m)).mean(-1)),
+    },
+    # two bootstraps agree to a small part of their spread; what has no spread must be equal
+    same=lambda got, wanted: np.allclose(got, wanted, 0, 0.15 * wanted[1] + 1e-9),
+    hint="It was called with two (N, 3, 3) arrays, a number of draws and a seed.",
+)
 
 # --- 12, 13: losses ------------------------------------------------------------------------------
 
 
-def _require_gradient(name: str, loss, logits, wanted: list, cause: str) -> None:
-    """Require the gradient of the loss by the logits of class 0, (H, W)."""
-    require(loss.requires_grad, f"{name} has no gradient: {cause}")
-    with explain(f"the gradient of {name} cannot be computed"):
-        loss.backward()
-    require(logits.grad is not None, f"no gradient of {name} reaches the logits: {cause}")
-    got = logits.grad[0, 0].numpy().reshape(1, -1)
-    require(
-        _same(got, wanted, 1e-4),
-        f"the gradient of {name} by the logits of class 0 is {_text(got[0])}, by hand it is "
-        f"{_text(wanted[0])}: a part of it is cut off. {cause}",
-    )
-
-
-def soft_dice_loss(answer: Callable) -> None:
-    """Check ``soft_dice_loss(logits, target, smooth=1.0)``."""
+def _ask_loss(answer, logits, target, *more, gradient=False, **options):
+    """Ask for a loss of tensors, or for its gradient by the logits; the cases need no torch."""
     import torch
 
-    name = "soft_dice_loss"
-    hint = (
-        "logits are float32 (B, C, H, W), target is int64 (B, H, W). The number of classes is "
-        "logits.shape[1]."
-    )
-
-    def ask(logits, target, **kwargs):
-        loss = _ask(name, answer, logits, target, hint=hint, **kwargs)
-        require(
-            isinstance(loss, torch.Tensor) and loss.ndim == 0,
-            f"{name} must return a tensor of one number: take the mean over the classes.",
-        )
-        return loss
-
-    target = torch.tensor([[[0, 0, 0], [0, 0, 1]]])
-    logits = torch.zeros(1, 2, 2, 3, requires_grad=True)
-    loss = ask(logits, target)
-    got, good = float(loss.detach()), 1 - (6 / 9 + 2 / 5) / 2
-    _expect(
-        got,
-        good,
-        [
-            (1 - good, f"{name} is Dice itself: a loss falls as Dice grows, 1 - Dice."),
-            (good - 1, f"{name} is -Dice: 1 - Dice is 0 when all is right."),
-            (
-                1 - (5 / 8 + 1 / 4) / 2,
-                f"{name} ignores `smooth`: a class absent from both is then 0 / 0.",
-            ),
-            (1 - (6 / 8 + 2 / 4) / 2, f"{name} adds `smooth` above only: Dice may then exceed 1."),
-            (1 - (5 / 9 + 1 / 5) / 2, f"{name} adds `smooth` below only: all right is not 0."),
-            (1 - (3.5 / 9 + 1.5 / 5) / 2, f"{name} lacks the factor 2 of Dice."),
-            (
-                1 - 7 / 13,
-                f"{name} adds the classes up before dividing: one Dice a class, then their mean.",
-            ),
-            (1 - (11 / 12 + 1 / 2) / 2, f"{name} counts hard labels (argmax): use probabilities."),
-            (
-                1 - (1 / 6 + 1 / 2) / 2,
-                f"{name} takes logits as probabilities: softmax over dim 1 first.",
-            ),
-        ],
-        f"{name} of all-zero logits (p = 1/2) and target [[0, 0, 0], [0, 0, 1]] is {got:.4f}, "
-        f"by hand it is {good:.4f} = 1 - (6/9 + 2/5) / 2.",
-    )
+    logits = torch.from_numpy(logits).requires_grad_(gradient)
+    loss = answer(logits, torch.from_numpy(target), *more, **options)
     require(
-        loss.requires_grad,
-        f"{name} has no gradient: argmax, .detach() and .item() cut it off. Use probabilities.",
+        isinstance(loss, torch.Tensor) and loss.ndim == 0,
+        "the loss must return a tensor of one number: of "
+        "soft Dice the mean over the classes, of the focal loss the mean over the labelled pixels.",
     )
-    first = loss, logits
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(2, 3, 4, 5, generator=generator)
-    target = torch.randint(0, 2, (2, 4, 5), generator=generator)  # class 2 is absent
-    shifted = float(ask(logits + 3.0, target)) - float(ask(logits, target))
-    require(
-        abs(shifted) < 1e-5,
-        f"{name} changes when 3 is added to every logit: softmax (over the classes), not sigmoid.",
-    )
-    values = {}
-    for dim in (1, 2, 3):
-        p = logits.softmax(dim)
-        t = torch.stack([target == c for c in range(3)], 1).float()
-        dims = (0, 2, 3)
-        dice = (2 * (p * t).sum(dims) + 1) / (p.sum(dims) + t.sum(dims) + 1)
-        values[dim] = float(1 - dice.mean())
-        if dim == 1:
-            image = (2 * (p * t).sum((2, 3)) + 1) / (p.sum((2, 3)) + t.sum((2, 3)) + 1)
-            values["image"] = float(1 - image.mean())
-            present = float(1 - dice[:2].mean())
-    expected = values[1]
-    got = float(ask(logits, target))
-    _expect(
-        got,
-        expected,
-        [
-            (values[2], f"{name} takes the softmax over rows: the classes are dim 1."),
-            (values[3], f"{name} takes the softmax over columns: the classes are dim 1."),
-            (
-                values["image"],
-                f"{name} is taken image by image: sum over the batch too, (0, 2, 3).",
-            ),
-            (present, f"{name} leaves out a class that is absent: `smooth` takes care of it."),
-        ],
-        f"{name} of random logits with an absent class is {got:.4f}, expected {expected:.4f}: "
-        "softmax over dim 1, sums over (0, 2, 3), mean over the classes.",
-        atol=1e-5,
-    )
-    sure = 40.0 * torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2).float()
-    require(
-        abs(float(ask(sure, target))) < 1e-5,
-        f"{name} of a sure and right prediction is not 0 (an absent class counts as right here).",
-    )
-    loss, logits = first
-    # of class 0, p = 1/2 each: dp/dz = 1/4, and class 1 has the opposite slope
-    zeros, ones = 1 / 9 * (2 - 6 / 9), 1 / 9 * (0 - 6 / 9)
-    against = 1 / 5 * np.array([0, 0, 0, 0, 0, 2]) - 1 / 5 * 2 / 5
-    by_hand = -(np.array([zeros] * 5 + [ones]) - against) / 4 / 2
-    _require_gradient(
-        name, loss, logits, [by_hand], ".detach(), .item() and torch.tensor cut it off."
-    )
-    target = torch.tensor([[[0, 0, 0], [0, 0, 1]]])
-    halved, good = float(ask(torch.zeros(1, 2, 2, 3), target, smooth=0.5)), 5.5 / 8.5 + 1.5 / 4.5
-    require(
-        _same(halved, 1 - good / 2, 1e-5),
-        f"{name} with smooth=0.5 is {halved:.4f}, by hand it is {1 - good / 2:.4f}: use the "
-        "argument, above and below.",
-    )
-    passed(name, "differentiable, one Dice a class, finite for absent classes")
+    if not gradient:
+        return float(loss.detach())
+    cause = ".detach(), .item(), argmax, numpy and torch.tensor cut it off."
+    require(loss.requires_grad, f"the loss has no gradient: {cause}")
+    loss.backward()
+    require(logits.grad is not None, f"no gradient of the loss reaches the logits: {cause}")
+    return logits.grad
 
 
-def focal_loss(answer: Callable) -> None:
-    """Check ``focal_loss(logits, target, gamma)``."""
-    import torch
-    from torch.nn.functional import cross_entropy
+def _loss(*arguments, **options) -> Case:
+    return Case(*arguments, through=_ask_loss, **options)
 
-    name = "focal_loss"
-    hint = f"logits are float32 (B, C, H, W), target is int64 (B, H, W) with void {VOID}."
 
-    def ask(logits, target, gamma):
-        loss = _ask(name, answer, logits, target, gamma, hint=hint)
-        require(
-            isinstance(loss, torch.Tensor) and loss.ndim == 0,
-            f"{name} must return a tensor of one number: the mean over the labelled pixels.",
-        )
-        return loss
+def _gradient(*arguments) -> Case:
+    says = "This is the gradient by the logits: a part of it is cut off (.detach(), torch.tensor)."
+    return Case(*arguments, through=_ask_loss, gradient=True, says=says)
 
-    # two pixels of class 0 with probability 0.8 and 0.5
-    logits = torch.tensor([[[[np.log(4.0), 0.0]], [[0.0, 0.0]]]], requires_grad=True)
-    target = torch.tensor([[[0, 0]]])
-    p = np.array([0.8, 0.5])
-    good = float((-((1 - p) ** 2) * np.log(p)).mean())
-    rows = np.array([0.8, 0.2])  # the same logits after a softmax along the row
-    loss = ask(logits, target, 2.0)
-    got = float(loss.detach())
-    _expect(
-        got,
-        good,
-        [
-            (0.0, f"{name} takes the softmax over another dim: the classes are dim 1."),
-            (
-                (-((1 - rows) ** 2) * np.log(rows)).mean(),
-                f"{name} takes the softmax over columns: the classes are dim 1.",
-            ),
-            (-good, f"{name} has the wrong sign: log p is negative, so the loss is -(...) log p."),
-            (
-                (-(p**2) * np.log(p)).mean(),
-                f"{name} weights by p^gamma: that keeps the easy pixels. Weight by (1 - p)^gamma.",
-            ),
-            (-np.log(p).mean(), f"{name} is the cross-entropy: multiply by (1 - p)^gamma."),
-            (2 * good, f"{name} is a sum: take the mean over the labelled pixels."),
-            (
-                (-2 * (1 - p) * np.log(p)).mean(),
-                f"{name} multiplies by gamma: (1 - p) is raised to the power gamma.",
-            ),
-            (
-                (1 - np.exp(np.log(p).mean())) ** 2 * -np.log(p).mean(),
-                f"{name} weights the mean: weight each pixel by its own (1 - p)^gamma, then mean.",
-            ),
-        ],
-        f"{name} of two pixels with p = 0.8 and 0.5 for their class is {got:.4f}, by hand "
-        f"it is {good:.4f} = mean of -(1 - p)^2 log p.",
-    )
-    _require_gradient(
-        name,
-        loss,
-        logits,
-        [[-0.01114, -0.14914]],
-        ".detach(), .item(), numpy and torch.tensor cut it off; the weight (1 - p)^gamma has one, "
-        "too.",
-    )
-    cubed = float(ask(logits, target, 3.0).detach())
-    require(
-        _same(cubed, (-((1 - p) ** 3) * np.log(p)).mean(), 1e-5),
-        f"{name} with gamma = 3 is {cubed:.4f}, by hand {(-((1 - p) ** 3) * np.log(p)).mean():.4f}"
-        ": use the argument.",
-    )
-    generator = torch.Generator().manual_seed(3)
-    logits = torch.randn(2, 3, 4, 5, generator=generator)
-    target = torch.randint(0, 3, (2, 4, 5), generator=generator)
-    plain = float(cross_entropy(logits, target))
-    got = float(ask(logits, target, 0.0))
-    require(
-        _same(got, plain, 1e-5),
-        f"{name} with gamma = 0 is {got:.4f}, the cross-entropy is {plain:.4f}: they must be "
-        "equal. Softmax runs over dim 1, and p is the probability of each pixel's own class.",
-    )
-    target[:, :2] = VOID
-    labelled = float(ask(logits[:, :, 2:], target[:, 2:], 2.0))
-    got = float(ask(logits, target, 2.0))
-    _expect(
-        got,
-        labelled,
-        [
-            (
-                labelled / 2,
-                f"{name} divides by all pixels, void too: take the mean over labelled pixels only.",
-            )
-        ],
-        f"{name} changes from {labelled:.4f} to {got:.4f} when void pixels ({VOID}) are added: "
-        "leave them out (ignore_index).",
-        atol=1e-5,
-    )
-    extreme = torch.tensor([[[[200.0]], [[-200.0]]]])
-    got = float(ask(extreme, torch.tensor([[[1]]]), 2.0))
-    require(
-        np.isfinite(got) and got > 300,
-        f"{name} is {got:g} for a logit 400 below: log(softmax) underflows; use log_softmax or "
-        "cross_entropy(reduction='none').",
-    )
-    passed(name, "easy pixels weigh less, gamma = 0 is the cross-entropy, void is left out")
+
+def _random_logits(seed: int | np.random.Generator, classes: int, used: int) -> tuple:
+    """Return logits (2, C, 4, 5) and a target (2, 4, 5) with the first of the classes only."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(2, classes, 4, 5)).astype(np.float32)
+    return logits, rng.integers(0, used, (2, 4, 5))
+
+
+def _one_hot(z, t):
+    return (t[:, None] == z.new_tensor(range(z.shape[1])).view(1, -1, 1, 1)).to(z.dtype)
+
+
+def _dice_loss(
+    p_of=lambda z: z.softmax(1),
+    factor=2,
+    above=1,
+    below=1,
+    dims=(0, 2, 3),
+    start=1,
+    sign=-1,
+    all_classes=True,
+) -> Callable:
+    """Return the soft Dice loss with parts of it replaced."""
+
+    def loss(z, t, smooth=1.0):
+        p, t = p_of(z), _one_hot(z, t)
+        size = p.sum(dims) + t.sum(dims) + below * smooth
+        dice = (factor * (p * t).sum(dims) + above * smooth) / size
+        return start + sign * (dice if all_classes else dice[t.sum(dims) > 0]).mean()
+
+    return loss
+
+
+_ZEROS = (np.zeros((1, 2, 2, 3), np.float32), np.array([[[0, 0, 0], [0, 0, 1]]]))
+
+soft_dice_loss = Exercise(
+    "soft_dice_loss",
+    form="1 - the mean over the classes of soft Dice",
+    learnt="differentiable, one Dice a class, finite for absent classes",
+    right=_dice_loss(),
+    cases=[
+        _loss(*_ZEROS, says="Here p = 1/2; by hand it is 1 - (6/9 + 2/5) / 2."),
+        _loss(*_random_logits(1, 3, 2), says="Class 2 is absent here. Sums are over (0, 2, 3)."),
+        _gradient(*_ZEROS),
+        _loss(*_ZEROS, smooth=0.5, says="Here smooth=0.5."),
+    ],
+    drawn=lambda rng: [
+        _loss(*_random_logits(rng, 4, 3), smooth=0.5),
+        _gradient(*_random_logits(rng, 4, 3)),
+    ],
+    mistakes={
+        "{name} is Dice itself: a loss falls as Dice grows, 1 - Dice.": _dice_loss(start=0, sign=1),
+        "{name} is -Dice: 1 - Dice is 0 when all is right.": _dice_loss(start=0),
+        "{name} ignores `smooth`: absent classes are then 0 / 0.": _dice_loss(above=0, below=0),
+        "{name} adds `smooth` above only: Dice may then exceed 1.": _dice_loss(below=0),
+        "{name} adds `smooth` below only: all right is not 0.": _dice_loss(above=0),
+        "{name} lacks the factor 2 of Dice.": _dice_loss(factor=1),
+        "{name} adds the classes up before dividing: take their mean.": _dice_loss(
+            dims=(0, 1, 2, 3)
+        ),
+        "{name} counts hard labels (argmax).": _dice_loss(lambda z: _one_hot(z, z.argmax(1))),
+        "{name} takes logits as probabilities: softmax over dim 1 first.": _dice_loss(lambda z: z),
+        "{name} has rows sum to 1: the classes are dim 1.": _dice_loss(lambda z: z.softmax(2)),
+        "{name} has columns sum to 1: the classes are dim 1.": _dice_loss(lambda z: z.softmax(3)),
+        "{name} wants softmax (over the classes), not sigmoid.": _dice_loss(lambda z: z.sigmoid()),
+        "{name} is taken image by image: sum over (0, 2, 3).": _dice_loss(dims=(2, 3)),
+        "{name} leaves out a class that is absent: `smooth` sees to it.": _dice_loss(
+            all_classes=False
+        ),
+        "{name} with smooth=0.5 is as with smooth=1: use the argument, "
+        "above and below, and not its default.": lambda z, t, smooth=1.0: _dice_loss()(z, t),
+    },
+    same=lambda got, wanted: is_same(got, wanted, 1e-5),
+    hint="logits are "
+    "float32 (B, C, H, W), target is int64 (B, H, W). The number of classes is logits.shape[1].",
+)
+
+
+def _focal(weight=lambda p, gamma: (1 - p) ** gamma, dim=1, times=lambda t: 1) -> Callable:
+    """Return the focal loss with its weight replaced, or with the softmax over another dim."""
+
+    def loss(z, t, gamma):
+        labelled = t != VOID
+        log_p = z.log_softmax(dim).movedim(1, -1)[labelled].gather(1, t[labelled][:, None])
+        return -(weight(log_p.exp(), gamma) * log_p).mean() * times(t)
+
+    return loss
+
+
+def _focal_of_mean(z, t, gamma):
+    mean = _focal(lambda p, _: 1)(z, t, gamma)
+    return (1 - (-mean).exp()) ** gamma * mean
+
+
+def _half_void(seed: int | np.random.Generator) -> tuple:
+    logits, target = _random_logits(seed, 4, 4)
+    return logits, np.where(np.arange(4)[:, None] < 2, VOID, target)
+
+
+_TWO_PIXELS = (np.array([[[[np.log(4), 0]], [[0, 0]]]], np.float32), np.array([[[0, 0]]]))
+_EXTREME = (np.array([[[[200]], [[-200]]]], np.float32), np.array([[[1]]]))
+
+focal_loss = Exercise(
+    "focal_loss",
+    form="the mean over the labelled pixels of -(1 - p)^gamma log p",
+    learnt="easy pixels weigh less, gamma = 0 is the cross-entropy, void is left out",
+    right=_focal(),
+    cases=[
+        _loss(*_TWO_PIXELS, 2.0, says="Here are two pixels with p = 0.8 and 0.5, gamma = 2."),
+        _gradient(*_TWO_PIXELS, 2.0),
+        _loss(*_TWO_PIXELS, 3.0, says="Here gamma = 3: use the argument."),
+        _loss(*_random_logits(3, 3, 3), 0.0, says="With gamma = 0 it is the cross-entropy."),
+        _loss(*_half_void(4), 2.0, says=f"Half the pixels are void ({VOID}): leave them out."),
+        _loss(*_EXTREME, 2.0, says="Of logits 400 apart log(softmax) underflows: see log_softmax."),
+    ],
+    drawn=lambda rng: [
+        _loss(*_half_void(rng), 3.0),
+        _gradient(*_half_void(rng), 3.0),
+        _loss(*_EXTREME, 2.0),
+    ],
+    mistakes={
+        "{name} takes the softmax over another dim: the classes are dim 1.": _focal(dim=2),
+        "{name} takes the softmax over columns: the classes are dim 1.": _focal(dim=3),
+        "{name} has the wrong sign: log p is negative.": _focal(lambda p, g: -((1 - p) ** g)),
+        "{name} weights by p^gamma: that keeps the easy pixels. "
+        "Not p counts but how far it is from 1, (1 - p)^gamma.": _focal(lambda p, gamma: p**gamma),
+        "{name} is the cross-entropy: multiply by (1 - p)^gamma.": _focal(lambda p, gamma: 1),
+        "{name} is a sum: take the mean over the labelled pixels.": _focal(
+            times=lambda t: (t != VOID).sum()
+        ),
+        "{name} multiplies by gamma: raise to the power gamma.": _focal(lambda p, g: g * (1 - p)),
+        "{name} weights the mean: weight each pixel by its own (1 - p)^gamma.": _focal_of_mean,
+        "{name} with gamma = 3 is as with 2: use the argument.": _focal(
+            lambda p, gamma: (1 - p) ** 2
+        ),
+        "{name} divides by all pixels, void too: take the mean over labelled pixels "
+        "only, those that the sum is of.": _focal(times=lambda t: (t != VOID).float().mean()),
+    },
+    causes={"out of bounds": f"{VOID} is no class: leave void pixels out (ignore_index)"},
+    same=lambda got, wanted: is_same(got, wanted, 1e-5),
+    hint=f"logits are float32 (B, C, H, W), target is int64 (B, H, W) with void {VOID}.",
+)

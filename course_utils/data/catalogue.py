@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from course_utils.errors import CourseError
+from course_utils.files import write_atomic
 from course_utils.paths import data_folder
 
 DOWNLOADS = ".downloads"
@@ -268,9 +269,7 @@ def _keep_checksum(name: str, file: dict) -> None:
         return
     with open(data_folder() / DOWNLOADS / _file_name(file), "rb") as archive:
         digest = hashlib.file_digest(archive, "sha256").hexdigest()
-    temporary = pin.with_suffix(".part")
-    temporary.write_text(f"sha256:{digest}\n")
-    os.replace(temporary, pin)
+    write_atomic(pin, f"sha256:{digest}\n")
     print(f"{name}: its owner publishes no checksum; sha256 {digest} is stored in {pin}.")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from course_utils.data import load
 from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.metrics import ConfusionMatrix
+from course_utils.table import text_table
 
 BITS = 3
 """A channel of a colour is cut into 2**BITS steps for the table."""
@@ -137,6 +138,8 @@ def print_floors(name: str) -> None:
     """
     train, test = load(name, "train", size=(96, 128)), load(name, "valid", size=(96, 128))
     print(f"{name}: learnt on {len(train)} images, measured on {len(test)} others, 96x128")
-    print(f"{'':24} {'accuracy':>8} {'mIoU':>6}")
-    for floor in floors(train, test):
-        print(f"{floor.name:24} {floor.accuracy:8.3f} {floor.mean_iou:6.3f}")
+    rows = [
+        [floor.name, f"{floor.accuracy:.3f}", f"{floor.mean_iou:.3f}"]
+        for floor in floors(train, test)
+    ]
+    print(text_table(["floor", "accuracy", "mean IoU"], rows))

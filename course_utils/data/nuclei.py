@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from course_utils.data import catalogue
+from course_utils.data.pictures import open_picture
 from course_utils.errors import CourseError
 
 KINDS = ("fluorescence", "stained", "brightfield")
@@ -69,7 +69,7 @@ def load_nuclei(folder: Path | str, count: int | None = None) -> Iterator[Nuclei
     for done, (path, truth_files) in enumerate(pairs):
         if count is not None and done >= count:
             return
-        image = _open(path, "RGB")
+        image = np.asarray(open_picture(path, "RGB"))
         yield Nuclei(path.stem, _kind(image), image, read(truth_files, image.shape[:2]))
 
 
@@ -84,18 +84,8 @@ def _only_image(case: Path) -> Path:
     return found[0]
 
 
-def _open(path: Path, mode: str | None = None) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert(mode) if mode else picture)
-    except FileNotFoundError:
-        raise CourseError(f"{path} is missing. Fetch the data set again.") from None
-    except OSError as error:
-        raise CourseError(f"{path} cannot be read ({error}). Fetch the data set again.") from None
-
-
 def _open_truth(path: Path, shape: tuple[int, int], mode: str | None = None) -> np.ndarray:
-    truth = _open(path, mode)
+    truth = np.asarray(open_picture(path, mode))
     if truth.shape != shape:
         raise CourseError(
             f"{path} is {truth.shape} pixels, its picture is {shape}. Fetch the data set again."

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from course_utils.data.pictures import open_picture
 from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.errors import CourseError
 
@@ -88,23 +89,15 @@ def match(
     return pairs
 
 
-def _opened(path: Path, mode: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            if mode == "mask" and image.mode not in ("L", "P", "1", "I;16", "I"):
-                raise CourseError(
-                    f"{path} is a picture in colour (mode {image.mode}), not a mask of class "
-                    "numbers. Is it in the wrong folder, or a mask painted in colours? Masks "
-                    "have one channel."
-                )
-            return image.copy() if mode == "mask" else image.convert(mode)
-    except CourseError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+def _open_mask(path: Path) -> Image.Image:
+    mask = open_picture(path)
+    if mask.mode not in ("L", "P", "1", "I;16", "I"):
         raise CourseError(
-            f"{path} cannot be read ({str(error).splitlines()[0][:80]}). "
-            "It is damaged or no image: fetch or copy it again."
-        ) from None
+            f"{path} is a picture in colour (mode {mask.mode}), not a mask of class "
+            "numbers. Is it in the wrong folder, or a mask painted in colours? Masks "
+            "have one channel."
+        )
+    return mask
 
 
 def read_pair(
@@ -134,7 +127,7 @@ def read_pair(
     CourseError
         If a file cannot be read, the two differ in size, or the mask holds an unknown value.
     """
-    image, mask = _opened(image_path, "RGB"), _opened(mask_path, "mask")
+    image, mask = open_picture(image_path, "RGB"), _open_mask(mask_path)
     if image.size != mask.size:
         raise CourseError(
             f"{image_path.name} is {image.height}x{image.width} but its mask {mask_path} is "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from course_utils import display
+from course_utils.display import LINES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +17,6 @@ TINT = np.array((255, 150, 0))
 LABELS = np.array(  # bright, since pictures are dark; neighbours in number differ most
     [(230, 159, 0), (86, 180, 233), (240, 228, 66), (0, 158, 115), (213, 94, 0), (204, 121, 167)]
 )
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 
 
 def painted(picture: np.ndarray, region: np.ndarray | None = None) -> np.ndarray:

@@ -12,16 +12,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from course_utils.display import add_legend, enlarge, new_figure, overlay, show
+from course_utils.display import (
+    AMBER,
+    BLUE,
+    GREEN,
+    SILVER,
+    SKY,
+    VERMILION,
+    add_legend,
+    enlarge,
+    new_figure,
+    overlay,
+    show,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours for colour-blind readers; hatches and markers say the same again
-_FILLS = (("#56B4E9", ""), ("#E69F00", "////"), ("#009E73", "...."), ("#BBBBBB", "xxxx"))
-_LINES = (("black", "o-"), ("#0072B2", "s--"), ("#D55E00", "^:"), ("#009E73", "d-."))
-_OUTLINE = "#D55E00"
+_FILLS = ((SKY, ""), (AMBER, "////"), (GREEN, "...."), (SILVER, "xxxx"))
+_LINES = (("black", "o-"), (BLUE, "s--"), (VERMILION, "^:"), (GREEN, "d-."))
 _LIGHT = (120, 200, 255)
 
 
@@ -106,7 +116,7 @@ def show_ranking(values: Mapping[str, float], reference: str, title: str) -> Non
     ordered = sorted(values.items(), key=lambda item: item[1])
     names, numbers = zip(*ordered, strict=True)
     figure, ((axes,),) = new_figure(8, 3.4)
-    fills = ["#E69F00" if name == reference else "#56B4E9" for name in names]
+    fills = [AMBER if name == reference else SKY for name in names]
     bars = axes.barh(names, numbers, color=fills, edgecolor="black")
     axes.axvline(values[reference], color="0.2", linestyle="--", zorder=0)
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
@@ -140,9 +150,9 @@ def show_dice_over_iou(iou: np.ndarray, dice: np.ndarray, label: str) -> None:
     """Show measured pairs of IoU and Dice (C,) on the curve 2J / (1 + J)."""
     x = np.linspace(0, 1, 101)
     figure, ((axes,),) = new_figure(5.2, 4)
-    axes.plot(x, 2 * x / (1 + x), color="#0072B2", label="2J / (1 + J)")
+    axes.plot(x, 2 * x / (1 + x), color=BLUE, label="2J / (1 + J)")
     axes.plot(x, x, "k:", label="equal")
-    axes.plot(iou, dice, "o", color=_OUTLINE, label=label)
+    axes.plot(iou, dice, "o", color=VERMILION, label=label)
     axes.set(xlabel="IoU  J", ylabel="Dice  D", title="Dice is never below IoU")
     axes.legend()
     show(figure, f"Dice over IoU: a curve above the diagonal that meets it at 0 and 1; {label}.")
@@ -177,10 +187,10 @@ def show_outlines(
     for axis, (title, mask) in zip(axes.flat, masks.items(), strict=True):
         dark = 0 if strips is None else strips[title]
         axis.imshow(mask.astype(int) + dark, cmap="Greys", vmin=0, vmax=3)
-        axis.contour(truth, [0.5], colors=_OUTLINE, linewidths=1.5)
+        axis.contour(truth, [0.5], colors=VERMILION, linewidths=1.5)
         for row, column in _lone_pixels(mask):  # too small to be seen without a ring
             axis.plot(column, row, "s", color="black", markersize=3)
-            axis.plot(column, row, "o", color="#0072B2", fillstyle="none", markersize=10)
+            axis.plot(column, row, "o", color=BLUE, fillstyle="none", markersize=10)
         axis.set_title(title, fontsize=9)
         axis.set_xlim(columns.min() - 4.5, columns.max() + 4.5)
         axis.set_ylim(rows.max() + 4.5, rows.min() - 4.5)
@@ -207,11 +217,11 @@ def damage_figure(
     # one light blue for every class: the palette's car is as dark as many a car
     light = np.round(0.3 * image + 0.7 * np.array(_LIGHT)).astype(np.uint8)
     left.imshow(enlarge(np.where(mask[..., None], light, image), 4))
-    left.contour(enlarge(truth, 4), [0.5], colors=_OUTLINE, linewidths=1.5)
+    left.contour(enlarge(truth, 4), [0.5], colors=VERMILION, linewidths=1.5)
     left.set_title("the damaged mask (line: truth)")
     left.set_axis_off()
     numbers = np.nan_to_num(list(scores.values()))
-    bars = right.barh(list(scores), numbers, color="#56B4E9", edgecolor="black")
+    bars = right.barh(list(scores), numbers, color=SKY, edgecolor="black")
     right.bar_label(bars, fmt="%.2f", padding=3)
     right.set(xlim=(0, 1.15), title=f"Hausdorff distance {distance:.1f} px")
     right.grid(axis="y", visible=False)
@@ -226,8 +236,8 @@ def show_differences(differences: Mapping[str, np.ndarray]) -> None:
     said = []
     for axis, (title, values) in zip(axes.flat, differences.items(), strict=True):
         low, high = np.percentile(values, [2.5, 97.5])
-        axis.axvspan(low, high, color="#E69F00", alpha=0.3, label="95 % interval")
-        axis.hist(values, 30, color="#0072B2", edgecolor="white")
+        axis.axvspan(low, high, color=AMBER, alpha=0.3, label="95 % interval")
+        axis.hist(values, 30, color=BLUE, edgecolor="white")
         axis.axvline(0, color="black", linestyle="--", label="no difference")
         text = f"{title}: {low:+.3f} to {high:+.3f}"
         axis.set_title(text)
@@ -287,9 +297,9 @@ def focal_figure(gamma: float, p: float) -> Figure:
     }
     figure, axes = new_figure(9.5, 3.2, 1, 2)
     for axis, (title, (curve, top)) in zip(axes.flat, curves.items(), strict=True):
-        axis.plot(x, curve(x, gamma), color="#0072B2", label=f"focal, gamma {gamma:.1f}")
+        axis.plot(x, curve(x, gamma), color=BLUE, label=f"focal, gamma {gamma:.1f}")
         axis.plot(x, curve(x, 0), "k:", label="cross-entropy")
-        axis.plot(p, curve(p, gamma), "o", color=_OUTLINE, label=f"p = {p:.2f}")
+        axis.plot(p, curve(p, gamma), "o", color=VERMILION, label=f"p = {p:.2f}")
         axis.set(title=title, xlabel="probability p of the right class", ylim=(-0.03 * top, top))
         axis.legend(fontsize=9)
     return figure

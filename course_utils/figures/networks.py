@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from course_utils.display import new_figure, show
+from course_utils.display import AMBER, BLUE, GREEN, SKY, new_figure, show
 from course_utils.errors import CourseError
 
 
@@ -32,7 +32,7 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
         level = min(k, len(shapes) - 1 - k)
         x, y = 2.0 * k, -1.25 * level
         box = 0.5 * (1 - np.log2(largest / max(height, 1)) / 12)
-        colour = "#56B4E9" if k < depth else "#E69F00" if k == depth else "#009E73"
+        colour = SKY if k < depth else AMBER if k == depth else GREEN
         axes.bar(x, 2 * box, 0.5, bottom=y - box, color=colour, edgecolor="black")
         side = ("right", -0.45) if k < depth else ("left", 0.45)
         if k == depth:
@@ -45,7 +45,7 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
     arrow = {"arrowstyle": "->", "lw": 1.4, "shrinkA": 2, "shrinkB": 2}
     for k in range(2 * depth):
         (x0, y0, _), (x1, y1, _) = places[k], places[k + 1]
-        colour = "#0072B2" if k < depth else "#007050"
+        colour = BLUE if k < depth else "#007050"
         axes.annotate("", (x1 - 0.25, y1), (x0 + 0.25, y0), arrowprops=arrow | {"color": colour})
     for k in range(depth):
         (x0, y0, _), (x1, y1, _) = places[k], places[-1 - k]

@@ -156,7 +156,7 @@ def _tampered(released: bytes) -> bytes:
         "from course_utils import metrics\n"
         "from course_utils.checks import lesson_06 as checks\n\n"
         "for name, check in list(vars(checks).items()):\n"
-        "    if name[0] != '_' and getattr(check, '__module__', '') == checks.__name__:\n"
+        "    if hasattr(check, 'hidden'):\n"
         "        setattr(checks, name, lambda *args, **kwargs: None)\n"
         "metrics.ConfusionMatrix.mean_iou = lambda self: 1.0\n"
         "print('mean IoU 1.000 on the hidden images, 10 of 10 points')"

@@ -32,10 +32,11 @@ from course_utils.grading.gradebook import (
     register,
     student_names,
 )
-from course_utils.grading.marking import nbgrader_setup, sandbox
+from course_utils.grading.marking import sandbox
 from course_utils.grading.marking import task_marks as marking
 from course_utils.grading.marking.job import Job, specification
 from course_utils.grading.marking.nbgrader_setup import configure, gradebook_url, make_api
+from course_utils.grading.marking.settings import Settings
 from course_utils.grading.workplace import (
     DATA_NOTE,
     grading_folder,
@@ -50,11 +51,6 @@ from course_utils.paths import course_root, data_setting, list_lessons, resolve_
 from course_utils.table import shortened, text_table
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# Commands that change no result. All other code may run in a notebook or mark it.
-_NOT_GRADING = {
-    *("cli", "doctor", "lab", "bundle", "collect", "demo", "export_marks", "gradebook"),
-    *("grade", "identity", "report", "solve", "unpack"),
-}
 _MEMORY_PER_JOB = 3 << 30
 _children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C
 
@@ -105,47 +101,75 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
+    settings = _ready(root, data, require_isolation, sorted({lesson for _, lesson in found}))
+    hashes = {pair: tree_hash(folder / "submitted" / Path(*pair)) for pair in found}
+    todo = {pair: result_folder(root, *pair, settings.data, hashes[pair]) for pair in found}
+    failures = _run_jobs(settings, todo, hashes, jobs, executor)
+    (folder / "failures.log").unlink(missing_ok=True)
+    failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
+    graded = {pair for pair in found if pair not in failures}
+    marked = class_marks(root) if graded else []
+    marked = [one for one in marked if (one.student, one.lesson) in graded]
+    print(summary(marked))
+    if settings.data is not None:
+        print(
+            f"Models of profile full are marked on {settings.data}, until --data names another "
+            "folder."
+        )
+    level = sandbox.isolation_level()
+    print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
+    _tell_failures(failures, len(found), folder / "failures.log")
+    return marked
+
+
+def _ready(root: Path, data: Path | None, require_isolation: bool, lessons: list[str]) -> Settings:
+    """Return the run's settings; what is wrong with the workplace is told now, not after hours."""
+    folder = grading_folder(root)
     refuse_damaged(folder / "gradebook.db")
-    student_names(root)  # what is damaged is told now, not after an hour of grading
+    student_names(root)
     if require_isolation:
         sandbox.require_isolation()
-    level = sandbox.isolation_level()
-    present = sorted({lesson for _, lesson in found})
-    data = _marking_folder(root, data, present)
-    private = nbgrader_setup.private_places(root, data)
-    sandbox.require_out_of_reach(private, [Path(data_setting(root)).expanduser()])
-    if data is not None:
-        keep_marking_data(root, data)
-    register(root, present)
-    hashes = {pair: tree_hash(folder / "submitted" / Path(*pair)) for pair in found}
-    todo = {pair: result_folder(root, *pair, data, hashes[pair]) for pair in found}
-    waiting = [pair for pair in found if not (todo[pair] / "result.json").exists()]
+    settings = Settings(root, _marking_folder(root, data, lessons), require_isolation)
+    sandbox.require_out_of_reach(settings.private_places, [Path(data_setting(root)).expanduser()])
+    if settings.data is not None:
+        keep_marking_data(root, settings.data)
+    register(root, lessons)
+    return settings
+
+
+def _run_jobs(
+    settings: Settings,
+    todo: dict[tuple[str, str], Path],
+    hashes: dict[tuple[str, str], str],
+    jobs: int | None,
+    executor: Executor | None,
+) -> dict[tuple[str, str], str]:
+    """Run the jobs whose result is not there yet; return why some have failed."""
+    root, folder = settings.course, settings.course / "grading"
+    waiting = [pair for pair in todo if not (todo[pair] / "result.json").exists()]
     failures: dict[tuple[str, str], str] = {}
     with _scratch(folder) as scratch:
-        books = {}
-        for lesson in sorted({lesson for _, lesson in waiting}):
-            books[lesson] = scratch / f"{lesson}.db"
-            register(root, [lesson], f"sqlite:///{books[lesson]}")
+        books = {
+            lesson: scratch / f"{lesson}.db" for lesson in sorted({pair[1] for pair in waiting})
+        }
+        for lesson, book in books.items():
+            register(root, [lesson], f"sqlite:///{book}")
         workers = min(jobs or default_jobs(), max(len(waiting), 1))
         threads = max(1, processors() // workers)
         pool = executor or ThreadPoolExecutor(workers)
-        done = len(found) - len(waiting)
-        bar = tqdm(total=len(found), initial=done, desc="grading", unit="hand-in")
+        done = len(todo) - len(waiting)
+        bar = tqdm(total=len(todo), initial=done, desc="grading", unit="hand-in")
         futures: dict[Future, tuple[str, str]] = {}
         try:
             for student, lesson in waiting:
                 job = Job(
-                    course=str(root),
                     student=student,
                     lesson=lesson,
                     handed_in=str(folder / "submitted" / student / lesson),
                     hand_in_hash=hashes[student, lesson],
                     gradebook=str(books[lesson]),
                     output=tempfile.mkdtemp(dir=scratch),
-                    data=str(data or ""),
-                    require_isolation=require_isolation,
-                    cell_seconds=nbgrader_setup.CELL_SECONDS,
-                    notebook_seconds=nbgrader_setup.NOTEBOOK_SECONDS,
+                    settings=settings,
                 )
                 future = pool.submit(_run_job, job, todo[student, lesson], threads)
                 futures[future] = student, lesson
@@ -156,9 +180,9 @@ def grade(
         except BaseException as error:
             _stop(futures)
             if isinstance(error, KeyboardInterrupt):
-                kept = sum((todo[pair] / "result.json").exists() for pair in found)
+                kept = sum((folder / "result.json").exists() for folder in todo.values())
                 tqdm.write(
-                    f"Stopped; {kept} of {len(found)} hand-ins are done and kept. Run the command "
+                    f"Stopped; {kept} of {len(todo)} hand-ins are done and kept. Run the command "
                     "again to go on."
                 )
             raise
@@ -166,27 +190,20 @@ def grade(
             bar.close()
             if executor is None:
                 pool.shutdown()
-    log = folder / "failures.log"
-    log.unlink(missing_ok=True)
-    failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
-    graded = [pair for pair in found if pair not in failures]
-    marked = []
-    if graded:
-        marked = [one for one in class_marks(root) if (one.student, one.lesson) in set(graded)]
-    print(summary(marked))
-    if data is not None:
-        print(f"Models of profile full are marked on {data}, until --data names another folder.")
-    print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
+    return failures
+
+
+def _tell_failures(failures: dict[tuple[str, str], str], count: int, log: Path) -> None:
+    """Write the log of what failed, and raise with its summary, if anything has."""
     if failures:
         write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
         names = shortened(["/".join(pair) for pair in failures], 3)
         first = _reason(next(iter(failures.values()))).rstrip(".")
         raise CourseError(
-            f"{len(failures)} of {len(found)} hand-ins could not be graded: {names}. The first "
+            f"{len(failures)} of {count} hand-ins could not be graded: {names}. The first "
             f"because {first}. All reasons are in {log}; run the "
             "command again to try these once more."
         )
-    return marked
 
 
 def submissions(root: Path, lessons: Iterable[str]) -> list[tuple[str, str]]:
@@ -222,8 +239,16 @@ def result_folder(
 
 @cache
 def grader_version() -> str:
-    """Return a hash of all code that can change a result."""
-    files = sorted(path for path in _PACKAGE.rglob("*.py") if path.stem not in _NOT_GRADING)
+    """Return a hash of all code that can change a result.
+
+    That is the package without the instructor's side, but with ``grading/marking``.
+    """
+    side = _PACKAGE / "grading"
+    files = sorted(
+        path
+        for path in _PACKAGE.rglob("*.py")
+        if not path.is_relative_to(side) or path.is_relative_to(side / "marking")
+    )
     return files_hash((str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in files)
 
 
@@ -367,7 +392,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
     output = Path(job.output)
     specified = output / "job.json"
     specified.write_text(specification(job))
-    seconds = _time_limit(job.lesson)
+    seconds = _time_limit(job.lesson, job.settings.notebook_seconds)
     with (
         sandbox.temporary_folder("course-job-") as temporary,
         open(output / "log.txt", "w") as log,
@@ -383,7 +408,7 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
                 **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
                 **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
                 "PYTHONDONTWRITEBYTECODE": "1",
-                "COURSE_DATA": data_setting(Path(job.course)),
+                "COURSE_DATA": data_setting(job.settings.course),
                 "TMPDIR": temporary,  # a job that is killed cannot tidy up
             },
         )
@@ -418,10 +443,10 @@ def _reason(log: str) -> str:
     return (told[-1] if told else last_error("\n".join(lines)) or "it left no log.")[:300]
 
 
-def _time_limit(lesson: str) -> float:
+def _time_limit(lesson: str, seconds: int) -> float:
     # Twice, since a job that fails is tried again; a model states its profile itself.
     tasks = sum(max(get_task(n, p).seconds for p in PROFILES) for n in task_names(lesson))
-    return 2 * nbgrader_setup.NOTEBOOK_SECONDS + tasks + 180
+    return 2 * seconds + tasks + 180
 
 
 def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:

@@ -39,6 +39,7 @@ from course_utils.execution import run_by
 from course_utils.files import write_atomic
 from course_utils.hand_in.gate import ModelFacts, check_model_bytes, read_plain_file
 from course_utils.hand_in.inference import open_model, predict
+from course_utils.hand_in.logits import shape_fault
 from course_utils.hand_in.record import model_path, read_record, record_path, write_record
 from course_utils.hand_in.tasks import Task, get_task
 from course_utils.metrics import ConfusionMatrix
@@ -141,27 +142,15 @@ def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.T
             f"the model gives a {type(logits).__name__}; it must return one tensor of logits "
             f"(B, {count}, {height}, {width})."
         )
-    found = tuple(logits.shape)
-    if found == wanted:
-        if not torch.isfinite(logits).all():
-            raise CourseError(
-                "the model's logits are not finite (NaN or infinity): the training has diverged. "
-                "Train again with a lower learning rate."
-            )
-        with torch.inference_mode():  # one by one: a batch must make no difference
-            return torch.cat([model(image) for image in x.split(1)])
-    message = f"the model gives {found} for {tuple(x.shape)}; wanted are logits {wanted}."
-    if len(found) == 3:
-        hint = "Return the logits of all classes, not their argmax: the grader takes it."
-    elif len(found) == 4 and found[3] == count and found[1] != count:
-        hint = "The classes must be axis 1, as Conv2d gives them: leave out the permute."
-    elif len(found) == 4 and found[1] != count:
-        hint = f"It has {found[1]} outputs, the task {task.name!r} has {count} classes."
-    elif len(found) == 4 and found[2:] != (height, width):
-        hint = "The masks have another size than the images: bring the logits back up to it."
-    else:
-        hint = ""
-    raise CourseError(f"{message} {hint}".strip())
+    if fault := shape_fault(tuple(logits.shape), wanted, f"the task {task.name!r}"):
+        raise CourseError(f"for input {tuple(x.shape)} the model {fault}")
+    if not torch.isfinite(logits).all():
+        raise CourseError(
+            "the model's logits are not finite (NaN or infinity): the training has diverged. "
+            "Train again with a lower learning rate."
+        )
+    with torch.inference_mode():  # one by one: a batch must make no difference
+        return torch.cat([model(image) for image in x.split(1)])
 
 
 def _to_onnx(model: nn.Module, task: Task, run: str) -> bytes:

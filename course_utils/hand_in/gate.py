@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError
+from course_utils.hand_in.logits import shape_fault
 from course_utils.hand_in.tasks import PROFILES, Task, get_task
 
 if TYPE_CHECKING:
@@ -403,26 +404,9 @@ def _hold_against_task(model: "onnx.ModelProto", task: Task, name: str) -> None:
 
 def _check_logits_shape(shape: list[int | None], task: Task, name: str) -> None:
     """Refuse logits that are not (batch, C, H, W) of the task."""
-    height, width = task.size
-    count = len(task.classes)
-    if len(shape) != 4:
-        raise Refused(
-            f"{name} gives an output of {len(shape)} axes, {_words(shape)}; "
-            f"wanted are logits (batch, {count}, {height}, {width})."
-        )
-    if shape[1:] == [height, width, count] and shape[1] != count:
-        raise Refused(
-            f"{name} gives channels last, {_words(shape)}; wanted are logits "
-            f"(batch, {count}, {height}, {width})."
-        )
-    if shape[1] is not None and shape[1] != count:
-        raise Refused(f"{name} has {shape[1]} outputs, the task {task.name!r} has {count} classes.")
-    for side, size in zip(shape[2:], task.size, strict=True):
-        if side is not None and side != size:
-            raise Refused(
-                f"{name} gives masks of {shape[2]} x {shape[3]} for images of {height} x {width}: "
-                "bring the logits back to the size of the input."
-            )
+    wanted = ("batch", len(task.classes), *task.size)
+    if fault := shape_fault(shape, wanted, f"the task {task.name!r}"):
+        raise Refused(f"{name} {fault}")
 
 
 def _shape(value: "onnx.ValueInfoProto") -> list[int | None]:

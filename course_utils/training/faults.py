@@ -14,6 +14,7 @@ from torch import nn
 
 from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.errors import CourseError
+from course_utils.hand_in.logits import shape_fault
 from course_utils.training.history import History
 
 
@@ -137,20 +138,9 @@ def require_logits(model: nn.Module, x: torch.Tensor, num_classes: int) -> None:
 
 def require_shape(logits: torch.Tensor, x: torch.Tensor, num_classes: int | None) -> None:
     """Refuse what is not one score a class and pixel; None: of any number of classes."""
-    channels = num_classes or (logits.shape[1] if logits.ndim == 4 else "C")
-    wanted = (len(x), channels, *x.shape[2:])
-    if tuple(logits.shape) != wanted:
-        if logits.ndim == 4 and logits.shape[1] != channels:
-            cure = f"The last layer must have {channels} output channels, one a class."
-        elif logits.ndim == 4:
-            cure = "Height and width must come out as they went in: check padding and upsampling."
-        else:
-            cure = "Return the scores of all classes, not their argmax."
-        shape = ", ".join(map(str, wanted))
-        raise CourseError(
-            f"for input {tuple(x.shape)} the model must return logits ({shape}), one score a class "
-            f"and pixel; it returned {tuple(logits.shape)}. {cure}"
-        )
+    wanted = (len(x), num_classes or "C", *x.shape[2:])
+    if fault := shape_fault(tuple(logits.shape), wanted, "the data set"):
+        raise CourseError(f"for input {tuple(x.shape)} the model {fault}")
 
 
 def forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

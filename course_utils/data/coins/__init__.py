@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from course_utils.data.pictures import open_picture
 
 FOLDER = Path(__file__).parent
 COUNT = 24
@@ -31,7 +32,7 @@ def coins() -> tuple[np.ndarray, np.ndarray]:
     """
     from skimage import data
 
-    return data.coins(), np.asarray(Image.open(FOLDER / "labels.png"))
+    return data.coins(), np.asarray(open_picture(FOLDER / "labels.png"))
 
 
 def draw_labels(shape: tuple[int, int] = (303, 384)) -> np.ndarray:

@@ -29,6 +29,40 @@ LAMPS = ((90, 230, 120), (250, 190, 60), (245, 70, 60))
 """A traffic light's, from below."""
 
 
+class Wall:
+    """An upright wall between two points (x, z) of the ground, painted in strips along it."""
+
+    def __init__(self, p: Painter, start: tuple[float, float], end: tuple[float, float]):
+        (x0, z0), (x1, z1) = start, end
+        z0, z1 = max(z0, NEAR), max(z1, NEAR)
+        self.p, self.x, self.z = p, x0, z0
+        self.dx, self.dz = x1 - x0, z1 - z0
+        self.middle = (z0 + z1) / 2
+        self.whole = self.upright(0), self.upright(1)
+
+    def upright(self, s: float) -> tuple[int, float]:
+        """Return the column of pixels and the scale, all of a point that its place decides on."""
+        z = self.z + s * self.dz
+        u, _ = self.p.at(self.x + s * self.dx, 0, z)
+        return u, self.p.focal / z
+
+    def strip(self, s: float, t: float, low: float, high: float, ink: Ink) -> None:
+        """Paint from place s to t along the wall, 0 to 1, between two heights."""
+        self.quad((self.upright(s), self.upright(t)), low, high, ink)
+
+    def band(self, low: float, high: float, ink: Ink) -> None:
+        """Paint the whole length between two heights."""
+        self.quad(self.whole, low, high, ink)
+
+    def quad(self, ends: tuple, low: float, high: float, ink: Ink) -> None:
+        """Paint between two uprights and two heights."""
+        (ua, ka), (ub, kb) = ends
+        base, eye = self.p.horizon, self.p.view.eye
+        a, b = int(base + ka * (eye - low)), int(base + ka * (eye - high))
+        c, d = int(base + kb * (eye - high)), int(base + kb * (eye - low))
+        self.p.draw.polygon((ua, a, ua, b, ub, c, ub, d), fill=ink)
+
+
 def facade(
     p: Painter,
     r: Draws,
@@ -41,57 +75,69 @@ def facade(
     shop: bool,
 ) -> None:
     """Paint a wall with rows of windows between two points (x, z) of the ground."""
-    (x0, z0), (x1, z1) = start, end
-    z0, z1 = max(z0, NEAR), max(z1, NEAR)
-    z = (z0 + z1) / 2
-    dx, dz = x1 - x0, z1 - z0
-
-    # Of a point on an upright wall, only its place along the wall decides on the column of
-    # pixels and on the scale.
-    def upright(s: float) -> tuple[int, float]:
-        u, _ = p.at(x0 + s * dx, 0, z0 + s * dz)
-        return u, p.focal / (z0 + s * dz)
-
-    whole = upright(0), upright(1)
-    eye, base, polygon = p.view.eye, p.horizon, p.draw.polygon
-
-    def quad(ends: tuple, low: float, high: float, ink: Ink) -> None:
-        (ua, ka), (ub, kb) = ends
-        a, b = int(base + ka * (eye - low)), int(base + ka * (eye - high))
-        c, d = int(base + kb * (eye - high)), int(base + kb * (eye - low))
-        polygon((ua, a, ua, b, ub, c, ub, d), fill=ink)
-
-    u0, u1 = whole[0][0], whole[1][0]
+    side = Wall(p, start, end)
+    u0, u1 = side.whole[0][0], side.whole[1][0]
     if max(u0, u1) < 0 or min(u0, u1) > p.width:
         return
+    z = side.middle
     plaster = p.ink(wall, z, BUILDING)
-    quad(whole, 0, height, plaster)
+    side.band(0, height, plaster)
     span = abs(min(max(u1, 0), p.width) - min(max(u0, 0), p.width))
     storeys = int((height - 0.6) / storey)
     if span < 5 or p.focal / z * storey < 5:
         return
-    length = abs(dx) + abs(dz)
+    length = abs(side.dx) + abs(side.dz)
     columns = min(max(int(length / r(1.7, 3.2)), 2), 14)
     solid = r(0.3, 0.6)
     pane = p.ink(glass, z, BUILDING)
     sill = p.ink(times(wall, 1.15), z, BUILDING)
-    first = 0
     if shop:
-        first = 1
         front = p.glowing(mix(WARM, glass, 0.3), z, BUILDING) if r.chance(p.light.lit) else pane
-        quad((upright(0.04), upright(0.96)), 0.5, storey * 0.78, front)
-        quad(
-            (upright(0.02), upright(0.98)),
-            storey * 0.78,
-            storey * 0.98,
-            p.ink(r.colour((60, 230)), z, BUILDING),
-        )
+        side.strip(0.04, 0.96, 0.5, storey * 0.78, front)
+        sign = p.ink(r.colour((60, 230)), z, BUILDING)
+        side.strip(0.02, 0.98, storey * 0.78, storey * 0.98, sign)
     bands = [
         (k * storey + storey * 0.3, k * storey + storey * 0.8)
-        for k in range(first, min(storeys, 9))
+        for k in range(int(shop), min(storeys, 9))
     ]
+    _windows(side, r, bands, columns, solid / columns / 2, glass, plaster)
+    if shop and span > 24:
+        for k in range(1, columns, 3):
+            side.strip((k - 0.08) / columns, (k + 0.08) / columns, 0.4, storey * 0.8, plaster)
+    if not shop and span > 30:
+        k = r.whole(0, columns - 1) + 0.5
+        door = p.ink(r.colour((40, 200), (0, 0.8)), z, BUILDING)
+        side.strip((k - 0.22) / columns, (k + 0.22) / columns, 0, 2.1, door)
+    if span > 60:
+        side.band(height - 0.5, height, sill)
+    if span > 240 or (span > 80 and length < 9):
+        for low, _ in bands:
+            side.band(low - 0.14, low, sill)
+    if span > 320:
+        # Crossbars, which only a large picture has room for.
+        for k in range(columns):
+            middle, half = (k + 0.5) / columns, 0.03 / length
+            for low, high in bands:
+                side.strip(middle - half, middle + half, low, high, sill)
+
+
+def _windows(
+    side: Wall,
+    r: Draws,
+    bands: list[tuple[float, float]],
+    columns: int,
+    half: float,
+    glass: RGB,
+    plaster: Ink,
+) -> None:
+    """Paint bands of glass, curtains and lit rooms, and over them the wall between the columns.
+
+    ``half`` is half the wall between two windows, as a share of the whole length.
+    """
+    p, z = side.p, side.middle
+    pane = p.ink(glass, z, BUILDING)
     for low, high in bands:
-        quad(whole, low, high, pane)
+        side.band(low, high, pane)
     if p.light.lit > 0.05 or r.chance(0.5):
         curtain = p.ink(mix(glass, (235, 230, 215), 0.5), z, BUILDING)
         for _ in range(min(len(bands) * columns // 3, 12)):
@@ -101,31 +147,12 @@ def facade(
                 colour = (
                     p.glowing(mix(WARM, (255, 245, 225), r()), z, BUILDING) if shine else curtain
                 )
-                quad((upright(k / columns), upright((k + 1) / columns)), *bands[c], colour)
+                side.strip(k / columns, (k + 1) / columns, *bands[c], colour)
     if bands:
-        half, low, high = solid / columns / 2, bands[0][0] - 0.05, bands[-1][1] + 0.05
+        low, high = bands[0][0] - 0.05, bands[-1][1] + 0.05
         for k in range(columns + 1):
             s, t = max(k / columns - half, 0.0), min(k / columns + half, 1.0)
-            quad((upright(s), upright(t)), low, high, plaster)
-    if shop and span > 24:
-        for k in range(1, columns, 3):
-            pillar = upright((k - 0.08) / columns), upright((k + 0.08) / columns)
-            quad(pillar, 0.4, storey * 0.8, plaster)
-    if not shop and span > 30:
-        k = r.whole(0, columns - 1) + 0.5
-        door = p.ink(r.colour((40, 200), (0, 0.8)), z, BUILDING)
-        quad((upright((k - 0.22) / columns), upright((k + 0.22) / columns)), 0, 2.1, door)
-    if span > 60:
-        quad(whole, height - 0.5, height, sill)
-    if span > 240 or (span > 80 and length < 9):
-        for low, _ in bands:
-            quad(whole, low - 0.14, low, sill)
-    if span > 320:
-        # Crossbars, which only a large picture has room for.
-        for k in range(columns):
-            middle, half = (k + 0.5) / columns, 0.03 / length
-            for low, high in bands:
-                quad((upright(middle - half), upright(middle + half)), low, high, sill)
+            side.strip(s, t, low, high, plaster)
 
 
 def building(

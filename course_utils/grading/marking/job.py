@@ -16,7 +16,7 @@ from pathlib import Path
 
 from course_utils.errors import CourseError
 from course_utils.files import tree_hash, write_atomic
-from course_utils.grading.marking.nbgrader_setup import CELL_SECONDS, NOTEBOOK_SECONDS
+from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.notebook import read_notebook
 
 
@@ -26,8 +26,6 @@ class Job:
 
     Attributes
     ----------
-    course
-        The course's folder, with ``solutions/``, ``lessons/`` and ``grading/secret_seed``.
     student, lesson
         Whose hand-in, of which lesson (full name).
     handed_in
@@ -38,30 +36,23 @@ class Job:
         A gradebook in which the lesson is registered, to be copied.
     output
         An existing folder to leave the result in.
-    data
-        A folder of images/ and masks/ for models of profile ``full``, or "".
-    require_isolation
-        Stop rather than run without a sandbox.
-    cell_seconds, notebook_seconds
-        How long one cell, and all together, may run.
+    settings
+        What holds for every hand-in of the run.
     """
 
-    course: str
     student: str
     lesson: str
     handed_in: str
     hand_in_hash: str
     gradebook: str
     output: str
-    data: str = ""
-    require_isolation: bool = False
-    cell_seconds: int = CELL_SECONDS
-    notebook_seconds: int = NOTEBOOK_SECONDS
+    settings: Settings
 
 
 def main(path: str) -> None:
     """Grade what the specification in the file ``path`` names."""
-    job = Job(**json.loads(Path(path).read_text()))
+    told = json.loads(Path(path).read_text())
+    job = Job(**told | {"settings": Settings.from_json(told["settings"])})
     started = time.monotonic()
     # Whoever started this process removes its temporary folder.
     result = run(job, Path(tempfile.mkdtemp()).resolve())
@@ -87,7 +78,7 @@ def run(job: Job, root: Path) -> dict:
     _copy_files(Path(job.handed_in), submitted)
     if tree_hash(submitted) != job.hand_in_hash:
         raise CourseError("a newer hand-in took its place while it waited")
-    _copy_lesson(Path(job.course) / "solutions" / job.lesson, root / "solutions" / job.lesson)
+    _copy_lesson(job.settings.course / "solutions" / job.lesson, root / "solutions" / job.lesson)
     shutil.copyfile(job.gradebook, root / "grading" / "gradebook.db")
     problem = None
     try:
@@ -98,15 +89,7 @@ def run(job: Job, root: Path) -> dict:
         problem = str(error).replace(f"{submitted}/", "").replace(str(submitted), "the hand-in")
         write_atomic(submitted / notebook_name, _explaining(problem))
     config = Config()
-    configure(
-        config,
-        root,
-        course=Path(job.course),
-        data=job.data,
-        require_isolation=job.require_isolation,
-        cell_seconds=job.cell_seconds,
-        notebook_seconds=job.notebook_seconds,
-    )
+    configure(config, root, job.settings)
     api = make_api(config)
     outcome = api.autograde(job.lesson, job.student)
     if not outcome["success"]:  # perhaps the machine's fault: a full disk, too little memory
@@ -167,7 +150,7 @@ def read_result(root: Path, student: str, lesson: str, executed: Path) -> dict:
 
 def specification(job: Job) -> str:
     """Return the text of the file that :func:`main` reads."""
-    return json.dumps(asdict(job))
+    return json.dumps(asdict(job) | {"settings": job.settings.as_json()})
 
 
 def _copy_files(source: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
-from traitlets import Bool, Integer, List, Unicode
+from traitlets import Any
 
 from course_utils.checks.exercise import HIDDEN_SEED
 from course_utils.grading.marking import sandbox
@@ -191,23 +191,23 @@ class SandboxedExecute(Execute):
     test ran as written) and ``tampered`` (names that the notebook had changed).
     """
 
-    notebook_timeout = Integer(900, help="Seconds for all cells together.").tag(config=True)
-    require_isolation = Bool(False, help="Refuse to run without a sandbox.").tag(config=True)
-    private = List(Unicode(), help="What the kernel must not read.").tag(config=True)
-    course = Unicode(help="The folder with grading/secret_seed.").tag(config=True)
+    settings = Any(help="Of the run: time for all cells, isolation, what is private.").tag(
+        config=True
+    )
 
     def create_kernel_manager(self):
         work = Path(self.resources["metadata"]["path"]).resolve()
         where = self.resources["nbgrader"]
-        seed = hidden_test_seed(Path(self.course), where["assignment"], where["student"])
-        self.km = KernelManager(work, self.notebook_timeout, seed, config=self.config)
+        seed = hidden_test_seed(self.settings.course, where["assignment"], where["student"])
+        self.km = KernelManager(work, self.settings.notebook_seconds, seed, config=self.config)
         return self.km
 
     def preprocess(self, nb, resources, km=None):
-        sandbox.require_out_of_reach(map(Path, self.private), [data_folder()])
-        self._deadline = monotonic() + self.notebook_timeout
+        sandbox.require_out_of_reach(self.settings.private_places, [data_folder()])
+        self._deadline = monotonic() + self.settings.notebook_seconds
         self._outcome = resources.setdefault("course", {})
-        level = sandbox.require_isolation() if self.require_isolation else sandbox.isolation_level()
+        required = self.settings.require_isolation
+        level = sandbox.require_isolation() if required else sandbox.isolation_level()
         self._outcome.update(stopped=None, armed=[], tampered=[], isolation=level)
         self._lesson = resources["nbgrader"]["assignment"]
         try:
@@ -221,7 +221,9 @@ class SandboxedExecute(Execute):
         if cell.cell_type != "code" or self._outcome["stopped"]:
             return cell, resources
         if monotonic() > self._deadline:
-            self._outcome["stopped"] = f"the notebook ran longer than {self.notebook_timeout} s"
+            self._outcome["stopped"] = (
+                f"the notebook ran longer than {self.settings.notebook_seconds} s"
+            )
             return cell, resources
         try:
             if is_grade(cell) and not is_solution(cell):
@@ -444,13 +446,13 @@ def refused_outcome(outputs: list, points: float) -> str | None:
 class PrepareTasks(NbGraderPreprocessor):
     """Before the kernel starts: lay out the hidden images, without labels, for function tasks."""
 
-    course = Unicode(help="The folder with grading/secret_seed.").tag(config=True)
+    settings = Any(help="Of the run: where the secret seed is.").tag(config=True)
 
     def preprocess(self, nb, resources):
         marking.prepare(
             resources["nbgrader"]["assignment"],
             Path(resources["metadata"]["path"]),
-            Path(self.course),
+            self.settings.course,
         )
         return nb, resources
 
@@ -462,11 +464,7 @@ class ScoreTasks(NbGraderPreprocessor):
     comment of the solution cell before it, and into ``nb.metadata["course"]``.
     """
 
-    course = Unicode(help="The folder with grading/secret_seed.").tag(config=True)
-    data = Unicode(help="A folder of images/ and masks/ for models of profile full.").tag(
-        config=True
-    )
-    require_isolation = Bool(False, help="Refuse to score without a sandbox.").tag(config=True)
+    settings = Any(help="Of the run: secret seed, data, isolation.").tag(config=True)
 
     def preprocess(self, nb, resources):
         where = resources["nbgrader"]
@@ -478,9 +476,7 @@ class ScoreTasks(NbGraderPreprocessor):
                 # What was handed in: the executed copy may have been written to by the notebook.
                 handed_in=submitted_folder(executed),
                 executed=executed,
-                course=Path(self.course),
-                data=Path(self.data) if self.data else None,
-                require_isolation=self.require_isolation,
+                settings=self.settings,
                 isolation=resources["course"]["isolation"],
             )
             results[result["grade_id"]] = result

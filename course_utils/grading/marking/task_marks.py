@@ -9,6 +9,7 @@ import json
 import math
 from pathlib import Path
 
+from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.record import model_path
 from course_utils.hand_in.submit import misnamed
 from course_utils.hand_in.tasks import Task, get_task, task_names
@@ -46,9 +47,7 @@ def mark_task(
     *,
     handed_in: Path,
     executed: Path,
-    course: Path,
-    data: Path | None,
-    require_isolation: bool,
+    settings: Settings,
     isolation: str,
 ) -> dict:
     """Return one task's result; whatever is wrong with the hand-in is its ``reason``.
@@ -61,10 +60,8 @@ def mark_task(
         The hand-in as it was collected: model files are read from here.
     executed
         The folder that the notebook has run in: a function's masks are read from here.
-    course
-        The folder that holds ``grading/secret_seed``.
-    data
-        A folder of images/ and masks/ for models of profile ``full``.
+    settings
+        For the secret seed, the folder of data, and whether a sandbox must be.
     isolation
         The walls that the notebook ran behind.
 
@@ -76,7 +73,7 @@ def mark_task(
     from course_utils.grading.marking import scorer
     from course_utils.grading.workplace import secret_seed
 
-    task, secret = get_task(name, "quick"), secret_seed(course)
+    task, secret = get_task(name, "quick"), secret_seed(settings.course)
     if task.kind == "function":
         from course_utils.grading.marking.function_marks import score_function_task
 
@@ -84,7 +81,11 @@ def mark_task(
     else:
         path = model_path(name, handed_in)
         record = scorer.score_model_file(
-            path, name, secret=secret, data=data, require_isolation=require_isolation
+            path,
+            name,
+            secret=secret,
+            data=settings.data,
+            require_isolation=settings.require_isolation,
         ).as_record()
         if not path.exists() and (told := misnamed(path)):
             record["reason"] = f"no {path.name}, {told}"

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from course_utils.errors import CourseError
 from course_utils.grading.marking import sandbox
 from course_utils.grading.marking import task_marks as marking
+from course_utils.grading.marking.settings import Settings
 from course_utils.grading.publishing.release import NOT_RELEASED
 from course_utils.paths import course_root, data_setting, list_lessons, resolve_lesson
 from course_utils.table import text_table
@@ -202,9 +203,7 @@ def _mark(cells, folder: Path, root: Path, result: Solved) -> None:
             task.name,
             handed_in=folder,
             executed=folder,
-            course=root,
-            data=None,
-            require_isolation=False,
+            settings=Settings(root),
             isolation=sandbox.isolation_level(),
         )
         result.tasks[grade_id] = record

@@ -1,0 +1,56 @@
+"""What a net must return: logits ``(B, C, H, W)``, one score a class and pixel.
+
+Training, export and the grader's gate look at it, and say the same of what it is not.
+"""
+
+from collections.abc import Sequence
+
+Side = int | str | None
+
+
+def shape_fault(found: Sequence[Side], wanted: Sequence[Side], of: str) -> str | None:
+    """Return what is wrong with the shape of logits and how to cure it; None if nothing is.
+
+    Parameters
+    ----------
+    found
+        Sides of the output; None where a model file does not say.
+    wanted
+        ``(B, C, H, W)``; a text, such as ``"C"``, where any number will do.
+    of
+        What has the C classes, such as ``"the task 'unet'"``.
+
+    Examples
+    --------
+    >>> shape_fault((2, 96, 128), (2, 10, 96, 128), "the task 'unet'")
+    'gives (2, 96, 128); wanted are logits (2, 10, 96, 128). Return the scores of all classes, not \
+their argmax.'
+    """
+    if len(found) == 4 and all(map(_fits, found, wanted)):
+        return None
+    classes, size = wanted[1], wanted[2:]
+    if len(found) == 3:
+        cure = "Return the scores of all classes, not their argmax."
+    elif len(found) != 4:
+        cure = "Keep the four axes of a batch of images."
+    elif _fits(found[3], classes) and not _fits(found[1], classes):
+        cure = "The classes must be axis 1, as Conv2d gives them: leave out the permute."
+    elif not _fits(found[1], classes):
+        cure = (
+            f"It has {found[1]} outputs, {of} has {classes} classes: the last layer must have "
+            f"{classes} output channels, one a class."
+        )
+    else:
+        cure = (
+            f"Height and width must come out as they went in, {size[0]} x {size[1]}: check padding "
+            "and upsampling, and bring the logits back up to it."
+        )
+    return f"gives {_text(found)}; wanted are logits {_text(wanted)}. {cure}"
+
+
+def _fits(found: Side, wanted: Side) -> bool:
+    return found is None or isinstance(wanted, str) or found == wanted
+
+
+def _text(shape: Sequence[Side]) -> str:
+    return f"({', '.join('batch' if side is None else str(side) for side in shape)})"
