@@ -98,29 +98,28 @@ def course(python, *calls):
 
 @pytest.fixture(scope="module")
 def released(place, python):
-    """Release and solve the lesson, as the page says; return what that printed."""
+    """Release and solve the lesson, as the page says, and pack it; return what that printed."""
     words = [" ".join(words) for program, *words in COMMANDS if program == "course"]
-    return course(python, *((place, line) for line in words))
+    return course(python, *((place, line) for line in (*words, "bundle class.zip")))
 
 
 @pytest.fixture(scope="module")
 def graded(place, python, released):
-    """Give the lesson to three students and take their work the whole way; results by student."""
-    downloads = place.parent / "downloads"
+    """Give the class what it is given, and take its work the whole way; results by student."""
+    copies = {name: place.parent / name / "segmentation-course" for name in ANSWERS}
     for student, answer in ANSWERS.items():
-        copy = place.parent / student
-        shutil.copytree(place / "lessons", copy / "lessons")
-        shutil.copy(place / "environment.yml", copy)
-        path = copy / "lessons" / LESSON / f"{LESSON}.ipynb"
+        shutil.unpack_archive(place / "class.zip", copies[student].parent)
+        path = copies[student] / "lessons" / LESSON / f"{LESSON}.ipynb"
         notebook = json.loads(path.read_text(encoding="utf-8"))
         (cell,) = (cell for cell in notebook["cells"] if cell["id"] == "brighter")
         cell["source"] = HEAD + answer
         path.write_text(json.dumps(notebook), encoding="utf-8")
-    course(python, *((place.parent / student, "submit 10") for student in ANSWERS))
-    for number, student in enumerate(ANSWERS):
+    course(python, *((copy, "submit 10") for copy in copies.values()))
+    downloads = place.parent / "downloads"
+    for number, (student, copy) in enumerate(copies.items()):
         folder = downloads / f"{student}_{4000 + number}_assignsubmission_file_"
         folder.mkdir(parents=True)
-        shutil.copy(place.parent / student / "lessons" / f"{LESSON}.zip", folder)
+        shutil.copy(copy / "lessons" / f"{LESSON}.zip", folder)
     lines = (f"collect {downloads}", "grade", "report", "export --for moodle marks.csv")
     course(python, *((place, line) for line in lines))
     results = {}
