@@ -258,7 +258,7 @@ def isolation() -> Finding:
         return Finding(
             "Grading",
             level,
-            "hand-ins of others would run with no walls around them (your own need none)",
+            "hand-ins of others would run without isolation (your own need none)",
             "sudo apt install bubblewrap",
             needed=False,
         )

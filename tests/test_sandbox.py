@@ -330,7 +330,7 @@ def test_the_program_does_not_start_if_the_walls_cannot_be_put_up(tmp_path):
 
 
 def test_without_working_walls_the_level_says_so(monkeypatch):
-    broken = sandbox.Finished(b"", "", 125, "walls", 0.0, "")
+    broken = sandbox.Finished(b"", "", 125, "isolation", 0.0, "")
     monkeypatch.setattr(sandbox, "run", lambda *_, **__: broken)
     sandbox.isolation_level.cache_clear()
     try:

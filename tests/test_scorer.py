@@ -264,7 +264,7 @@ def test_a_model_of_the_full_profile_is_marked_on_the_instructors_folder(hand_in
 
 
 def test_broken_walls_raise_rather_than_cost_marks(hand_in, monkeypatch):
-    broken = sandbox.Finished(b"", "sandbox: no", 125, "walls", 0.0, sandbox.LANDLOCK)
+    broken = sandbox.Finished(b"", "sandbox: no", 125, "isolation", 0.0, sandbox.LANDLOCK)
     monkeypatch.setattr(sandbox, "isolation_level", lambda: sandbox.LANDLOCK)
     monkeypatch.setattr(sandbox, "run", lambda *_, **__: broken)
     with pytest.raises(CourseError, match="sandbox failed"):

@@ -50,7 +50,7 @@ def score_function_task(
     Parameters
     ----------
     isolation
-        The walls that the notebook ran behind, for the record.
+        The isolation that the notebook ran in, for the record.
     """
     task = get_task(task) if isinstance(task, str) else task
     hidden = task.hidden_set(secret)

@@ -19,7 +19,7 @@ MEMORY = 4 << 30
 
 
 FAILED = 125
-"""Exit code of the launcher when it could not put up the walls."""
+"""Exit code of the launcher when it could not isolate itself."""
 
 
 SYSTEM = (
@@ -45,7 +45,7 @@ def minimal_environment(home: str) -> dict[str, str]:
         "MPLCONFIGDIR": os.path.join(home, ".matplotlib"),
         "IPYTHONDIR": os.path.join(home, ".ipython"),
         "ORT_DISABLE_TELEMETRY": "1",
-        # A GPU is behind the wall: without this, torch warns on stderr that it cannot reach it.
+        # A GPU is out of reach: without this, torch warns on stderr that it cannot reach it.
         "CUDA_VISIBLE_DEVICES": "",
         # OpenBLAS has a thread for every core, each of 40 MB: on 24 cores numpy alone would fill
         # the scorer's memory, and the mark would depend on the machine.
@@ -60,7 +60,7 @@ def minimal_environment(home: str) -> dict[str, str]:
 
 
 def _launch(arguments: Sequence[str]) -> None:
-    """Put the walls up around this process as the options say, then become the program."""
+    """Isolate this process as the options say, then become the program."""
     parser = argparse.ArgumentParser(prog="launcher.py", description=__doc__.splitlines()[0])
     parser.add_argument("--level", choices=["L1", "L2", "L3"], required=True)
     parser.add_argument("--read", action="append", default=[])

@@ -325,7 +325,7 @@ def _too_much(folders: list[Path]) -> bool:
 def _sweep(work: Path, kept: list[Path]) -> None:
     """Replace the folder that the dead kernel could write to by one with these files alone.
 
-    What comes after the kernel is not walled in: it would write through a link that the
+    What comes after the kernel is not isolated: it would write through a link that the
     notebook has left, wait for a pipe, or carry files into the feedback.
     """
     old = Path(tempfile.mkdtemp(dir=work.parent, prefix=".ran-"))

@@ -1,8 +1,8 @@
-"""Walls around a process that runs what a student has written.
+"""Isolation of a process that runs what a student has written.
 
 One mechanism does the work on Linux, and needs nothing installed and no
 privilege: Landlock (which files) together with seccomp (which system calls).
-Both survive ``exec`` and cannot be taken off again. A process behind them
+Both survive ``exec`` and cannot be taken off again. A process under them
 
 - reads the contents of the given folders only, and writes only the given ones (names,
   sizes and times of other files it can learn by stat, which Landlock does not watch);
@@ -18,8 +18,8 @@ Where the kernel has no Landlock (before 5.13), bubblewrap gives the view of
 the files instead, with the same seccomp filter. Elsewhere (macOS, Windows)
 only the limits remain. `isolation_level` tries which one works.
 
-`launcher`, a file that needs the standard library only, puts them around itself in the
-child process and becomes the program.
+`launcher`, a file that needs the standard library only, isolates itself in the child
+process and becomes the program.
 """
 
 import contextlib
@@ -55,13 +55,13 @@ LIMITS = "L1 limits only"
 
 @functools.cache
 def isolation_level() -> str:
-    """Return the strongest walls that work here: `LANDLOCK`, `BUBBLEWRAP` or `LIMITS`.
+    """Return the strongest isolation that works here: `LANDLOCK`, `BUBBLEWRAP` or `LIMITS`.
 
-    They are tried, once a process: a child behind them must fail to read a file.
+    Each level is tried, once a process: a child in it must fail to read a file.
     """
     if sys.platform != "linux" or platform.machine() not in SYSCALLS:
         return LIMITS
-    # A file of one's own, so that only the walls can be what keeps it from being read.
+    # A file of one's own, so that only the isolation can be what keeps it from being read.
     with tempfile.NamedTemporaryFile(prefix="course-probe-") as secret:
         probe = f"import sys\ntry: open({secret.name!r})\nexcept OSError: sys.exit(0)\nsys.exit(1)"
         for level in (LANDLOCK, BUBBLEWRAP):
@@ -74,7 +74,7 @@ def isolation_level() -> str:
 
 
 def require_isolation() -> str:
-    """Return :func:`isolation_level`, or raise if there are no walls to be had.
+    """Return :func:`isolation_level`, or raise if there is none to be had.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def command(
     env: dict[str, str] | None = None,
     level: str | None = None,
 ) -> list[str]:
-    """Return the command line that runs ``argv`` behind the walls.
+    """Return the command line that runs ``argv`` in the sandbox.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def command(
 
     Notes
     -----
-    If the walls cannot be put up as ``level`` says, the command exits with 125 and
+    If the isolation cannot be reached that ``level`` names, the command exits with 125 and
     does not run ``argv``.
     """
     level = level or isolation_level()
@@ -191,15 +191,15 @@ def command(
 
 @dataclass(frozen=True)
 class Finished:
-    """How a process behind the walls has ended.
+    """How a process in the sandbox has ended.
 
     Attributes
     ----------
     failure
         None if it exited with 0, else ``"time"``, ``"output"`` (too much of it),
-        ``"memory"``, ``"walls"`` (the launcher could not put them up) or ``"crash"``.
+        ``"memory"``, ``"isolation"`` (the launcher could not reach it) or ``"crash"``.
     level
-        The walls that it ran behind.
+        The isolation that it ran in.
     """
 
     stdout: bytes
@@ -220,7 +220,7 @@ def run(
     memory: int = MEMORY,
     level: str | None = None,
 ) -> Finished:
-    """Run ``argv`` behind the walls, write to its stdin, and collect what it prints.
+    """Run ``argv`` in the sandbox, write to its stdin, and collect what it prints.
 
     It gets an empty folder of its own, no environment, no socket. After ``seconds``,
     or when it prints more than ``max_output`` bytes, its process group is killed.
@@ -356,7 +356,7 @@ def _cause(returncode: int, stderr: bytes) -> str | None:
     if returncode == 0:
         return None
     if returncode == FAILED:
-        return "walls"
+        return "isolation"
     if returncode == -getattr(signal, "SIGXCPU", 24):
         return "time"
     if any(word in stderr for word in (b"MemoryError", b"bad_alloc", b"ailed to allocate")):

@@ -1,9 +1,9 @@
 """The trusted scorer: from a model file, or from masks, to marks.
 
-The labels stay in this process. A model file is run by a fresh child behind the
-walls of `sandbox`, which gets the images and returns one byte a pixel. Whatever
-the child does wrong costs its own submission and nothing else; only what the
-instructor must mend (data that are missing, no isolation) raises.
+The labels stay in this process. A model file is run by a fresh child in the
+`sandbox`, which gets the images and returns one byte a pixel. Whatever the child does
+wrong costs its own submission and nothing else; only what the
+instructor must fix (data that are missing, no isolation) raises.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Score:
     reason
         Why nothing could be scored, in plain words; empty if all went well.
     isolation
-        The walls that the model, or the notebook, ran behind.
+        The isolation that the model, or the notebook, ran in.
     sha256
         Of the model file or of the masks; empty if there were none.
     """
@@ -104,7 +104,7 @@ def score_model_file(
     Raises
     ------
     CourseError
-        If the instructor's side is at fault: the data are missing, or the walls.
+        If the instructor's side is at fault: the data are missing, or the isolation.
     """
     started = time.monotonic()
     path = Path(path)
@@ -227,7 +227,7 @@ def _ask(request, buffers, max_output: int, seconds: float, label: str, level: s
     )
     if done.failure is None:
         return done.stdout
-    if done.failure == "walls":
+    if done.failure == "isolation":
         raise CourseError(f"the sandbox failed: {done.stderr.strip()[-300:]}")
     lines = done.stderr.strip().splitlines() or ["it said nothing"]
     reasons = {

@@ -1,7 +1,7 @@
 """What runs in the scorer's child process: the model file on images, nothing else.
 
 The child has no labels. It reads everything from its standard input and answers
-on its standard output; started by ``scorer.py`` behind the walls of ``sandbox.py``.
+on its standard output; started by ``scorer.py`` in the sandbox of ``sandbox.py``.
 """
 
 import json

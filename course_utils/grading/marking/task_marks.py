@@ -63,7 +63,7 @@ def mark_task(
     settings
         For the secret seed, the folder of data, and whether a sandbox must be.
     isolation
-        The walls that the notebook ran behind.
+        The isolation that the notebook ran in.
 
     Raises
     ------

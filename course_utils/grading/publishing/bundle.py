@@ -1,7 +1,7 @@
 """``course bundle``: what a class is given, and nothing else, in one zip.
 
 The list says what goes in, not what stays out: a new folder of the instructor is never
-handed out by accident. As a second wall, the finished content is searched for answers.
+handed out by accident. As a second check, the finished content is searched for answers.
 """
 
 import re
