@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 
 from course_utils.grading.release import generate
 from course_utils.paths import list_lessons
-from tests.test_wrong_answers import BANKS
+from tests.test_wrong_answers import EXERCISES
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = list_lessons(ROOT / "solutions")
@@ -69,8 +69,7 @@ def test_the_first_cell_says_how_long_it_takes(lesson):
 
 @each_lesson
 def test_every_exercise_has_a_check_with_a_bank_and_a_hidden_test(lesson):
-    number = lesson.split("_")[0]
-    bank = BANKS[f"lesson_{number}"]
+    exercises = EXERCISES[f"lesson_{lesson[:2]}"]
     checked = set()
     for cell in code_cells(lesson):
         meta = cell.metadata.get("nbgrader", {})
@@ -82,10 +81,11 @@ def test_every_exercise_has_a_check_with_a_bank_and_a_hidden_test(lesson):
         if meta["grade_id"].startswith("task_"):
             continue
         assert names, f"{cell['id']} checks nothing"
-        tested = set(re.findall(r"hidden\.(\w+)\(", cell.source))
-        assert tested == {name for name in names if bank[name].hidden}, cell["id"]
+        tested = set(re.findall(r"checks\.(\w+)\.hidden\(", cell.source))
+        # what draws no other input has nothing to hide
+        assert tested == {name for name in names if getattr(exercises[name], "drawn", True)}
         checked |= names
-    assert checked == set(bank)
+    assert checked == set(exercises)
 
 
 def names_of(nodes, context):
