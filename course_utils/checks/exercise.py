@@ -192,6 +192,12 @@ class Exercise:
             )
             return result
 
+        asked = bool(case.arguments or case.options) or case.through is not _call
+        require(
+            callable(answer) or not asked,
+            f"{self.name} is a {type(answer).__name__}; it must be a function: give the check its "
+            "name, without a call.",
+        )
         if callable(answer):
             says = "" if "{got}" in case.says else _filled(case.says, {"name": self.name})
             with (
