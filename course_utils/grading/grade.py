@@ -230,7 +230,7 @@ def result_folder(
     key = [
         hand_in_hash or tree_hash(root / "grading" / "submitted" / student / lesson),
         _tests_hash(root, lesson, data),
-        grader_version(),
+        grader_version(lesson),
         tree_hash(root / "solutions" / lesson, leave_out=("models",)),
     ]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
@@ -238,16 +238,19 @@ def result_folder(
 
 
 @cache
-def grader_version() -> str:
-    """Return a hash of all code that can change a result.
+def grader_version(lesson: str) -> str:
+    """Return a hash of all code that can change a result of a lesson.
 
-    That is the package without the instructor's side, but with ``grading/marking``.
+    That is the package without the instructor's side, but with ``grading/marking``; and of all
+    lessons' exercises its own alone: a new lesson must not have the others marked anew.
     """
-    side = _PACKAGE / "grading"
+    side, own = _PACKAGE / "grading", f"lesson_{lesson[:2]}.py"
+    exercises = set(_PACKAGE.glob("checks/lesson_*.py"))
     files = sorted(
         path
         for path in _PACKAGE.rglob("*.py")
-        if not path.is_relative_to(side) or path.is_relative_to(side / "marking")
+        if (not path.is_relative_to(side) or path.is_relative_to(side / "marking"))
+        and (path not in exercises or path.name == own)
     )
     return files_hash((str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in files)
 
