@@ -156,6 +156,7 @@ class Exercise:
         CheckFailed
             In one line: what is wrong, and which misconception it shows.
         """
+        self._require_own(answer)
         for case in self.cases:
             self._try(answer, case)
         passed(self.name, self.learnt)
@@ -168,6 +169,7 @@ class Exercise:
         CheckFailed
             With a message that gives nothing away.
         """
+        self._require_own(answer)
         seed = os.environ.get(HIDDEN_SEED)
         rng = np.random.default_rng(int(seed) if seed else None)
         try:
@@ -175,6 +177,13 @@ class Exercise:
                 self._try(answer, case)
         except CheckFailed:
             raise CheckFailed(f"{self.name} is wrong on random input.") from None
+
+    def _require_own(self, answer: Any) -> None:
+        """Refuse what this package holds, such as ``right``: a shortcut that many would try."""
+        require(
+            not str(getattr(answer, "__module__", "")).startswith("course_utils."),
+            f"{self.name} is the course's own function: write one of yours.",
+        )
 
     def _try(self, answer: Any, case: Case) -> None:
         self._judge(self._ask(answer, case), case)
