@@ -102,7 +102,7 @@ class Exercise:
     form
         What to return, in words: ``"one value a class, (C,)"``.
     learnt
-        What the line of a passed check says.
+        What the line of a passed check says; ``{got}`` is the answer to the last case.
     right
         The answer that counts, by another way than the lesson's, or a library's. None: whatever
         holds the facts is right.
@@ -158,8 +158,8 @@ class Exercise:
         """
         self._require_own(answer)
         for case in self.cases:
-            self._try(answer, case)
-        passed(self.name, self.learnt)
+            got = self._try(answer, case)
+        passed(self.name, _filled(self.learnt, {"got": got}))
 
     def hidden(self, answer: Any) -> None:
         """Run the hidden test: the same comparison on input drawn from the grader's seed.
@@ -185,8 +185,10 @@ class Exercise:
             f"{self.name} is the course's own function: write one of yours.",
         )
 
-    def _try(self, answer: Any, case: Case) -> None:
-        self._judge(self._ask(answer, case), case)
+    def _try(self, answer: Any, case: Case) -> Any:
+        got = self._ask(answer, case)
+        self._judge(got, case)
+        return got
 
     def _ask(self, answer: Any, case: Case) -> Any:
         """Return the answer's result, surely of the right kind and with its input left alone."""

@@ -182,12 +182,12 @@ def _leads(answer: Callable) -> tuple[float, float]:
     return a.mean() - b.mean(), dice_a.mean() - dice_b.mean()
 
 
-_LEADS = "A leads by {got} in mean IoU and mean Dice"
+_LEADS = "A minus B is {got} in mean IoU and in mean Dice"
 
 swapping_models = Exercise(
     "swapping_models",
     form="two arrays, the IoUs of A and of B",
-    learnt="mean IoU prefers A, mean Dice prefers B",
+    learnt=_LEADS,
     right=None,
     cases=[Case(through=_leads)],
     facts={
@@ -797,6 +797,7 @@ def _dice_loss(
 
 
 _ZEROS = (np.zeros((1, 2, 2, 3), np.float32), np.array([[[0, 0, 0], [0, 0, 1]]]))
+_SURE = (np.float32(40 * (np.arange(3)[:, None, None] == _ZEROS[1])[None]), _ZEROS[1])
 
 soft_dice_loss = Exercise(
     "soft_dice_loss",
@@ -808,6 +809,7 @@ soft_dice_loss = Exercise(
         _loss(*_random_logits(1, 3, 2), says="Class 2 is absent here. Sums are over (0, 2, 3)."),
         _gradient(*_ZEROS),
         _loss(*_ZEROS, smooth=0.5, says="Here smooth=0.5."),
+        _loss(*_SURE, says="A sure and right prediction has loss 0, an absent class included."),
     ],
     drawn=lambda rng: [
         _loss(*_random_logits(rng, 4, 3), smooth=0.5),
