@@ -15,7 +15,8 @@ import pytest
 
 from course_utils.checks.exercise import HIDDEN_SEED
 from course_utils.grading import grade as grading
-from course_utils.grading.workplace import hidden_test_seed, secret_seed
+from course_utils.grading.marking.settings import hidden_test_seed
+from course_utils.grading.workplace import secret_seed
 
 pytestmark = pytest.mark.slow
 
