@@ -33,6 +33,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Send what shares a fixture to one worker; begin with the longest, end with what is timed."""
     for item in items:
+        if "processes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.process)
         if place := place_of_shared_fixtures(item):
             item.add_marker(pytest.mark.xdist_group(place))
     items.sort(key=turn)
@@ -43,7 +45,7 @@ def place_of_shared_fixtures(item) -> str | None:
     places = {}
     for name in getattr(item, "fixturenames", ()):
         for fixture in item._fixtureinfo.name2fixturedefs.get(name, ()):
-            if fixture.baseid.startswith("tests") and name != "kept":
+            if fixture.baseid.startswith("tests") and name not in ("kept", "processes"):
                 places[fixture.scope] = fixture.baseid
     return places.get("session") or places.get("module")
 
@@ -60,7 +62,12 @@ def turn(item) -> int:
 
 
 @pytest.fixture(scope="session")
-def kept(request, tmp_path_factory) -> KeptRuns:
+def processes():
+    """To be taken by fixtures that start a process: it marks their tests ``process``."""
+
+
+@pytest.fixture(scope="session")
+def kept(request, tmp_path_factory, processes) -> KeptRuns:
     """Return what runs notebooks and the demo, each once."""
     if cache := getattr(request.config, "cache", None):
         return KeptRuns(Path(cache.mkdir("runs")))

@@ -1,35 +1,55 @@
-"""``pytest -p tests.quick``: the tests to run at each save, which train nothing for long.
+"""``pytest -p tests.quick``: the tests to run at each save. None starts a process or trains a net.
 
-None of them starts another process. A test that does fails here, until it is marked
-``process``, ``slow`` or ``browser``; so no list of them has to be kept.
+A test that does so fails here until it is marked, as does one that computes for seconds. So
+no list has to be kept, and none can be out of date.
 """
 
 import os
+import platform
 import subprocess
+import time
 
 import pytest
 
-LEFT_OUT = ("slow", "process", "browser")
+LEFT_OUT = ("slow", "long", "process", "browser")
+SECONDS = 6
+"""Processor time that a test may take: a mark is due from two seconds on a fast machine."""
+
+
+def pytest_configure():
+    platform.processor()  # asks a program, once
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     kept, left_out = [], []
     for item in items:
-        long = any(item.get_closest_marker(name) for name in LEFT_OUT)
-        (left_out if long else kept).append(item)
+        marked = any(item.get_closest_marker(name) for name in LEFT_OUT)
+        (left_out if marked else kept).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)
-def no_process(monkeypatch):
-    """Fail whatever starts a process."""
+def nothing_long(monkeypatch):
+    """Fail what starts a process, trains or exports a net, or computes for seconds."""
+    from course_utils.hand_in import export
+    from course_utils.training import fitting
 
-    def refuse(*arguments, **_):
-        pytest.fail(f"starts a process, so it has to be marked: @pytest.mark.process ({arguments})")
+    def refuse(mark, what):
+        def fail(*_, **__):
+            pytest.fail(f"{what} in a quick test: mark it with @pytest.mark.{mark}")
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+        return fail
+
+    started = refuse("process", "a process is started")
+    monkeypatch.setattr(subprocess.Popen, "__init__", started)
     for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system"):
         if hasattr(os, name):
-            monkeypatch.setattr(os, name, refuse)
+            monkeypatch.setattr(os, name, started)
+    monkeypatch.setattr(fitting, "_train_epoch", refuse("long", "a net is trained"))
+    monkeypatch.setattr(export, "_to_onnx", refuse("long", "a net is exported"))
+    before = time.process_time()
+    yield
+    if time.process_time() - before > SECONDS:
+        refuse("long", "a computation of seconds")()

@@ -104,6 +104,7 @@ def test_this_courses_bundle_gives_nothing_away(real):
         assert "hidden_tests" not in name
 
 
+@pytest.mark.process
 def test_this_courses_bundle_works_on_its_own(real, tmp_path):
     for name, data in real.items():
         path = tmp_path / name

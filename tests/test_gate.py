@@ -156,6 +156,7 @@ def foreign_files():
     }
 
 
+@pytest.mark.process
 def test_other_formats_are_named_never_loaded_and_the_cure_is_told():
     for name, (content, message) in foreign_files().items():
         with pytest.raises(Refused, match=message) as caught:

@@ -123,6 +123,7 @@ def test_a_figure_to_play_with_still_has_its_data_when_the_notebook_has_run(less
                 assert not taken, f"{ast.unparse(call.args[0])} needs {taken}, which are set anew"
 
 
+@pytest.mark.process
 def test_notebooks_are_linted_and_formatted():
     solutions = str(ROOT / "solutions")
     for command in (["check", "-q"], ["format", "--check", "-q"]):

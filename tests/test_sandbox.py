@@ -129,7 +129,7 @@ print(json.dumps(OUTCOMES))
 
 
 @pytest.fixture
-def level(request):
+def level(request, processes):
     """Return the level, or skip where it does not work; asked for here, not while collecting."""
     if request.param == sandbox.BUBBLEWRAP:
         works = bubblewrap_works()
@@ -152,7 +152,7 @@ def bubblewrap_works() -> bool:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory):
+def scene(tmp_path_factory, processes):
     """Make a grader's machine in small: secrets, processes, sockets to reach.
 
     It is a function that makes all attempts in one process behind the walls of a level, and
@@ -281,6 +281,7 @@ def test_threads_of_torch_and_onnxruntime_work_behind_the_walls(level):
     assert "affinity" not in done.stderr
 
 
+@pytest.mark.process
 def test_no_variable_of_the_grader_is_inherited(monkeypatch):
     monkeypatch.setenv("GRADER_TOKEN", "4711")
     done = sandbox.run([*PYTHON, "import os; print(sorted(os.environ.values()))"], seconds=20)
@@ -288,6 +289,7 @@ def test_no_variable_of_the_grader_is_inherited(monkeypatch):
     assert "4711" not in done.stdout.decode()
 
 
+@pytest.mark.process
 def test_memory_does_not_grow_with_the_number_of_cores(monkeypatch):
     """OpenBLAS takes 40 MB a thread, and without this variable a thread a core."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
@@ -306,7 +308,7 @@ def test_what_must_stay_unread_may_not_lie_where_notebooks_read(tmp_path):
 # ------------------------------------------------------------------------- limits
 
 
-def test_a_process_that_takes_too_long_is_killed_with_what_it_started():
+def test_a_process_that_takes_too_long_is_killed_with_what_it_started(alone):
     code = (
         "import subprocess, sys, time;"
         "child = subprocess.Popen(['sleep', '60']);"
@@ -323,16 +325,19 @@ def test_a_process_that_takes_too_long_is_killed_with_what_it_started():
     assert not state.exists() or ") Z" in state.read_text()
 
 
+@pytest.mark.process
 def test_a_process_that_hangs_up_and_lives_on_is_killed():
     code = "import os, time; os.close(0); os.close(1); os.close(2); time.sleep(60)"
     assert sandbox.run([*PYTHON, code], seconds=1).failure == "time"
 
 
+@pytest.mark.process
 def test_a_process_that_reads_nothing_does_not_block_the_parent():
     done = sandbox.run([*PYTHON, "print(1)"], send=[bytes(10_000_000)], seconds=20)
     assert (done.failure, done.stdout) == (None, b"1\n")
 
 
+@pytest.mark.process
 def test_a_flood_of_output_is_cut_off():
     code = "import sys\nwhile True: sys.stdout.write('a' * 65536)"
     done = sandbox.run([*PYTHON, code], max_output=100_000, seconds=20)
@@ -340,6 +345,7 @@ def test_a_flood_of_output_is_cut_off():
     assert len(done.stdout) <= 100_000
 
 
+@pytest.mark.process
 def test_a_flood_of_errors_does_not_stop_the_answer():
     code = "import sys\nfor _ in range(100): sys.stderr.write('e' * 65536)\nprint(1)"
     done = sandbox.run([*PYTHON, code], seconds=20)
@@ -347,18 +353,21 @@ def test_a_flood_of_errors_does_not_stop_the_answer():
     assert len(done.stderr) <= 1 << 16
 
 
+@pytest.mark.process
 def test_memory_beyond_the_limit_is_refused_and_named():
     code = "x = bytearray(600 << 20); print(len(x))"
     assert sandbox.run([*PYTHON, code], memory=1 << 30, seconds=20).failure is None
     assert sandbox.run([*PYTHON, code], memory=1 << 29, seconds=20).failure == "memory"
 
 
+@pytest.mark.process
 def test_processor_time_of_all_threads_is_limited():
     argv = sandbox.command([*PYTHON, "while True: pass"], cpu=1)
     done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
     assert done.returncode < 0
 
 
+@pytest.mark.process
 def test_a_file_cannot_grow_without_limit(tmp_path):
     code = "f = open('x', 'wb')\nfor _ in range(9): f.write(bytes(1 << 20)); f.flush()"
     argv = sandbox.command([*PYTHON, code], write=[tmp_path], cwd=tmp_path, file_size=1 << 20)
@@ -390,6 +399,7 @@ def test_without_working_walls_the_level_says_so(monkeypatch):
         sandbox.isolation_level.cache_clear()
 
 
+@pytest.mark.process
 def test_walls_that_let_a_file_be_read_do_not_count(monkeypatch):
     real = sandbox.run
     monkeypatch.setattr(
