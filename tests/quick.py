@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small nets are computed no faster by more
 LEFT_OUT = ("slow", "long", "process", "browser")
 SECONDS = 6
 """Processor time that a test may take: a mark is due from two seconds on a fast machine."""

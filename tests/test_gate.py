@@ -384,6 +384,7 @@ def test_a_million_empty_operators_are_refused_quickly():
     assert "operators, allowed are" in refusal(with_graph(message(1, b"") * 1_000_000))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "extra",
     [

@@ -372,6 +372,7 @@ def test_the_lesson_s_functions_score_nuclei_as_published():
     assert mean["fluorescence"][2] == pytest.approx(0.834, abs=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (REAL / "dsb2018_raw_sample").is_dir(), reason="no real nuclei here")
 def test_both_layouts_of_the_real_nuclei_hold_the_same():
     raw = {n.name[:12]: n for n in load_nuclei(REAL / "dsb2018_raw_sample")}

@@ -329,6 +329,7 @@ def test_the_numbers_in_the_bootstrap_check_are_those_of_the_models():
     assert _unpaired(a, b, 4000, 0).std() > 3 * checks._PAIRED_SD
 
 
+@pytest.mark.long
 def test_the_lesson_runs_with_other_right_answers(monkeypatch):
     monkeypatch.setenv("COURSE_STATIC", "1")
     others = {name: exercise.right[1] for name, exercise in BANK.items()}

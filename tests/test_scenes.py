@@ -101,6 +101,7 @@ def test_mask_and_image_fit_each_other(many):
     assert step[edge].mean() > 2 * step[shifted & ~edge].mean()
 
 
+@pytest.mark.long
 def test_colour_and_place_do_not_give_the_class_away():
     found = {
         floor.name: floor

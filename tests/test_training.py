@@ -848,6 +848,7 @@ def test_train_must_return_the_history(model):
         train_once("unet", model, lambda model, checkpoint: None)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_weights_stored_as_float16_are_loaded(model):
     proto = export(model, "models/tiny.onnx", optimize=False)
