@@ -25,7 +25,7 @@ from course_utils.errors import CourseError
 from course_utils.files import tree_hash
 from course_utils.grading import grade as grade_module
 from course_utils.grading.grade import default_jobs, grade, result_folder
-from course_utils.grading.gradebook import class_marks
+from course_utils.grading.gradebook import class_marks, register
 from course_utils.grading.marking import job as job_module
 from course_utils.grading.marking import nbgrader_setup, sandbox
 from course_utils.grading.marking.preprocessors import RemoveLinks
@@ -551,7 +551,7 @@ def test_a_hand_in_replaced_before_its_job_is_made_is_not_stored_as_the_old_one(
 def test_a_failure_of_the_machine_costs_nobody_his_marks(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     folder = hand_in(root, "good")
-    nbgrader_setup.register(root, [MINI])
+    register(root, [MINI])
     real, tries = nbgrader_setup.make_api, []
 
     def make_api(config):
@@ -774,7 +774,7 @@ def test_marked_cells_cannot_change_under_graded_hand_ins(tmp_path):
 def test_points_that_differ_from_the_tasks_cell_stop_the_grading(tmp_path, monkeypatch):
     root = make_course(tmp_path / "course")
     hand_in(root, "good", NET)
-    nbgrader_setup.register(root, [NET])  # and graded, before the points were changed
+    register(root, [NET])  # and graded, before the points were changed
     result_folder(root, "good", NET).mkdir(parents=True)
     (result_folder(root, "good", NET) / "result.json").write_text("{}")
     text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
