@@ -30,6 +30,7 @@ def pytest_configure(config):
     config.option.loadscopereorder = False  # the order below counts, not the size of the groups
 
 
+@pytest.hookimpl(tryfirst=True)  # before a worker writes the groups into the tests' names
 def pytest_collection_modifyitems(items):
     """Send what shares a fixture to one worker; begin with the longest, end with what is timed."""
     for item in items:
@@ -55,9 +56,10 @@ def turn(item) -> int:
     names = getattr(item, "fixturenames", ())
     if "alone" in names:
         return 4
-    for number, fixture in enumerate(("solved", "course")):
-        if fixture in names:
-            return number
+    if "solved" in names:
+        return 0
+    if "course" in names and item.get_closest_marker("slow"):
+        return 1
     return 2 if item.get_closest_marker("slow") or item.get_closest_marker("xdist_group") else 3
 
 
