@@ -588,7 +588,7 @@ def test_a_failure_of_the_machine_costs_nobody_his_marks(tmp_path, monkeypatch):
     assert [one["score"] for one in result["exercises"].values()] == [2, 3, None]
 
 
-@pytest.mark.parametrize("student", ["good", "pickle"])
+@pytest.mark.parametrize("student", ["good", "claims", "pickle", "nomodel"])
 def test_plain_nbgrader_gives_the_same_marks(course, student, monkeypatch):
     from nbgrader.api import Gradebook
     from nbgrader.apps import AutogradeApp
