@@ -150,7 +150,7 @@ def read_students(root: Path) -> dict[str, dict]:
     return students
 
 
-def wait_for_writers(path: Path, seconds: float = 60) -> None:
+def wait_for_writers(path: Path, seconds: float) -> None:
     """Wait, and say so, while another program writes to a gradebook.
 
     Raises

@@ -64,6 +64,7 @@ from course_utils.table import printable, text_table
 _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
 _OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+_PATIENCE = 60  # seconds for another program that writes to the gradebook
 _STRAYS = 20  # so many files without a notebook are named
 _NAME_BYTES = 240  # most that file systems take, with some left for what programs add
 
@@ -78,7 +79,7 @@ class HandIn:
     when: float | None
     upload: int = 0
     source: str = ""
-    named: int = 2  # 2 if the notebook has the lesson's name, 1 if the name is a part of its own
+    named: int = 3  # 3 if the notebook has the lesson's name, 2 if a copy's, 1 if one with it
 
 
 @dataclass
@@ -88,6 +89,7 @@ class _Item:
     when: float | None  # when it was handed in, where the platform's zip says so
     outer: int  # how many of the parts come from outside of the student's own zip
     given: int  # how many of the parts are the names of what was given
+    whole: bool  # whether what was given may be one student's
     notebook: str = ""  # its name as a notebook, if it is one
 
 
@@ -95,7 +97,8 @@ class _Item:
 class _Inside:
     """What a path lies in: how many zips, since which part a student's own, its time and room."""
 
-    given: int = 0
+    given: int
+    whole: bool
     depth: int = 0
     outer: int | None = None
     when: float | None = None
@@ -144,7 +147,7 @@ def collect(
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
             # Links are the instructor's own here; below they are not followed.
-            given = [path.resolve() for path in paths]
+            given = list(dict.fromkeys(path.resolve() for path in paths))
             found = _find(given, lessons, lesson, Path(scratch), result.refused)
             tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
             _take(found, folder, students, Path(scratch), result)
@@ -172,12 +175,14 @@ def _find(
     items: list[_Item] = []
     seen: list[tuple[str, ...]] = []
     bulk = _bulk_zips(paths)
+    starts = _first_parts(paths)
     for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
-        parts = _first_parts(path)
-        items += _items(path, parts, _Inside(len(parts)), bulk, scratch, refused, seen)
+        parts = starts[path]
+        inside = _Inside(len(parts), whole=not path.is_dir() or _is_hand_in(path))
+        items += _items(path, parts, inside, bulk, scratch, refused, seen)
     found = _hand_ins(items, lessons, lesson, refused)
     _note_vanished(seen, found, refused)
-    _note_empty([path for path in paths if path.is_dir()], items, refused)
+    _note_empty({path: starts[path] for path in paths if path.is_dir()}, items, refused)
     return _without_stubs(found, refused)
 
 
@@ -229,7 +234,7 @@ def _register(root: Path, taken: list[HandIn]) -> None:
     from course_utils.grading.marking.nbgrader_setup import gradebook_url
 
     path = root / "grading" / "gradebook.db"
-    wait_for_writers(path)
+    wait_for_writers(path, _PATIENCE)
     refuse_damaged(path)
     try:
         register(root, sorted({hand_in.lesson for hand_in in taken}))
@@ -244,11 +249,26 @@ def _register(root: Path, taken: list[HandIn]) -> None:
         ) from None
 
 
-def _first_parts(path: Path) -> tuple[str, ...]:
-    """A zip's own name may be the student's; a folder's only if it is a hand-in itself."""
-    if path.is_dir() and not any(path.glob("*.ipynb")) and not any(path.glob("*/*.ipynb")):
-        return ()
-    return (_readable(path.resolve().name),)
+def _first_parts(paths: list[Path]) -> dict[Path, tuple[str, ...]]:
+    """Return the names by which each path is known, as many of the last as differ from others'."""
+    names = {
+        path: tuple(map(_readable, path.parts[1:])) or (_readable(path.name),) for path in paths
+    }
+    found = {}
+    for path, whole in names.items():
+        lengths = range(1, len(whole) + 1)
+        found[path] = next(
+            whole[-length:]
+            for length in lengths
+            if length == len(whole)
+            or [other[-length:] for other in names.values()].count(whole[-length:]) == 1
+        )
+    return found
+
+
+def _is_hand_in(folder: Path) -> bool:
+    """Tell whether a folder may be a student's: it is a hand-in, not one that holds hand-ins."""
+    return any(folder.glob("*.ipynb")) or any(folder.glob("*/*.ipynb"))
 
 
 def _readable(name: str) -> str:
@@ -304,8 +324,7 @@ def _items(
 
     What is refused, and where a platform's name was seen, is added to the lists.
     """
-    label = "/".join(parts) or path.name
-    name = parts[-1] if parts else path.name
+    label, name = "/".join(parts), parts[-1]
     if inside.outer is None:
         seen += [parts] if match_platform(name) else []
     if path.is_dir():
@@ -332,7 +351,7 @@ def _items(
         outer = len(parts) if inside.outer is None else inside.outer
         by_platform = inside.depth > 0 and inside.outer is None and any(map(match_platform, parts))
         when = _handed_in(path) if by_platform else inside.when
-        yield _Item(parts, path, when, outer, inside.given)
+        yield _Item(parts, path, when, outer, inside.given, inside.whole)
         return
     beside = _zips_and_folders(names for names, _ in listing)
     for names, file in listing:
@@ -396,8 +415,10 @@ def _in_own_zip(path: Path, parts: tuple[str, ...], inside: _Inside, room: Room)
     # Inside a platform's zip, a file's time is when it was handed in.
     when = _handed_in(path) if inside.depth else None
     # A zip that is alone in a student's folder has a name of the student's choice.
-    in_folder = len(parts) > 1 and not parts[-2].lower().endswith(".zip")
-    return _Inside(inside.given, depth, len(parts) - (in_folder and inside.alone), when, room)
+    folders = len(parts) - 1 - (0 if inside.whole else inside.given)
+    in_folder = folders > 0 and not parts[-2].lower().endswith(".zip")
+    outer = len(parts) - (in_folder and inside.alone)
+    return replace(inside, depth=depth, outer=outer, when=when, room=room)
 
 
 def _handed_in(path: Path) -> float | None:
@@ -429,7 +450,9 @@ def _hand_ins(
             refused.append((label, why))
         else:
             notebooks.append((item, name))
-    places = [Place(item.parts, item.outer, item.given, name) for item, name in notebooks]
+    places = [
+        Place(item.parts, item.outer, item.given, item.whole, name) for item, name in notebooks
+    ]
     found = []
     used: set[tuple[str, ...]] = set()
     for (item, name), who in zip(notebooks, students_of(places, lessons), strict=True):
@@ -438,12 +461,10 @@ def _hand_ins(
             refused.append((label, "whose is it? Put it into a folder named after the student"))
             continue
         files = _files_around(item, items, name, used)
-        told = [
-            lesson_in(item.notebook, lessons) == name,
-            lesson_of(item.notebook, lessons) == name,
-        ]
+        stem = os.path.splitext(platform_file(item.notebook))[0]
+        told = (stem, lesson_of(item.notebook, lessons), lesson_in(item.notebook, lessons))
         student, upload = who
-        found.append(HandIn(student, name, files, item.when, upload, label, sum(told)))
+        found.append(HandIn(student, name, files, item.when, upload, label, told.count(name)))
     _note_strays([item for item in items if item.parts not in used], refused)
     return found
 
@@ -550,14 +571,16 @@ def _note_vanished(
         known.add(person)
 
 
-def _note_empty(folders: list[Path], items: list[_Item], refused: list[tuple[str, str]]) -> None:
+def _note_empty(
+    folders: dict[Path, tuple[str, ...]], items: list[_Item], refused: list[tuple[str, str]]
+) -> None:
     """Name the folders directly below those given, a student's each, that hold nothing at all."""
     told = {"/".join(item.parts) for item in items} | {what for what, _ in refused}
-    for folder in folders:
+    for folder, parts in folders.items():
         if any(folder.glob("*.ipynb")):
             continue  # a hand-in itself
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            name = "/".join((*_first_parts(folder), _readable(inner.name)))
+            name = "/".join((*parts, _readable(inner.name)))
             empty = not any(what == name or what.startswith(f"{name}/") for what in told)
             if empty and not is_junk(PurePosixPath(inner.name)):
                 refused.append((name, "no notebook in it"))

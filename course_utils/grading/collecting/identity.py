@@ -6,11 +6,13 @@ import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from course_utils.grading.collecting.unpack import MAX_NAME
+
 _MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
 # Canvas names files, not folders: with the ending, a folder `homework_2026_11_final` is no match.
 _UPLOAD = r"_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
 # Of ASCII, Canvas leaves letters, digits and _ in a name; accents of their own are no \w.
-_CANVAS = re.compile(r"(?P<name>(?:\w|[^\x00-\x7f])+?)_(LATE_)?(?P<id>[0-9]+)" + _UPLOAD)
+_CANVAS = re.compile(r"(?P<name>[\w\x80-\U0010ffff]+?)_(LATE_)?(?P<id>[0-9]+)" + _UPLOAD)
 _CANVAS_ANONYMOUS = re.compile(r"(LATE_)?(?P<name>anon)_(?P<id>[A-Za-z0-9]+)" + _UPLOAD)
 # What Moodle calls everybody whose names it hides, in some of its languages.
 _HIDDEN = {"participant", "participante", "partecipante", "teilnehmer", "teilnehmerin", "deelnemer"}
@@ -75,7 +77,7 @@ def _full(name: str) -> str:
 def match_platform(name: str) -> re.Match | None:
     """Return the parts of a name that Moodle or Canvas has given: ``name``, ``id``, ``file``."""
     for pattern in (_MOODLE, _CANVAS_ANONYMOUS, _CANVAS):
-        if found := pattern.fullmatch(name):
+        if len(name) <= MAX_NAME and (found := pattern.fullmatch(name)):
             return found
     return None
 
@@ -93,8 +95,8 @@ def platform_prefix(name: str) -> str:
 
 
 _COPY = "copy|kopie|copie|copia|kopia"
-_COPIED = re.compile(rf"(-\d+| ?\(\d+\)|[ _-]+({_COPY})( ?\d+)?)+", re.IGNORECASE)
-_COPY_OF = re.compile(rf"({_COPY}) (of|von|de|di|av) ", re.IGNORECASE)
+_COPIED = re.compile(rf"(-\d+| ?\(\d+\)|[ _-]{{1,3}}({_COPY})( ?\d+)?)+$", re.IGNORECASE)
+_COPY_OF = re.compile(rf"^({_COPY}) (of|von|de|di|av) ", re.IGNORECASE)
 
 
 def plain_file(name: str) -> str:
@@ -104,8 +106,7 @@ def plain_file(name: str) -> str:
     ('unet.onnx', '02_metrics.ipynb')
     """
     path = Path(platform_file(name))
-    stem = re.sub(f"{_COPIED.pattern}$", "", path.stem, flags=re.IGNORECASE)
-    return _COPY_OF.sub("", stem, count=1) + path.suffix.lower()
+    return _COPY_OF.sub("", _COPIED.sub("", path.stem)) + path.suffix.lower()
 
 
 def lesson_of(file_name: str, lessons: list[str]) -> str | None:
@@ -141,11 +142,14 @@ class Place:
         How many of them come from outside of the student's own zip.
     given
         How many of them are names of what was given to be collected.
+    whole
+        Whether what was given may be one student's, not a folder that holds several.
     """
 
     parts: tuple[str, ...]
     outer: int
     given: int
+    whole: bool
     lesson: str
 
 
@@ -182,15 +186,19 @@ def _by_level(places: list[Place], lessons: list[str]) -> list[str | None]:
     what is below them (``Jane/attempt``, ``Max/attempt``) is nobody's name. What was given to
     be collected names somebody only if nothing in it does.
     """
-    chains, given = [], []
+    chains, above = [], []
     for place in places:
         outside = place.parts[:-1][: place.outer]
         chains.append(_own_names(outside[place.given :], lessons))
-        given.append(_own_names(outside[: place.given], lessons))
-    rows = list(zip(chains, given, strict=True))
-    depth = max((len(chain) for chain in chains), default=0)
-    levels = [[_at(level, chain or above) for chain, above in rows] for level in range(depth)]
-    levels.append([_at(0, above or chain) for chain, above in rows])
+        above.append(_own_names(outside[: place.given], lessons))
+    # Of a folder of many, the name is none for what lies in it without any other.
+    rows = [
+        (chain or (given if place.whole else []), given if chain or place.whole else [])
+        for place, chain, given in zip(places, chains, above, strict=True)
+    ]
+    depth = max((len(chain) for chain, _ in rows), default=0)
+    levels = [[_at(level, chain) for chain, _ in rows] for level in range(depth)]
+    levels.append([_at(0, given or chain) for chain, given in rows])
     names = next((level for level in levels if _tells_apart(level, places)), levels[0])
     return [name or _last_resort(place, lessons) for name, place in zip(names, places, strict=True)]
 
@@ -225,7 +233,8 @@ def _own_names(parts: tuple[str, ...], lessons: list[str]) -> list[str]:
 
 def _last_resort(place: Place, lessons: list[str]) -> str | None:
     """Return ``homework`` for ``homework/02_metrics.ipynb``: there is no other name."""
-    outside = _stems(place.parts[:-1][: place.outer], lessons)
+    first = 0 if place.whole else place.given
+    outside = _stems(place.parts[first:-1][: place.outer - first], lessons)
     return next((name for name in reversed(outside) if name != "models"), None)
 
 

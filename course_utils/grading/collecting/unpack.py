@@ -25,6 +25,8 @@ MAX_FILES = 500
 """Most files in a hand-in."""
 MAX_RATIO = 200
 """A file of more than 25 MB that shrank more than this is a zip bomb."""
+MAX_NAME = 1000
+"""Most letters in a name; a platform puts names and numbers before a student's 255 bytes."""
 _BOMB = 25 * 10**6  # an honest array of zeros may be as large
 _DEEP = 12
 _NOT_SUPPORTED = "it is packed in a way that is not supported; ask for a plain zip"
@@ -235,6 +237,8 @@ def _fault(info: zipfile.ZipInfo, path: PurePosixPath) -> str | None:
         return "it is a link or a device, not a file"
     if info.flag_bits & 1:
         return "it is encrypted; ask for it without a password"
+    if any(len(part) > MAX_NAME for part in path.parts):
+        return "its name is too long"
     if len(path.parts) > _DEEP:
         return f"it lies too deep, in more than {_DEEP - 1} folders"
     if info.file_size > _BOMB and info.file_size > MAX_RATIO * max(info.compress_size, 1):
