@@ -1,10 +1,17 @@
 """Hand-ins come in by any platform's names; a bad one is refused and stops no other."""
 
+import errno
 import io
 import json
 import os
+import shutil
+import sqlite3
 import stat
+import threading
+import time
 import zipfile
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from nbgrader.api import Gradebook
@@ -679,3 +686,452 @@ def test_nothing_found_is_one_helpful_line(root, tmp_path):
 def test_a_student_s_copy_of_the_course_cannot_collect(tmp_path):
     with pytest.raises(CourseError, match="instructor's copy"):
         collect([tmp_path], root=tmp_path)
+
+
+def others(tmp_path, *names):
+    """A class of three honest students, in a platform's names or in folders."""
+    names = names or ("Ada L_1_assignsubmission_file_", "Bob_2_assignsubmission_file_", "Cleo")
+    return {f"{name}/{MINI}.zip": lesson_zip(tmp_path, name[:3]) for name in names}
+
+
+def raw_zip(files, encrypted=(), links=()):
+    """A zip whose entries may occur twice, be links, or say that they are encrypted."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files:
+            info = zipfile.ZipInfo(name, (2026, 3, 1, 12, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = (stat.S_IFLNK | 0o777 if name in links else 0o100644) << 16
+            archive.writestr(info, content)
+        for info in archive.filelist:
+            if info.filename in encrypted:
+                info.flag_bits |= 1
+    return buffer.getvalue()
+
+
+DAN = "Dan_4_assignsubmission_file_"
+ODD = {
+    "much compressed": [("masks.npy", bytes(12_000_000))],
+    "a bomb": [("masks.npy", bytes(30_000_000))],
+    "case": [("data/a", b"1"), ("Data/a", b"2"), ("DATA/b", b"3")],
+    "long name": [("\u660e" * 81 + ".txt", b"1")],
+    "colon": [("what: now.txt", b"1")],
+    "drive": [("C:/evil.txt", b"1")],
+    "slip": [("../../evil.txt", b"1")],
+    "deep": [("/".join("abcdefghijklmnop"), b"1")],
+    "file as folder": [("a", b"1"), ("a/b", b"2")],
+    "link": [("link", b"/etc/passwd")],
+    "encrypted": [("secret.txt", b"1")],
+    "twice": [("a.txt", b"1"), ("a.txt", b"2")],
+    "many": [(f"many/{i}.txt", b"") for i in range(600)],
+    "damaged": [("damaged.txt", b"12345" * 1000)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_entry_of_a_class_s_zip_costs_one_student_at_most(root, tmp_path, odd):
+    files = [*others(tmp_path).items(), (f"{DAN}/{MINI}.ipynb", notebook(tmp_path, "Dan"))]
+    files += [(f"{DAN}/{name}", content) for name, content in ODD[odd]]
+    content = raw_zip(files, {f"{DAN}/secret.txt"}, {f"{DAN}/link"})
+    if odd == "damaged":
+        start = content.index(b"damaged.txt") + 12
+        content = content[:start] + b"\xff" * 8 + content[start + 8 :]
+    result = collect([write(tmp_path / "all.zip", content)], root=root)
+    assert set(who(result)) >= {"Ada-L", "Bob", "Cleo"}
+    assert text_of(root, "Ada-L") == "Ada"
+    if odd == "many":
+        assert ("all.zip/" + DAN) in result.refused[0][0]
+        return
+    assert "Dan" in who(result), "his notebook is whole"
+    folder = root / "grading/submitted/Dan" / MINI
+    if odd in ("much compressed", "colon"):
+        assert (folder / ODD[odd][0][0]).read_bytes() == ODD[odd][0][1]
+        assert not result.refused + result.notes
+    else:
+        (told,) = result.refused + result.notes
+        assert DAN in told[0]
+        assert not {p.name for p in folder.rglob("*")} & {"link", "evil.txt", "secret.txt"}
+
+
+def test_one_student_who_is_too_large_leaves_room_for_the_others(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpack_module, "MAX_BYTES", 100_000)
+    files = others(tmp_path) | {f"{DAN}/{i}.bin": os.urandom(40_000) for i in range(5)}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert who(result) == ["Ada-L", "Bob", "Cleo"]
+    ((what, why),) = result.refused
+    assert DAN in what
+    assert why.startswith("it unpacks to")
+
+
+def test_a_class_may_hand_in_more_files_than_a_student(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpack_module, "MAX_FILES", 4)
+    files = {f"s{i}x.zip": lesson_zip(tmp_path) for i in range(6)}
+    files |= {f"Homework/t{i}x/{j}.txt": b"" for i in range(2) for j in range(3)}
+    files |= {f"Homework/t{i}x/{MINI}.ipynb": notebook(tmp_path) for i in range(2)}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert len(result.taken) == 8
+
+
+JUNK = {
+    "link": (".venv/bin/python", b"/usr/bin/python"),
+    "deep": ("node_modules/" + "a/" * 20 + "x.js", b""),
+    "bomb": (".git/objects/pack", bytes(30_000_000)),
+    "git": (".git/HEAD", b"ref"),
+    "mac": (f"__MACOSX/._{MINI}.ipynb", b"x"),
+}
+
+
+@pytest.mark.parametrize("packed", ["own zip", "class's zip", "folder"])
+def test_junk_is_passed_over_and_costs_no_limit(root, tmp_path, packed):
+    files = [(f"{MINI}.ipynb", notebook(tmp_path)), *JUNK.values()]
+    files += [(f"env/lib/python3/{i}.py", b"") for i in range(600)] + [("env/pyvenv.cfg", b"")]
+    files += [(f".venv/{i}.py", b"") for i in range(600)]
+    links = {JUNK["link"][0], f"dan/{JUNK['link'][0]}"}
+    given = tmp_path / "all.zip"
+    if packed == "own zip":
+        write(given, raw_zip([("dan/x.zip", raw_zip(files, links=links))]))
+    elif packed == "folder":
+        given = tmp_path / "in"
+        for name, content in files:
+            write(given / "dan" / name, content)
+        (given / "dan/.venv/link").symlink_to("/etc")
+    else:
+        write(given, raw_zip([(f"dan/{name}", content) for name, content in files], links=links))
+    result = collect([given], root=root)
+    assert who(result) == ["dan"]
+    assert not result.refused
+    assert len(result.taken[0].files) == 1
+
+
+INNER = [
+    *("hw6", "Homework 6", "Assignment 6", "code", "src", "segmentation-course-main"),
+    *("Submission attachment(s)", "\u4f5c\u4e1a", "v2/final/{lesson}", "my project/notebooks"),
+]
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("how", ["folder", "folders", "class's zip", "wrapped", "zips"])
+def test_a_folder_below_several_students_is_nobody(root, tmp_path, inner, how):
+    inner = inner.format(lesson=MINI)
+    people = ("Jane Doe", "Max Roe", "s1001")
+    if how == "zips":
+        files = {f"{p}/{inner}.zip": lesson_zip(tmp_path, p) for p in people}
+        files |= {f"{p}/report.zip": zip_bytes({"report.pdf": b""}) for p in people}
+    else:
+        files = {f"{p}/{inner}/{MINI}.ipynb": notebook(tmp_path, p) for p in people}
+    if how == "wrapped":
+        files = {f"Sheet one/all of them/{name}": data for name, data in files.items()}
+    given = [tmp_path / "in"]
+    if how in ("class's zip", "wrapped", "zips"):
+        given = [write(tmp_path / "all.zip", zip_bytes(files))]
+    for name, data in files.items():
+        write(tmp_path / "in" / name, data)
+    if how == "folders":
+        given = sorted(given[0].iterdir())
+    assert who(collect(given, root=root)) == ["Jane-Doe", "Max-Roe", "s1001"]
+    assert text_of(root, "Max-Roe") == "Max Roe"
+
+
+def test_each_student_s_own_name_for_a_folder_is_nobody_s_either(root, tmp_path):
+    inner = {"Jane": ["my try"], "Max": ["stuff"], "Zoe": ["one", "two"], "Tom": []}
+    for student, folders in inner.items():
+        for folder in folders or ["."]:
+            write(tmp_path / "in" / student / folder / f"{MINI}.ipynb", notebook(tmp_path))
+    result = collect([tmp_path / "in"], root=root)
+    assert who(result) == ["Jane", "Max", "Tom", "Zoe"]
+    assert len(result.refused) == 1  # one of Zoe's two
+
+
+def test_sections_and_weeks_above_students_are_not_students(root, tmp_path):
+    for section, people in (("Section A", ("ada", "bob")), ("Section B", ("zoe", "tom"))):
+        for person in people:
+            write(tmp_path / "in" / section / person / f"{MINI}.ipynb", notebook(tmp_path))
+    assert who(collect([tmp_path / "in"], root=root)) == ["ada", "bob", "tom", "zoe"]
+    for sheet, lesson in (("first", MINI), ("second", NET)):
+        for person in ("ada", "bob"):
+            write(tmp_path / "two" / sheet / person / f"{lesson}.ipynb", notebook(tmp_path))
+    result = collect([tmp_path / "two"], root=root)
+    assert who(result) == ["ada", "ada", "bob", "bob"]
+    assert not result.refused
+
+
+def test_a_folder_named_after_another_student_is_nobody(root, tmp_path):
+    for student in ("Ada", "Bob", "Mallory/Ada", "Mallory"):
+        write(tmp_path / "in" / student / f"{MINI}.ipynb", notebook(tmp_path, student))
+    assert who(collect([tmp_path / "in"], root=root)) == ["Ada", "Bob", "Mallory"]
+    assert text_of(root, "Ada") == "Ada"
+
+
+def test_a_class_s_zip_with_an_odd_entry_in_a_folder_is_no_student_s(root, tmp_path):
+    files = others(tmp_path, "Ada_1_assignsubmission_file_", "Bob_2_assignsubmission_file_")
+    write(tmp_path / "in" / "Vision.zip", zip_bytes(files | {"grades.csv": b""}))
+    with pytest.raises(CourseError, match="a platform's zip; if it is one, give it alone"):
+        collect([tmp_path / "in"], root=root)
+    assert who(collect([tmp_path / "in" / "Vision.zip"], root=root)) == ["Ada", "Bob"]
+
+
+@pytest.mark.parametrize("lesson", [MINI, NET])
+def test_canvas_in_anonymous_grading(root, tmp_path, lesson):
+    files = {
+        f"anon_5QYZa_67890_{lesson}.ipynb": notebook(tmp_path, "5"),
+        "anon_5QYZa_67891_unet.onnx": b"model",
+        f"LATE_anon_x1Y2z_67892_{lesson}-1.ipynb": notebook(tmp_path, "x"),
+        "LATE_anon_x1Y2z_67893_unet-1.onnx": b"late",
+        f"anon_12345_67894_{lesson}.zip": zip_bytes({f"{lesson}.ipynb": notebook(tmp_path)}),
+    }
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert who(result) == ["anon_12345", "anon_5QYZa", "anon_x1Y2z"]
+    assert {hand_in.lesson for hand_in in result.taken} == {lesson}
+    assert not [why for what, why in result.refused if "onnx" not in what]
+    if lesson == NET:
+        folder = root / "grading/submitted/anon_x1Y2z" / NET
+        assert (folder / "models/unet.onnx").read_bytes() == b"late"
+        assert not result.refused
+
+
+def test_canvas_names_with_accents_of_their_own_and_in_thai(root, tmp_path):
+    names = ("doezoe\u0308", "\u0e28\u0e31\u0e01\u0e14\u0e34\u0e4c")
+    files = {f"{name}_{i}_9_{MINI}.ipynb": notebook(tmp_path) for i, name in enumerate(names, 1)}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert sorted(hand_in.student.number for hand_in in result.taken) == ["1", "2"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_who_changes_the_name_in_canvas_stays_one_student(root, tmp_path, together):
+    before = {f"doejane_12345_1_{MINI}.ipynb": notebook(tmp_path, "before")}
+    after = {f"roejane_12345_2_{MINI}.ipynb": notebook(tmp_path, "after")}
+    given = [before | after] if together else [before, after]
+    for i, files in enumerate(given):
+        result = collect([write(tmp_path / f"{i}.zip", zip_bytes(files))], root=root)
+        assert who(result) == ["doejane_12345"]
+    assert text_of(root, "doejane_12345") == "after"
+
+
+def test_names_that_differ_in_case_only_are_two_people_s_in_moodle(root, tmp_path):
+    people = ("Jane Doe", "1"), ("jane doe", "2")
+    result = collect(moodle(tmp_path, *people), root=root)
+    assert who(result) == ["Jane-Doe_1", "jane-doe_2"]
+    assert not result.refused
+
+
+@pytest.mark.parametrize("name", ["Participant", "Teilnehmerin", "Group A-Participant"])
+def test_whose_name_moodle_hides_has_the_number_as_name(root, tmp_path, name):
+    (first,) = who(collect(moodle(tmp_path, (name, "11")), root=root))
+    to_next_assignment(root)
+    (second,) = who(collect(moodle(tmp_path, (name, "12")), root=root))
+    assert first.endswith("Participant_11") or first == "Teilnehmerin_11"
+    assert first != second
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("folder", [True, False])
+def test_the_instructor_may_give_a_link(root, tmp_path, folder):
+    files = others(tmp_path)
+    target = write(tmp_path / "submissions-2026.zip", zip_bytes(files))
+    if folder:
+        target = tmp_path / "in"
+        for name, data in files.items():
+            write(target / name, data)
+    (tmp_path / "latest.zip").symlink_to(target)
+    assert who(collect([tmp_path / "latest.zip"], root=root)) == ["Ada-L", "Bob", "Cleo"]
+
+
+NAMES = [
+    *("{} - Copy.ipynb", "{} - Copy (2).ipynb", "Kopie von {}.ipynb", "{} (1).ipynb"),
+    *("{}.ipynb.txt", "{}.ipynb.json", "{} copy 2.ipynb", "{} - Kopie.ipynb", "{}.txt"),
+    *("Copie de {}.ipynb", "Jane_{}_final.ipynb", "{}-Copy1 (1).IPYNB", "{}.ipynb (1).txt"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prefix", ["ada/", "doejane_1_2_", "Ada_1_assignsubmission_file_/"])
+def test_a_notebook_by_a_name_that_programs_make_of_it_comes_in(root, tmp_path, name, prefix):
+    files = {f"{prefix}{name.format(MINI)}": notebook(tmp_path, "mine")}
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    (student,) = who(result)
+    assert text_of(root, student) == "mine"
+    assert not result.refused
+
+
+@pytest.mark.parametrize("other", ["{} - Copy.ipynb", "{}_old.ipynb", "Kopie von {}.ipynb"])
+def test_beside_a_copy_the_notebook_of_the_very_name_counts(root, tmp_path, other):
+    for name, text in ((other.format(MINI), "copy"), (f"{MINI}.ipynb", "mine")):
+        write(tmp_path / "in" / "ada" / name, notebook(tmp_path, text))
+    result = collect([tmp_path / "in"], root=root)
+    assert text_of(root, "ada") == "mine"
+    assert [why.split(":")[0] for _, why in result.refused] == ["left out for another"]
+
+
+def test_a_model_by_the_name_of_a_copy_comes_to_its_place(root, tmp_path):
+    for name, data in ((f"{NET}.ipynb", notebook(tmp_path)), ("unet - Kopie.onnx", b"model")):
+        write(tmp_path / "in" / "ada" / name, data)
+    collect([tmp_path / "in"], root=root)
+    model = root / "grading/submitted/ada" / NET / "models/unet.onnx"
+    assert model.read_bytes() == b"model"
+
+
+def locked(path):
+    path.parent.mkdir(exist_ok=True)
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("CREATE TABLE IF NOT EXISTS t (x)")
+    database.execute("BEGIN EXCLUSIVE")
+    return database
+
+
+@pytest.mark.parametrize("fault", ["locked", "damaged", "no gradebook", "read-only", "empty"])
+def test_what_was_taken_is_printed_whatever_becomes_of_the_gradebook(
+    root, tmp_path, monkeypatch, capsys, fault
+):
+    monkeypatch.setattr(collect_module, "_register", _register)
+    monkeypatch.setattr(collect_module, "_PATIENCE", 1)
+    path = root / "grading" / "gradebook.db"
+    path.parent.mkdir()
+    held = None
+    if fault == "locked":
+        held = locked(path)
+    elif fault == "no gradebook":
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE student (x)")
+    elif fault == "read-only":
+        monkeypatch.setattr(sqlite3, "connect", _no_writing)
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(b"no database" * 1000 if fault == "damaged" else b"")
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
+    write(tmp_path / "in" / "bob" / "b.rar", b"")
+    started = time.monotonic()
+    with pytest.raises(CourseError, match=r"gradebook\.db") as caught:
+        collect([tmp_path / "in"], root=root)
+    assert time.monotonic() - started < 30
+    assert "\n" not in str(caught.value)
+    printed = capsys.readouterr().out
+    assert "ada" in printed
+    assert "only zips are unpacked" in printed
+    assert ("waiting for up to 1 s" in printed) == (fault == "locked")
+    assert text_of(root, "ada")
+    if held:
+        held.close()
+
+
+def _no_writing(*_, **__):
+    raise sqlite3.OperationalError("attempt to write a readonly database")
+
+
+def test_a_lock_that_ends_while_it_is_waited_for_costs_nothing(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(collect_module, "_register", _register)
+    held = locked(root / "grading" / "gradebook.db")
+    held.execute("ROLLBACK")
+    held.execute("DROP TABLE t")
+    held.execute("VACUUM")
+    held.close()
+    (root / "grading" / "gradebook.db").unlink()
+    write(tmp_path / "in" / "ada" / f"{MINI}.ipynb", notebook(tmp_path))
+    collect([tmp_path / "in"], root=root)
+    held = sqlite3.connect(
+        root / "grading" / "gradebook.db", isolation_level=None, check_same_thread=False
+    )
+    held.execute("BEGIN EXCLUSIVE")
+    threading.Timer(2, lambda: held.execute("ROLLBACK")).start()
+    assert who(collect([tmp_path / "in"], root=root)) == ["ada"]
+    held.close()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"ada": {"na', "[]", '{"ada": null}', '{"ada": {"name": "Ada"}}', "\xff"]
+)
+def test_a_damaged_list_of_students_is_told_before_anything_is_unpacked(root, tmp_path, content):
+    path = write(root / "grading" / "students.json", content.encode("latin-1"))
+    given = write(tmp_path / "all.zip", zip_bytes(others(tmp_path)))
+    with pytest.raises(CourseError, match=r"students\.json is damaged"):
+        collect([given], root=root)
+    assert path.read_bytes() == content.encode("latin-1")
+    assert not (root / "grading/submitted").exists()
+
+
+def test_a_place_that_is_blocked_stops_no_other(root, tmp_path):
+    write(root / "grading" / "submitted" / "Bob", b"a file, where a folder is needed")
+    result = collect([write(tmp_path / "all.zip", zip_bytes(others(tmp_path)))], root=root)
+    assert who(result) == ["Ada-L", "Cleo"]
+    assert any("cannot be put in place" in why for _, why in result.refused)
+
+
+def test_a_full_disk_is_no_student_s_fault_and_what_was_taken_is_printed(
+    root, tmp_path, monkeypatch, capsys
+):
+    given = [write(tmp_path / "all.zip", zip_bytes(others(tmp_path)))]
+    copied = []
+
+    def full(source, target, **_):
+        copied.append(target)
+        if len(copied) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return real(source, target)
+
+    real = shutil.copyfile
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        collect(given, root=root)
+    printed = capsys.readouterr().out
+    assert "Ada-L" in printed
+    assert "Not taken" not in printed
+    assert "Ada-L" in json.loads((root / "grading/students.json").read_text())
+    monkeypatch.setattr(shutil, "copyfile", real)
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(CourseError, match=r"0 MB are free.*run the command again"):
+        collect(given, root=root)
+
+
+def test_folders_of_one_name_given_together_are_not_mixed(root, tmp_path):
+    people = {"Jane Doe": {"unet.onnx": b"Jane's"}, "Max Roe": {"unet.json": b"{}"}}
+    for student, files in people.items():
+        folder = tmp_path / student / "hw 6" / "my work"
+        write(folder / f"{NET}.ipynb", notebook(tmp_path, student))
+        for name, data in files.items():
+            write(folder / name, data)
+    result = collect([tmp_path / student / "hw 6" for student in people], root=root)
+    assert who(result) == ["Jane-Doe", "Max-Roe"]
+    for student, name in (("Jane-Doe", "unet.onnx"), ("Max-Roe", "unet.json")):
+        models = root / "grading/submitted" / student / NET / "models"
+        assert [path.name for path in models.iterdir()] == [name]
+
+
+def test_zips_named_after_a_lesson_in_a_folder_are_not_the_folder_s(root, tmp_path):
+    for name in (f"{MINI}.zip", f"{MINI} (1).zip"):
+        write(tmp_path / "Downloads" / name, lesson_zip(tmp_path))
+    with pytest.raises(CourseError, match="whose is it"):
+        collect([tmp_path / "Downloads"], root=root)
+
+
+@pytest.mark.parametrize("letter", ["\u660e", "-1", "_1", " (1)", " copy", "\u00e9_", "1."])
+def test_names_of_any_length_are_read_in_no_time(root, tmp_path, letter):
+    """A pattern that tries every way to read a name would take for ever."""
+    files = others(tmp_path)
+    for length in (60, 900, 20_000):
+        name = letter * (length // len(letter))
+        files |= {f"Dan/{name}.ipynb": b"", f"{name}/x.txt": b"", f"{name}_1_2_x.ipynb": b""}
+    started = time.monotonic()
+    result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
+    assert {"Ada-L", "Bob", "Cleo"} <= set(who(result))
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid"), reason="file modes")
+def test_what_may_not_be_read_stops_no_other(root, tmp_path, monkeypatch):
+    for student in ("ada", "bob", "cleo"):
+        write(tmp_path / "in" / student / f"{MINI}.ipynb", notebook(tmp_path, student))
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        if "bob" in path.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    (tmp_path / "in/cleo").chmod(0)
+    result = collect([tmp_path / "in"], root=root)
+    (tmp_path / "in/cleo").chmod(0o755)
+    assert "ada" in who(result)
+    if os.geteuid():
+        assert any("cannot be read" in why for what, why in result.refused if "cleo" in what)

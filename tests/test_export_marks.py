@@ -234,3 +234,79 @@ def test_a_roster_of_nobody_is_told(root, tmp_path):
     (tmp_path / "r.csv").write_text("a,b\n1,2\n")
     with pytest.raises(CourseError, match="names nobody"):
         export_marks("canvas", roster=tmp_path / "r.csv", root=root)
+
+
+ROSTERS = {
+    "sep": 'sep=;\nFirst name;Last name;ID number\n"Jane";Doe;0042\n',
+    "quoted sep": '"sep=;"\r\nFirst name;Last name;ID number\r\nJane;Doe;0042\r\n',
+    "sep is a tab": "sep=\t\nFirst name\tLast name\tID number\nJane\tDoe\t0042\n",
+    "German": "Vorname;Nachname;ID-Nummer;E-Mail-Adresse\nJane;Doe;0042;\n",
+    "German, one name": "Vollständiger Name,ID-Nummer\nJane Doe,0042\n",
+    "French": "Prénom,Nom de famille,Numéro d’identification\nJane,Doe,0042\n",
+    "French, short": "Prénom;Nom;Numéro d'identification\nJane;Doe;0042\n",
+    "decomposed": "Pre\u0301nom;Nom;Nume\u0301ro d'identification\nJane;Doe;0042\n",
+    "Spanish": "Nombre,Apellido(s),Número de ID\nJane,Doe,0042\n",
+    "capitals and spaces": "FIRST NAME , SURNAME , ID NUMBER\nJane, Doe , 0042\n",
+    "as users are uploaded": "username,firstname,lastname,idnumber\n,Jane,Doe,0042\n",
+}
+
+
+@pytest.mark.parametrize("name", ROSTERS)
+def test_rosters_of_many_programs_and_languages_are_read(root, tmp_path, capsys, name):
+    roster = tmp_path / "roster.csv"
+    roster.write_text(f"\ufeff{ROSTERS[name]}", encoding="utf-8", newline="")
+    (path,) = export_marks("moodle", tmp_path / "marks.csv", roster, root=root)
+    (jane,) = [row for row in rows(path) if "0042" in row]
+    assert jane[2:] == ["0042", "", "", "10.0", "5.0"]
+    assert "Jane Doe" not in capsys.readouterr().out
+
+
+STRIPPED = [
+    *(("Pat OBrien", "Pat O'Brien"), ("Pat OBrien", "Pat O\u2019Brien")),
+    *(("AB Roe", 'A"B Roe'), ("Roe Max", "Roe: Max"), ("Roe Max", "<Roe> | Max")),
+    *(("Max P Roe", "Max_P Roe"), ("Ann Bob", "Ann & Bob"), ("Roe jr", "Roe/ jr")),
+    *(("Group A-Pat OBrien", "Pat O'Brien"), ("L-1-Ann-Lea Roe", "Ann-Lea Roe")),
+]
+
+
+@pytest.mark.parametrize(("in_file", "in_roster"), STRIPPED)
+def test_who_is_called_otherwise_in_moodle_s_files_is_found(
+    tmp_path, monkeypatch, capsys, in_file, in_roster
+):
+    root = graded_class(tmp_path / "c", monkeypatch, pat=("moodle", in_file, "7"))
+    people = marks_with(
+        root, "moodle", 'Full name,ID number\n"{}",M1\n'.format(in_roster.replace('"', '""'))
+    )
+    assert people[1][2:] == ["M1", "", "", "6.0"]
+    assert "Warning" not in capsys.readouterr().out
+
+
+def test_a_group_before_a_name_gives_nobody_the_marks_of_another(tmp_path, monkeypatch, capsys):
+    root = graded_class(
+        tmp_path / "c",
+        monkeypatch,
+        jane=("moodle", "Jane Doe", "7"),
+        group=("moodle", "Group A-Jane Doe", "8"),
+        luc=("moodle", "Jean-Luc Roe", "9"),
+    )
+    people = marks_with(root, "moodle", "Full name,ID number\nJane Doe,M1\nJean-Luc Roe,M2\n")
+    assert [row[2] for row in people[1:]] == ["", "", "M2", "M1"]
+    told = capsys.readouterr().out
+    assert told.count("told apart") == 1
+    assert "graded: group, jane" in told
+
+
+@pytest.mark.parametrize("heading", ["Identifier,Status,Grade", "ID;Status;Bewertung"])
+def test_a_roster_of_blind_marking_is_told(root, tmp_path, heading):
+    roster = tmp_path / "r.csv"
+    line = "Participant 7,,".replace(",", ";" if ";" in heading else ",")
+    roster.write_text(f"{heading}\n{line}\n")
+    with pytest.raises(CourseError, match="marking is blind. Leave out --roster") as caught:
+        export_marks("moodle", roster=roster, root=root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_roster_without_names_says_what_it_has(root, tmp_path):
+    (tmp_path / "r.csv").write_text("Etunimi,Sukunimi\nJane,Doe\n")
+    with pytest.raises(CourseError, match=r"found: Etunimi, Sukunimi.*needs the column"):
+        export_marks("moodle", roster=tmp_path / "r.csv", root=root)

@@ -13,6 +13,7 @@ worksheet), which knows a person by the participant number in the names of Moodl
 
 import csv
 import io
+import re
 import unicodedata
 from pathlib import Path
 
@@ -21,9 +22,20 @@ from course_utils.files import write_atomic
 from course_utils.grading.gradebook import Marked, class_marks, read_students
 from course_utils.grading.report import not_graded
 from course_utils.paths import course_root
-from course_utils.table import shortened
+from course_utils.table import printable, shortened
 
 PLATFORMS = ("canvas", "moodle")
+# What Moodle calls the columns in other languages, and in its own tables: letters alone.
+_HEADINGS = {
+    "First name": "firstname vorname prénom nombre",
+    "Last name": "lastname surname nachname nom nomdefamille apellidos",
+    "Full name": "fullname vollständigername name nomcomplet nombrecompleto",
+    "ID number": "idnumber idnummer numérodidentification númerodeid",
+    "Username": "username anmeldename nomdutilisateur nombredeusuario",
+    "Email address": "emailaddress email emailadresse adressedecourriel adressemail "
+    "direccióndecorreo",
+}
+_KNOWN_HEADINGS = {alias: name for name, text in _HEADINGS.items() for alias in text.split()}
 
 
 def export_marks(
@@ -188,18 +200,20 @@ def _match_names(
 
     Marks that go to a namesake are worse than a row to be filled in by hand.
     """
-    in_roster, graded = _by_name(lines), _by_name(people)
+    in_roster = _by_name(lines)
+    names = [_known_as(person["name"], in_roster) for person in people]
     numbered = set(owners.values())
     told = set()
-    for person in people:
-        student, name = person["student"], _plain(person["name"])
+    for person, name in zip(people, names, strict=True):
+        student = person["student"]
         if student in numbered:
             continue
         called = in_roster.get(name, [])
         who = f"{person['name']} ({student})"
-        if len(called) > 1 or (called and len(graded[name]) > 1):
+        graded = [other for other, known in zip(people, names, strict=True) if known == name]
+        if len(called) > 1 or (called and len(graded) > 1):
             if name not in told:
-                print(_namesakes(person["name"], called, graded[name], roster))
+                print(_namesakes(person["name"], called, graded, roster))
             told.add(name)
             continue
         line = by_number.get(person["ID"]) or (called[0] if called else None)
@@ -224,6 +238,17 @@ def _namesakes(name: str, lines: list[dict], graded: list[dict], roster: str) ->
     )
 
 
+def _known_as(name: str, in_roster: dict[tuple[str, ...], list]) -> tuple[str, ...]:
+    """Return the words by which the roster knows a name, perhaps without Moodle's group.
+
+    Whoever downloads a group's hand-ins gets ``Group A-Jane Doe``.
+    """
+    parts = name.split("-")
+    without = [_plain("-".join(parts[i:])) for i in range(len(parts))]
+    known = [words for words in without[1:] if len(words) > 1 and words in in_roster]
+    return without[0] if without[0] in in_roster or not known else known[0]
+
+
 def _by_name(entries: list[dict[str, str]]) -> dict[tuple[str, ...], list[dict[str, str]]]:
     found: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for entry in entries:
@@ -235,9 +260,15 @@ def _read_roster(roster: Path) -> list[dict[str, str]]:
     """Return a roster's people: the columns under the names of the files written here."""
     try:
         text = roster.read_text(encoding="utf-8-sig")
+        # A spreadsheet may say first which separator it has; many write semicolons, and Moodle
+        # offers both these and tabs.
+        first, _, below = text.partition("\n")
+        said = first.strip('"\r ')
+        said = said[4:] if said.lower().startswith("sep=") and len(said) == 5 else ""
+        text = below if said else text
         heading = text.partition("\n")[0]
-        # Many a spreadsheet writes semicolons, and Moodle offers both these and tabs.
-        rows = list(csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=heading.count)))
+        delimiter = said or max(",;\t", key=heading.count)
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
     except UnicodeError:
         raise CourseError(
             f"{roster} is not in UTF-8, so names would be misread; save it as UTF-8 (in a "
@@ -247,24 +278,46 @@ def _read_roster(roster: Path) -> list[dict[str, str]]:
         raise CourseError(f"{roster} cannot be read as a CSV: {error}.") from None
     lines = []
     for row in rows:
-        line = {("Last name" if k == "Surname" else k): v or "" for k, v in row.items() if k}
+        line = {_heading(k): (v or "").strip() for k, v in row.items() if k}
         full = line.get("Full name") or line.get("Student") or ""
         full = full or f"{line.get('First name', '')} {line.get('Last name', '')}"
         line["name"] = full.strip()
         if line["name"] and "Points Possible" not in full and line not in lines:
             lines.append(line)
-    if not lines:
+    if not lines and rows and {"Identifier", "ID"} & set(rows[0]):
         raise CourseError(
-            f"{roster} names nobody: it needs the column 'Student', 'Full name', or 'First name' "
-            "and 'Last name', as Canvas and Moodle export them."
+            f"{roster} names nobody, only numbers, as Moodle does where marking is blind. Leave "
+            "out --roster: a worksheet for each assignment is written then, which Moodle imports "
+            "by these numbers."
+        )
+    if not lines:
+        found = ", ".join(filter(None, rows[0])) if rows else "no lines"
+        raise CourseError(
+            f"{roster} names nobody (found: {printable(found, 200)}): it needs the column "
+            "'Student', 'Full name', or 'First name' and 'Last name', as Canvas and Moodle "
+            "export them."
         )
     return lines
 
 
+def _heading(heading: str) -> str:
+    """Return a column's name in English.
+
+    >>> _heading("Vorname"), _heading("E-Mail-Adresse"), _heading("SIS Login ID")
+    ('First name', 'Email address', 'SIS Login ID')
+    """
+    letters = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", heading).casefold()))
+    return _KNOWN_HEADINGS.get(letters, heading.strip())
+
+
 def _plain(name: str) -> tuple[str, ...]:
-    """Return a name's words in an order of their own: "Doe, Jane" is "Jane Doe" is "jane doe"."""
-    plain = unicodedata.normalize("NFKC", name).casefold().replace(",", " ")
-    return tuple(sorted(plain.split()))
+    """Return a name's words in an order of their own: "Doe, Jane" is "Jane Doe" is "jane doe".
+
+    Without what Moodle strips from the names of files: O'Brien is OBrien.
+    """
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    plain = plain.replace(",", " ").replace("_", " ")
+    return tuple(sorted(re.sub(r"[\x00-\x1f'\u2019&<>\"|:`\\/]", "", plain).split()))
 
 
 def _csv(rows: list[list]) -> str:

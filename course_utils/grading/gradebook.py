@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
@@ -137,12 +137,44 @@ def read_students(root: Path) -> dict[str, dict]:
     """Return ``grading/students.json``: by student id the platform, name and numbers."""
     path = root / "grading" / "students.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError:
+        students = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for entry in students.values():
+            texts = [entry["platform"], entry["name"], *entry["numbers"].values()]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CourseError(
             f"{path} is damaged. Put it back from a copy, or delete it and take the hand-ins in "
             "again with `course collect`."
         ) from None
+    return students
+
+
+def wait_for_writers(path: Path, seconds: float) -> None:
+    """Wait, and say so, while another program writes to a gradebook.
+
+    Raises
+    ------
+    CourseError
+        If it still does after so many seconds, or the file cannot be written.
+    """
+    for patience in (0, seconds):
+        if not path.exists():
+            return
+        try:
+            with closing(sqlite3.connect(path, timeout=patience, isolation_level=None)) as database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or patience:
+                raise CourseError(
+                    f"{path} cannot be written now ({error}). What is here is kept; close the "
+                    "program that has it open, then run the command again."
+                ) from None
+            print(f"{path.name} is in use by another program; waiting for up to {seconds:g} s.")
+        except sqlite3.DatabaseError:
+            return  # damaged, which `refuse_damaged` tells
 
 
 def refuse_damaged(path: Path) -> None:
@@ -279,7 +311,8 @@ def register(root: Path, lessons: Iterable[str], url: str | None = None) -> None
     own = url is None
     known = {}
     if own and note.exists() and (root / "grading" / "gradebook.db").exists():
-        known = json.loads(note.read_text())
+        with suppress(ValueError):  # damaged: all are entered anew
+            known = dict(json.loads(note.read_text()))
     for lesson in lessons:
         version = tree_hash(root / "solutions" / lesson, leave_out=("models",))
         if known.get(lesson) == version and _has(gradebook_url(root), lesson):

@@ -6,15 +6,18 @@ zips named after a student; each inside of zips and folders at will.
 
 Students' zips are not trusted: the names inside of one never say whose it is where
 anything outside of it does; paths, links, sizes and numbers of files are looked at before a
-byte is unpacked; and a refused one does not stop the others.
+byte is unpacked; and a refused one does not stop the others. A platform's zip is a list of
+students: what is wrong with an entry costs the others nothing, and limits are per student.
 """
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -24,14 +27,16 @@ from tqdm import tqdm
 from course_utils.errors import CourseError
 from course_utils.files import tree_hash, write_atomic
 from course_utils.grading.collecting.identity import (
+    Place,
     Student,
     by_platform,
+    lesson_in,
     lesson_of,
     match_platform,
     plain_file,
     platform_file,
     platform_prefix,
-    student_of,
+    students_of,
     tell_apart,
 )
 from course_utils.grading.collecting.unpack import (
@@ -40,20 +45,28 @@ from course_utils.grading.collecting.unpack import (
     Refused,
     Room,
     is_junk,
+    is_machine_fault,
     unpack,
+    without_junk,
 )
-from course_utils.grading.gradebook import enter_student, read_students
+from course_utils.grading.gradebook import (
+    enter_student,
+    read_students,
+    refuse_damaged,
+    wait_for_writers,
+)
 from course_utils.grading.workplace import grading_folder, read_timestamp
 from course_utils.hand_in.notebook import is_untouched, read_notebook
 from course_utils.hand_in.tasks import task_names
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 from course_utils.table import printable, text_table
 
-_BULK_FACTOR = 1000  # a platform's zip holds a class of hand-ins
 _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
 _OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+_PATIENCE = 60  # seconds for another program that writes to the gradebook
 _STRAYS = 20  # so many files without a notebook are named
+_NAME_BYTES = 240  # most that file systems take, with some left for what programs add
 
 
 @dataclass
@@ -66,7 +79,7 @@ class HandIn:
     when: float | None
     upload: int = 0
     source: str = ""
-    named: bool = True  # whether the notebook's own name tells the lesson
+    named: int = 3  # 3 if the notebook has the lesson's name, 2 if a copy's, 1 if one with it
 
 
 @dataclass
@@ -75,16 +88,22 @@ class _Item:
     path: Path
     when: float | None  # when it was handed in, where the platform's zip says so
     outer: int  # how many of the parts come from outside of the student's own zip
+    given: int  # how many of the parts are the names of what was given
+    whole: bool  # whether what was given may be one student's
+    notebook: str = ""  # its name as a notebook, if it is one
 
 
 @dataclass(frozen=True)
 class _Inside:
     """What a path lies in: how many zips, since which part a student's own, its time and room."""
 
+    given: int
+    whole: bool
     depth: int = 0
     outer: int | None = None
     when: float | None = None
     room: Room | None = None
+    alone: bool = False  # whether no other zip or folder lies beside it
 
 
 @dataclass
@@ -120,42 +139,80 @@ def collect(
     lessons = list_lessons(root / "solutions")
     if lesson is not None:
         lesson = resolve_lesson(lesson, root / "solutions")
+    for path in paths:
+        if not path.exists():
+            raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
+    students = read_students(root)
     result = Collection()
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
-        items: list[_Item] = []
-        seen: list[tuple[str, ...]] = []
-        bulk = _bulk_zips(paths)
-        for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
-            if not path.exists():
-                raise CourseError(f"{path} does not exist. Give zips, or folders that hold them.")
-            parts = _first_parts(path)
-            items += _items(path, parts, _Inside(), bulk, Path(scratch), result.refused, seen)
-        found = _hand_ins(items, lessons, lesson, result.refused)
-        _note_vanished(seen, found, result.refused)
-        _note_empty([path for path in paths if path.is_dir()], items, result.refused)
-        found = _without_stubs(found, result.refused)
-        students = read_students(root)
-        tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
-        for hand_in in _latest(found, result.refused):
-            try:
-                note = _place(hand_in, folder / "submitted", Path(scratch))
-            except Refused as error:
-                result.refused.append((hand_in.source, str(error)))
-                continue
-            result.notes += [(hand_in.source, note)] if note else []
-            result.taken.append(hand_in)
-            _note(students, hand_in.student, hand_in.lesson)
-        write_atomic(folder / "students.json", json.dumps(students, indent=1, ensure_ascii=False))
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
+            # Links are the instructor's own here; below they are not followed.
+            given = list(dict.fromkeys(path.resolve() for path in paths))
+            found = _find(given, lessons, lesson, Path(scratch), result.refused)
+            tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
+            _take(found, folder, students, Path(scratch), result)
+    finally:
+        _print(result)  # whatever fails, here or later
     if result.taken:
         _register(root, result.taken)
-    _print(result)
-    if not result.taken:
+    else:
         reason = f" ({printable(': '.join(result.refused[0]))})" if result.refused else ""
         raise CourseError(
             f"no hand-in was taken{reason}. Hand-ins are zips of `course submit`, or folders "
             "NN_name/ with NN_name.ipynb, below a folder or in a zip named after the student."
         )
     return result
+
+
+def _find(
+    paths: list[Path],
+    lessons: list[str],
+    lesson: str | None,
+    scratch: Path,
+    refused: list[tuple[str, str]],
+) -> list[HandIn]:
+    """Return the hand-ins below paths; what is none is added to ``refused``."""
+    items: list[_Item] = []
+    seen: list[tuple[str, ...]] = []
+    bulk = _bulk_zips(paths)
+    starts = _first_parts(paths)
+    for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
+        parts = starts[path]
+        inside = _Inside(len(parts), whole=not path.is_dir() or _is_hand_in(path))
+        items += _items(path, parts, inside, bulk, scratch, refused, seen)
+    found = _hand_ins(items, lessons, lesson, refused)
+    _note_vanished(seen, found, refused)
+    _note_empty({path: starts[path] for path in paths if path.is_dir()}, items, refused)
+    return _without_stubs(found, refused)
+
+
+def _take(
+    found: list[HandIn],
+    folder: Path,
+    students: dict[str, dict],
+    scratch: Path,
+    result: Collection,
+) -> None:
+    """Put hand-ins in place, and enter into ``students.json`` who handed in."""
+    try:
+        for hand_in in _latest(found, result.refused):
+            try:
+                notes = _place(hand_in, folder / "submitted", scratch)
+            except (Refused, OSError) as error:
+                if is_machine_fault(error):
+                    raise
+                why = str(error)
+                if isinstance(error, OSError):
+                    why = f"it cannot be put in place: {error.strerror} ({error.filename})"
+                result.refused.append((hand_in.source, why))
+                continue
+            result.notes += [(hand_in.source, note) for note in notes]
+            result.taken.append(hand_in)
+            _note(students, hand_in.student, hand_in.lesson)
+    finally:
+        if result.taken:
+            content = json.dumps(students, indent=1, ensure_ascii=False)
+            write_atomic(folder / "students.json", content)
 
 
 def _note(students: dict[str, dict], student: Student, lesson: str) -> None:
@@ -171,21 +228,47 @@ def _note(students: dict[str, dict], student: Student, lesson: str) -> None:
 def _register(root: Path, taken: list[HandIn]) -> None:
     """Enter lessons and students into the gradebook, so that formgrader shows them by name."""
     from nbgrader.api import Gradebook
+    from sqlalchemy.exc import SQLAlchemyError
 
     from course_utils.grading.gradebook import register
     from course_utils.grading.marking.nbgrader_setup import gradebook_url
 
-    register(root, sorted({hand_in.lesson for hand_in in taken}))
-    with Gradebook(gradebook_url(root)) as gradebook:
-        for hand_in in taken:
-            enter_student(gradebook, hand_in.student.student_id, hand_in.student.name)
+    path = root / "grading" / "gradebook.db"
+    wait_for_writers(path, _PATIENCE)
+    refuse_damaged(path)
+    try:
+        register(root, sorted({hand_in.lesson for hand_in in taken}))
+        with Gradebook(gradebook_url(root)) as gradebook:
+            for hand_in in taken:
+                enter_student(gradebook, hand_in.student.student_id, hand_in.student.name)
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise CourseError(
+            f"{path} cannot be brought up to date ({why}). The hand-ins are taken all the same, "
+            "and `course grade` will enter them."
+        ) from None
 
 
-def _first_parts(path: Path) -> tuple[str, ...]:
-    """A zip's own name may be the student's; a folder's only if it is a hand-in itself."""
-    if path.is_dir() and not any(path.glob("*.ipynb")) and not any(path.glob("*/*.ipynb")):
-        return ()
-    return (_readable(path.resolve().name),)
+def _first_parts(paths: list[Path]) -> dict[Path, tuple[str, ...]]:
+    """Return the names by which each path is known, as many of the last as differ from others'."""
+    names = {
+        path: tuple(map(_readable, path.parts[1:])) or (_readable(path.name),) for path in paths
+    }
+    found = {}
+    for path, whole in names.items():
+        lengths = range(1, len(whole) + 1)
+        found[path] = next(
+            whole[-length:]
+            for length in lengths
+            if length == len(whole)
+            or [other[-length:] for other in names.values()].count(whole[-length:]) == 1
+        )
+    return found
+
+
+def _is_hand_in(folder: Path) -> bool:
+    """Tell whether a folder may be a student's: it is a hand-in, not one that holds hand-ins."""
+    return any(folder.glob("*.ipynb")) or any(folder.glob("*/*.ipynb"))
 
 
 def _readable(name: str) -> str:
@@ -200,7 +283,7 @@ def _bulk_zips(paths: Sequence[Path]) -> set[Path]:
     """
     in_folders = [child for path in paths if path.is_dir() for child in path.iterdir()]
     zips = set(filter(_may_be_bulk, [*paths, *in_folders]))
-    if any(False in _platform_names(path) for path in zips):
+    if any(None in _platform_names(path) for path in zips):
         return zips & set(paths) if len(paths) == 1 else set()
     return zips
 
@@ -209,14 +292,23 @@ def _may_be_bulk(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and path.is_file() and not match_platform(path.name)
 
 
-def _platform_names(archive: Path) -> set[bool]:
-    """Return of a zip's files whether they have a platform's names; nothing if it is broken."""
+def _platform_names(archive: Path) -> list[tuple[str, ...] | None]:
+    """Return whom a platform's names of a zip's files are about, None for a file without one."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            names = [PurePosixPath(name) for name in opened.namelist()]
+            names = [PurePosixPath(name.replace("\\", "/")) for name in opened.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return set()
-    return {any(map(match_platform, name.parts[:2])) for name in names if not is_junk(name)}
+        return []
+    told = [by_platform(name.parts[:2]) for name in names if not is_junk(name)]
+    return [_person(who[0]) if who else None for who in told]
+
+
+def _may_be_a_platform_s(archive: Path) -> bool:
+    """Tell whether a zip's files have a platform's names: all of them, or most and several's."""
+    people = _platform_names(archive)
+    named = [who for who in people if who]
+    several = len(set(named)) > 1 and 2 * len(named) > len(people)
+    return bool(people) and (len(named) == len(people) or several)
 
 
 def _items(
@@ -232,37 +324,87 @@ def _items(
 
     What is refused, and where a platform's name was seen, is added to the lists.
     """
-    label = "/".join(parts) or path.name
-    if inside.outer is None and parts and match_platform(parts[-1]):
-        seen.append(parts)
-    if path.is_symlink():
-        refused.append((label, "it is a symbolic link"))
-    elif path.is_dir():
-        for child in sorted(path.iterdir()):
-            if not is_junk(PurePosixPath(child.name)):
-                longer = (*parts, _readable(child.name))
-                yield from _items(child, longer, inside, bulk, scratch, refused, seen)
-    elif path.suffix.lower() == ".zip":
+    label, name = "/".join(parts), parts[-1]
+    if inside.outer is None:
+        seen += [parts] if match_platform(name) else []
+    if path.is_dir():
+        listing = _listing(path, label, refused)
+    elif name.lower().endswith(".zip"):
         into = Path(tempfile.mkdtemp(dir=scratch))
-        is_bulk = path in bulk
         try:
             if inside.depth == _DEPTH:
                 raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
+            is_bulk = path in bulk
             nobodys = inside.outer is None and not is_bulk and not any(map(match_platform, parts))
-            if nobodys and _platform_names(path) == {True}:  # or a student's, posing as one
+            if nobodys and _may_be_a_platform_s(path):  # or a student's, posing as one
                 raise Refused("it looks like a platform's zip; if it is one, give it alone")
-            room = inside.room or Room.of(_BULK_FACTOR if is_bulk else 1)
-            unpack(path, into, room)
+            room = inside.room or Room.of()
+            unpacked = unpack(path, into, room, _owner if is_bulk else None)
         except Refused as error:
             shutil.rmtree(into)  # what is there of it already, takes space for nothing
             refused.append((label, str(error)))
             return
-        now = _Inside(depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
-        yield from _items(into, parts, now, bulk, scratch, refused, seen)
-    elif path.is_file():
+        refused += [(f"{label}/{what}", why) for what, why in unpacked.refused]
+        listing = sorted((found.parts, file) for found, file in unpacked.files.items())
+        inside = replace(inside, depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
+    else:
         outer = len(parts) if inside.outer is None else inside.outer
         by_platform = inside.depth > 0 and inside.outer is None and any(map(match_platform, parts))
-        yield _Item(parts, path, _handed_in(path) if by_platform else inside.when, outer)
+        when = _handed_in(path) if by_platform else inside.when
+        yield _Item(parts, path, when, outer, inside.given, inside.whole)
+        return
+    beside = _zips_and_folders(names for names, _ in listing)
+    for names, file in listing:
+        if inside.outer is None:
+            above = [(*parts, *names[: i + 1]) for i in range(len(names) - bool(file))]
+            seen += [longer for longer in above if match_platform(longer[-1])]
+        if file:
+            within = replace(inside, alone=beside[names[:-1]] == {names[-1]})
+            yield from _items(file, (*parts, *names), within, bulk, scratch, refused, seen)
+
+
+def _owner(path: PurePosixPath) -> Hashable:
+    """Return what is alike for one student's files in a class's zip, for limits only."""
+    if who := by_platform(path.parts):
+        return _person(who[0])
+    return path if path.suffix.lower() == ".zip" else path.parent
+
+
+def _listing(
+    folder: Path, label: str, refused: list[tuple[str, str]]
+) -> list[tuple[tuple[str, ...], Path | None]]:
+    """Return the names and places of the files below a folder, sorted; of folders the names."""
+
+    def unreadable(error: OSError) -> None:
+        where = Path(error.filename).relative_to(folder)
+        names = map(_readable, where.parts)
+        refused.append(("/".join([label, *names]), f"it cannot be read: {error.strerror}"))
+
+    found: dict[PurePosixPath, Path] = {}
+    for above, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not is_junk(PurePosixPath(name))]
+        for path in (Path(above, name) for name in (*folders, *files)):
+            found[PurePosixPath(*map(_readable, path.relative_to(folder).parts))] = path
+    listing = []
+    for names in sorted(without_junk(found)):
+        path = found[names]
+        if path.is_symlink():
+            refused.append((f"{label}/{names}", "it is a symbolic link"))
+        elif path.is_dir() or path.is_file():
+            listing.append((names.parts, None if path.is_dir() else path))
+    return listing
+
+
+def _zips_and_folders(
+    listing: Iterable[tuple[str, ...]],
+) -> dict[tuple[str, ...], set[str]]:
+    """Return by the names of each folder the zips and folders in it that are listed."""
+    found: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for names in listing:
+        whole = names if names[-1].lower().endswith(".zip") else names[:-1]
+        for i in range(len(whole)):
+            found[whole[:i]].add(whole[i])
+    return found
 
 
 def _in_own_zip(path: Path, parts: tuple[str, ...], inside: _Inside, room: Room) -> _Inside:
@@ -273,13 +415,10 @@ def _in_own_zip(path: Path, parts: tuple[str, ...], inside: _Inside, room: Room)
     # Inside a platform's zip, a file's time is when it was handed in.
     when = _handed_in(path) if inside.depth else None
     # A zip that is alone in a student's folder has a name of the student's choice.
-    in_folder = len(parts) > 1 and not parts[-2].lower().endswith(".zip")
-    alone = in_folder and not any(
-        other != path and (other.is_dir() or other.suffix.lower() == ".zip")
-        for other in path.parent.iterdir()
-        if not is_junk(PurePosixPath(other.name))
-    )
-    return _Inside(depth, len(parts) - alone, when, room)
+    folders = len(parts) - 1 - (0 if inside.whole else inside.given)
+    in_folder = folders > 0 and not parts[-2].lower().endswith(".zip")
+    outer = len(parts) - (in_folder and inside.alone)
+    return replace(inside, depth=depth, outer=outer, when=when, room=room)
 
 
 def _handed_in(path: Path) -> float | None:
@@ -292,49 +431,88 @@ def _hand_ins(
     items: list[_Item], lessons: list[str], lesson: str | None, refused: list[tuple[str, str]]
 ) -> list[HandIn]:
     """Group files around each lesson's notebook."""
-    found = []
-    used: set[tuple[str, ...]] = set()
     for item in items:
-        if not item.parts[-1].lower().endswith(".ipynb"):
+        item.notebook = _notebook_name(item, lessons)
+    notebooks: list[tuple[_Item, str]] = []
+    for item in items:
+        if not item.notebook:
             continue
-        folder, label = item.parts[:-1], "/".join(item.parts)
-        own = lesson_of(item.parts[-1], lessons)
+        label = "/".join(item.parts)
+        own = lesson_in(item.notebook, lessons)
         name = lesson or own
         if lesson and own not in (lesson, None) and _better(item, items, lesson, lessons):
             refused.append((label, f"its name is that of another lesson, {own}"))
-            continue
-        if name is None:
+        elif name is None:
             why = (
                 f"no lesson has this name ({', '.join(lessons)}); to take it as one, give the "
                 "student's zip or folder: course collect FILE --lesson NN"
             )
             refused.append((label, why))
-            continue
-        who = student_of(item.parts, item.outer, lessons)
+        else:
+            notebooks.append((item, name))
+    places = [
+        Place(item.parts, item.outer, item.given, item.whole, name) for item, name in notebooks
+    ]
+    found = []
+    used: set[tuple[str, ...]] = set()
+    for (item, name), who in zip(notebooks, students_of(places, lessons), strict=True):
+        label = "/".join(item.parts)
         if who is None:
             refused.append((label, "whose is it? Put it into a folder named after the student"))
             continue
+        files = _files_around(item, items, name, used)
+        stem = os.path.splitext(platform_file(item.notebook))[0]
+        told = (stem, lesson_of(item.notebook, lessons), lesson_in(item.notebook, lessons))
         student, upload = who
-        prefix = platform_prefix(item.parts[-1])
-        files = {}
-        for other in items:
-            below = other.parts[len(folder) :]
-            if other.parts[: len(folder)] != folder or platform_prefix(below[0]) != prefix:
-                continue
-            below = (platform_file(below[0]), *below[1:])
-            if other is item:
-                below = (f"{name}.ipynb",)
-            elif below[-1].endswith(".ipynb") and len(below) == 1:
-                continue
-            files["/".join(below)] = other.path
-            used.add(other.parts)
-        _into_models(files, name)
-        found.append(HandIn(student, name, files, item.when, upload, label, own == name))
+        found.append(HandIn(student, name, files, item.when, upload, label, told.count(name)))
+    _note_strays([item for item in items if item.parts not in used], refused)
+    return found
+
+
+def _notebook_name(item: _Item, lessons: list[str]) -> str:
+    """Return a notebook's name, without what mail and browsers put behind it; else ""."""
+    name = item.parts[-1]
+    if name.lower().endswith(".ipynb"):
+        return name
+    cut = name.lower().rfind(".ipynb")
+    stem, ending = (name[:cut], ".txt") if cut > 0 else os.path.splitext(name)
+    if cut <= 0 and (ending.lower() not in (".txt", ".json") or not lesson_in(name, lessons)):
+        return ""
+    try:
+        read_notebook(item.path)
+    except (CourseError, OSError):
+        return ""
+    return f"{stem}.ipynb"
+
+
+def _files_around(
+    item: _Item, items: list[_Item], lesson: str, used: set[tuple[str, ...]]
+) -> dict[str, Path]:
+    """Return what belongs to a notebook by its name in the hand-in, and note it as used."""
+    folder, prefix = item.parts[:-1], platform_prefix(item.parts[-1])
+    files = {}
+    for other in items:
+        below = other.parts[len(folder) :]
+        if other.parts[: len(folder)] != folder or platform_prefix(below[0]) != prefix:
+            continue
+        below = (platform_file(below[0]), *below[1:])
+        if other is item:
+            below = (f"{lesson}.ipynb",)
+        elif other.notebook and len(below) == 1:
+            continue
+        files["/".join(below)] = other.path
+        used.add(other.parts)
+    _into_models(files, lesson)
+    return files
+
+
+def _note_strays(unused: list[_Item], refused: list[tuple[str, str]]) -> None:
+    """Name files that belong to no notebook, but not what platforms put beside the hand-ins."""
     strays = [
         ("/".join(item.parts), _why_stray(item.parts[-1]))
-        for item in items
-        if item.parts not in used and not item.parts[-1].lower().endswith(".ipynb")
-        # What platforms put beside the hand-ins; of those without one another line tells.
+        for item in unused
+        if not item.notebook
+        # Of those who have nothing else, another line tells.
         if not (
             item.parts[-1].lower().endswith((".html", ".txt"))
             and any(map(match_platform, item.parts))
@@ -343,15 +521,14 @@ def _hand_ins(
     refused += strays[:_STRAYS]
     if len(strays) > _STRAYS:
         refused.append((f"and {len(strays) - _STRAYS} more", strays[0][1]))
-    return found
 
 
 def _better(item: _Item, items: list[_Item], lesson: str, lessons: list[str]) -> bool:
     """Tell whether a notebook beside this one has the lesson's name, or none of another."""
     return any(
-        lesson_of(other.parts[-1], lessons) in (lesson, None)
+        lesson_in(other.notebook, lessons) in (lesson, None)
         for other in items
-        if other.parts[:-1] == item.parts[:-1] and other.parts[-1].lower().endswith(".ipynb")
+        if other.notebook and other.parts[:-1] == item.parts[:-1]
         if platform_prefix(other.parts[-1]) == platform_prefix(item.parts[-1])
     )
 
@@ -394,14 +571,16 @@ def _note_vanished(
         known.add(person)
 
 
-def _note_empty(folders: list[Path], items: list[_Item], refused: list[tuple[str, str]]) -> None:
+def _note_empty(
+    folders: dict[Path, tuple[str, ...]], items: list[_Item], refused: list[tuple[str, str]]
+) -> None:
     """Name the folders directly below those given, a student's each, that hold nothing at all."""
     told = {"/".join(item.parts) for item in items} | {what for what, _ in refused}
-    for folder in folders:
+    for folder, parts in folders.items():
         if any(folder.glob("*.ipynb")):
             continue  # a hand-in itself
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-            name = "/".join((*_first_parts(folder), _readable(inner.name)))
+            name = "/".join((*parts, _readable(inner.name)))
             empty = not any(what == name or what.startswith(f"{name}/") for what in told)
             if empty and not is_junk(PurePosixPath(inner.name)):
                 refused.append((name, "no notebook in it"))
@@ -426,13 +605,14 @@ def _is_stub(hand_in: HandIn) -> bool:
         return False
     try:
         _, notebook = read_notebook(hand_in.files[f"{hand_in.lesson}.ipynb"])
-    except CourseError:
+    except (CourseError, OSError):
         return False
     return is_untouched(notebook)
 
 
 def _person(student: Student) -> tuple[str, str, str]:
-    return student.platform, student.name, student.number
+    name = "" if student.platform == "canvas" else student.name  # there, the number is enough
+    return student.platform, name, student.number
 
 
 def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]:
@@ -453,7 +633,7 @@ def _latest(found: list[HandIn], refused: list[tuple[str, str]]) -> list[HandIn]
     return [by_key[key] for key in sorted(by_key)]
 
 
-def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> str | None:
+def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> list[str]:
     """Put a hand-in in place in one step; keep one there that is later. Return what to look at."""
     if len(hand_in.files) > MAX_FILES:
         raise Refused(f"it holds {len(hand_in.files)} files; at most {MAX_FILES} are taken")
@@ -468,15 +648,7 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> str | None:
     if hand_in.when and present and present.replace(tzinfo=UTC).timestamp() > hand_in.when:
         raise Refused(f"a later one of {present} UTC is here already")
     draft = Path(tempfile.mkdtemp(dir=scratch))
-    try:
-        for name, path in hand_in.files.items():
-            if name == "timestamp.txt":
-                continue
-            copy = draft / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy, follow_symlinks=False)
-    except OSError as error:
-        raise Refused(f"it cannot be copied: {error.strerror}") from None
+    notes = _copy_files(hand_in.files, draft)
     if hand_in.when:
         moment = datetime.fromtimestamp(hand_in.when, UTC)
         (draft / "timestamp.txt").write_text(f"{moment:%Y-%m-%d %H:%M:%S} UTC\n")
@@ -485,15 +657,42 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> str | None:
         and tree_hash(draft) == tree_hash(target)
         and read_timestamp(draft / stamp.name) == present
     ):
-        return None  # the same again: whoever has marked it is up to date
+        return notes  # the same again: whoever has marked it is up to date
     os.chmod(draft, 0o755)
     target.parent.mkdir(parents=True, exist_ok=True)
+    old = Path(tempfile.mkdtemp(dir=scratch)) / "old"
     if target.exists():
-        os.rename(target, Path(tempfile.mkdtemp(dir=scratch)) / "old")
-    os.rename(draft, target)
+        os.rename(target, old)
+    try:
+        os.rename(draft, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
     if present and not hand_in.when:
-        return f"it tells no time; it has replaced the one of {present} UTC"
-    return None
+        notes.append(f"it tells no time; it has replaced the one of {present} UTC")
+    return notes
+
+
+def _copy_files(files: dict[str, Path], draft: Path) -> list[str]:
+    """Copy a hand-in's files; return a note about those whose names cannot be kept here."""
+    left_out = []
+    for name, path in files.items():
+        if name == "timestamp.txt":
+            continue
+        copy = draft / name
+        try:
+            if any(len(part.encode()) > _NAME_BYTES for part in copy.parts):
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy, follow_symlinks=False)
+        except OSError as error:
+            if is_machine_fault(error):
+                raise
+            if error.errno not in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
+                raise Refused(f"it cannot be copied: {error.strerror}") from None
+            left_out.append(f"without the file {name[:40]!r}...: {error.strerror}")
+    return left_out
 
 
 def _print(result: Collection) -> None:

@@ -6,19 +6,21 @@ import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from course_utils.grading.collecting.unpack import MAX_NAME
+
 _MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(file|onlinetext)_?(?P<file>.*)")
 # Canvas names files, not folders: with the ending, a folder `homework_2026_11_final` is no match.
-_CANVAS = re.compile(
-    r"(?P<name>\w+?)_(LATE_)?(?P<id>[0-9]+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
-)
-_CANVAS_ANONYMOUS = re.compile(
-    r"(?P<name>anon)_(LATE_)?(?P<id>\w+)_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
-)
-# Folders that students make inside of their own.
+_UPLOAD = r"_(?P<upload>[0-9]+)_(?P<file>.+\.[A-Za-z]\w*)"
+# Of ASCII, Canvas leaves letters, digits and _ in a name; accents of their own are no \w.
+_CANVAS = re.compile(r"(?P<name>[\w\x80-\U0010ffff]+?)_(LATE_)?(?P<id>[0-9]+)" + _UPLOAD)
+_CANVAS_ANONYMOUS = re.compile(r"(LATE_)?(?P<name>anon)_(?P<id>[A-Za-z0-9]+)" + _UPLOAD)
+# What Moodle calls everybody whose names it hides, in some of its languages.
+_HIDDEN = {"participant", "participante", "partecipante", "teilnehmer", "teilnehmerin", "deelnemer"}
+# Names of folders that are no person's, whatever number they have.
 _NOBODYS = {
     *("models", "work", "course", "lesson", "lessons", "notebook", "notebooks", "homework"),
     *("solution", "solutions", "submission", "submissions", "assignment", "abgabe", "l\u00f6sung"),
-    *("files", "final", "upload", "hand-in", "entrega", "rendu"),
+    *("files", "final", "upload", "hand-in", "entrega", "rendu", "hw", "week", "exercise"),
 }
 # Letters that Unicode does not take apart into one of ASCII and an accent.
 _LETTERS = str.maketrans(
@@ -75,7 +77,7 @@ def _full(name: str) -> str:
 def match_platform(name: str) -> re.Match | None:
     """Return the parts of a name that Moodle or Canvas has given: ``name``, ``id``, ``file``."""
     for pattern in (_MOODLE, _CANVAS_ANONYMOUS, _CANVAS):
-        if found := pattern.fullmatch(name):
+        if len(name) <= MAX_NAME and (found := pattern.fullmatch(name)):
             return found
     return None
 
@@ -89,7 +91,12 @@ def platform_file(name: str) -> str:
 def platform_prefix(name: str) -> str:
     """Return what is alike in the names of all files that Moodle or Canvas has of a student."""
     found = match_platform(name)
-    return name[: found.start("file")].rsplit("_", 2)[0] if found and found["file"] else ""
+    return f"{found['name']}_{found['id']}" if found and found["file"] else ""
+
+
+_COPY = "copy|kopie|copie|copia|kopia"
+_COPIED = re.compile(rf"(-\d+| ?\(\d+\)|[ _-]{{1,3}}({_COPY})( ?\d+)?)+$", re.IGNORECASE)
+_COPY_OF = re.compile(rf"^({_COPY}) (of|von|de|di|av) ", re.IGNORECASE)
 
 
 def plain_file(name: str) -> str:
@@ -99,30 +106,67 @@ def plain_file(name: str) -> str:
     ('unet.onnx', '02_metrics.ipynb')
     """
     path = Path(platform_file(name))
-    stem = re.sub(r"(-\d+| ?\(\d+\)|-copy\d*)+$", "", path.stem, flags=re.IGNORECASE)
-    return stem.removeprefix("Copy of ") + path.suffix.lower()
+    return _COPY_OF.sub("", _COPIED.sub("", path.stem)) + path.suffix.lower()
 
 
 def lesson_of(file_name: str, lessons: list[str]) -> str | None:
-    """Return the lesson that a notebook's name tells."""
+    """Return the lesson whose name this is."""
     stem = Path(plain_file(file_name)).stem
     return next((lesson for lesson in lessons if lesson.casefold() == stem.casefold()), None)
 
 
-def student_of(
-    parts: tuple[str, ...], outer: int, lessons: list[str]
-) -> tuple[Student, int] | None:
-    """Return who the path belongs to, and Canvas's number of the upload.
+def lesson_in(file_name: str, lessons: list[str]) -> str | None:
+    """Return the lesson whose name stands in a notebook's, the longest if there are two.
+
+    >>> lesson_in("final 02_metrics_jane.ipynb", ["00_start", "02_metrics"])
+    '02_metrics'
+    """
+    stem = Path(platform_file(file_name)).stem.casefold()
+    named = [
+        lesson
+        for lesson in lessons
+        if re.search(rf"(?<![^\W_]){re.escape(lesson.casefold())}(?![^\W_])", stem)
+    ]
+    return lesson_of(file_name, lessons) or max(named, key=len, default=None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The names that lead to a notebook, and the lesson that it is of.
+
+    Attributes
+    ----------
+    parts
+        Names of zips and folders, and its own.
+    outer
+        How many of them come from outside of the student's own zip.
+    given
+        How many of them are names of what was given to be collected.
+    whole
+        Whether what was given may be one student's, not a folder that holds several.
+    """
+
+    parts: tuple[str, ...]
+    outer: int
+    given: int
+    whole: bool
+    lesson: str
+
+
+def students_of(places: list[Place], lessons: list[str]) -> list[tuple[Student, int] | None]:
+    """Return who each notebook belongs to, and Canvas's number of the upload.
 
     Names inside of a student's own zip count only where nothing outside names anybody.
     """
-    folders = parts[:-1]
-    return (
-        by_platform(parts[:outer])
-        or _by_folder(folders[:outer][::-1], lessons)
-        or by_platform(parts[outer:])
-        or _by_folder(folders[outer:], lessons)
-    )
+    told = [by_platform(place.parts[: place.outer]) for place in places]
+    others = [place for place, known in zip(places, told, strict=True) if not known]
+    names = iter(_by_level(others, lessons))
+    found = []
+    for place, known in zip(places, told, strict=True):
+        name = None if known else next(names)
+        by_folder = (Student("folder", name), 0) if name else None
+        found.append(known or by_folder or _by_inside(place, lessons))
+    return found
 
 
 def by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
@@ -134,15 +178,73 @@ def by_platform(parts: tuple[str, ...]) -> tuple[Student, int] | None:
     return None
 
 
-def _by_folder(parts: tuple[str, ...], lessons: list[str]) -> tuple[Student, int] | None:
-    """Return who the first folder or zip with a name of its own is about.
+def _by_level(places: list[Place], lessons: list[str]) -> list[str | None]:
+    """Return the name of the folder or zip that is each student's, by where people's names stand.
 
-    ``Jane/homework/02_metrics.ipynb`` is Jane's; homework's only if there is no other name.
+    Below a wrapper (``Section A``) lie several hand-ins of a lesson; below a student's name
+    one. So people's names stand in the outermost folders of which most hold a lesson once;
+    what is below them (``Jane/attempt``, ``Max/attempt``) is nobody's name. What was given to
+    be collected names somebody only if nothing in it does.
     """
+    chains, above = [], []
+    for place in places:
+        outside = place.parts[:-1][: place.outer]
+        chains.append(_own_names(outside[place.given :], lessons))
+        above.append(_own_names(outside[: place.given], lessons))
+    # Of a folder of many, the name is none for what lies in it without any other.
+    rows = [
+        (chain or (given if place.whole else []), given if chain or place.whole else [])
+        for place, chain, given in zip(places, chains, above, strict=True)
+    ]
+    depth = max((len(chain) for chain, _ in rows), default=0)
+    levels = [[_at(level, chain) for chain, _ in rows] for level in range(depth)]
+    levels.append([_at(0, given or chain) for chain, given in rows])
+    names = next((level for level in levels if _tells_apart(level, places)), levels[0])
+    return [name or _last_resort(place, lessons) for name, place in zip(names, places, strict=True)]
+
+
+def _at(level: int, names: list[str]) -> str | None:
+    return names[min(level, len(names) - 1)] if names else None
+
+
+def _tells_apart(names: list[str | None], places: list[Place]) -> bool:
+    """Tell whether most of the names have at most one folder with a hand-in of each lesson."""
+    folders: dict[str, dict[str, set[tuple[str, ...]]]] = {}
+    for name, place in zip(names, places, strict=True):
+        by_lesson = folders.setdefault((name or "").casefold(), {})
+        by_lesson.setdefault(place.lesson, set()).add(place.parts[:-1][: place.outer])
+    once = [all(len(found) == 1 for found in own.values()) for own in folders.values()]
+    return 2 * sum(once) >= len(once)
+
+
+def _stems(parts: tuple[str, ...], lessons: list[str]) -> list[str]:
+    """Return names of folders and zips, those of lessons left out."""
     names = [part[:-4] if part.lower().endswith(".zip") else part for part in parts]
-    names = [name for name in names if lesson_of(f"{name}.ipynb", lessons) is None]
-    own = [name for name in names if name.casefold() not in _NOBODYS]
-    named = next(iter(own or [name for name in names if name != "models"]), None)
+    return [name for name in names if lesson_of(f"{name}.ipynb", lessons) is None]
+
+
+def _own_names(parts: tuple[str, ...], lessons: list[str]) -> list[str]:
+    return [
+        name
+        for name in _stems(parts, lessons)
+        if re.sub(r"[\W\d_]+$", "", name).casefold() not in _NOBODYS
+    ]
+
+
+def _last_resort(place: Place, lessons: list[str]) -> str | None:
+    """Return ``homework`` for ``homework/02_metrics.ipynb``: there is no other name."""
+    first = 0 if place.whole else place.given
+    outside = _stems(place.parts[first:-1][: place.outer - first], lessons)
+    return next((name for name in reversed(outside) if name != "models"), None)
+
+
+def _by_inside(place: Place, lessons: list[str]) -> tuple[Student, int] | None:
+    """Return whom the names inside of a student's zip are about."""
+    inside = place.parts[place.outer :]
+    if told := by_platform(inside):
+        return told
+    names = _own_names(inside[:-1], lessons) or _stems(inside[:-1], lessons)
+    named = next((name for name in names if name != "models"), None)
     return (Student("folder", named), 0) if named else None
 
 
@@ -156,8 +258,22 @@ def tell_apart(found: list[tuple[Student, str]], students: dict[str, dict]) -> N
     students
         Who handed in before, as ``students.json`` holds them.
     """
+    _keep_canvas_names([student for student, _ in found], students)
     _tell_lookalikes_apart([student for student, _ in found], students)
     _tell_namesakes_apart(found, students)
+
+
+def _keep_canvas_names(found: list[Student], students: dict[str, dict]) -> None:
+    """Call everybody by the name first known with Canvas's number: a person may change the name."""
+    names = {
+        number: entry["name"]
+        for entry in students.values()
+        if entry["platform"] == "canvas"
+        for number in entry["numbers"].values()
+    }
+    for student in found:
+        if student.platform == "canvas":
+            student.name = names.setdefault(student.number, student.name)
 
 
 def _tell_lookalikes_apart(found: list[Student], students: dict[str, dict]) -> None:
@@ -192,14 +308,17 @@ def _tell_namesakes_apart(found: list[tuple[Student, str]], students: dict[str, 
     for student_id, entry in students.items():
         for lesson, number in entry["numbers"].items():
             if number:
-                numbers.setdefault((student_id, lesson), set()).add(number)
+                numbers.setdefault((student_id.casefold(), lesson), set()).add(number)
     for student, lesson in found:
         if student.number:  # a folder tells none, and may be anybody's of that name
-            numbers.setdefault((student.student_id, lesson), set()).add(student.number)
+            key = (student.student_id.casefold(), lesson)
+            numbers.setdefault(key, set()).add(student.number)
     for student, lesson in found:
         if student.platform == "moodle":
-            namesakes = numbers[student.student_id, lesson]
+            namesakes = numbers[student.student_id.casefold(), lesson]
             known = students.get(student.student_id, {}).get("numbers", {}).get(lesson)
             # One of two namesakes who hands in again, alone this time, has an id already.
             again = f"{student.student_id}_{student.number}" in students
-            student.namesake = again or (len(namesakes) > 1 and student.number != known)
+            hidden = student.name.rpartition("-")[2].casefold() in _HIDDEN
+            alike = len(namesakes) > 1 and student.number != known
+            student.namesake = hidden or again or alike

@@ -1,20 +1,43 @@
 """Unpacking zips that may be hostile."""
 
+import contextlib
+import errno
+import lzma
 import os
+import re
+import shutil
 import stat
+import struct
 import time
 import zipfile
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from course_utils.errors import CourseError
 
 MAX_BYTES = 400 * 10**6
 """Largest hand-in, unpacked."""
 MAX_FILES = 500
 """Most files in a hand-in."""
 MAX_RATIO = 200
-"""A file of more than 10 MB that shrank more than this is a zip bomb."""
-_JUNK = {"__MACOSX", "__pycache__"}
+"""A file of more than 25 MB that shrank more than this is a zip bomb."""
+MAX_NAME = 1000
+"""Most letters in a name; a platform puts names and numbers before a student's 255 bytes."""
+_BOMB = 25 * 10**6  # an honest array of zeros may be as large
+_DEEP = 12
+_NOT_SUPPORTED = "it is packed in a way that is not supported; ask for a plain zip"
+_JUNK = {"__MACOSX", "__pycache__", "node_modules", "site-packages"}
+# Folders of a virtual environment, which lie beside its pyvenv.cfg.
+_ENVIRONMENT = {"bin", "etc", "include", "lib", "lib64", "scripts", "share"}
+_DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError)
+_UNREADABLE = (OSError, ValueError, OverflowError, UnicodeError, struct.error)
+_MACHINE = {
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "EMFILE", "ENFILE")
+}
 
 
 class Refused(Exception):
@@ -34,8 +57,34 @@ class Room:
         return cls(MAX_BYTES * hand_ins, MAX_FILES * hand_ins)
 
 
-def unpack(archive: Path, into: Path, room: Room | None = None) -> None:
+@dataclass
+class Unpacked:
+    """What came of a zip.
+
+    Attributes
+    ----------
+    files
+        By the path in the zip, where the file lies now; None for a folder.
+    refused
+        Paths in the zip that were left out, and why.
+    """
+
+    files: dict[PurePosixPath, Path | None] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def unpack(
+    archive: Path,
+    into: Path,
+    room: Room | None = None,
+    owner: Callable[[PurePosixPath], Hashable] | None = None,
+) -> Unpacked:
     """Unpack a zip that may be hostile.
+
+    Files are numbered, not named, as they are written: no name in a zip, however long or odd,
+    becomes a path of this machine. Junk is passed over. An entry that is encrypted, damaged, a
+    link or a bomb, whose path leaves the folder, or whose name another one has too, is
+    left out, and the others are taken.
 
     Parameters
     ----------
@@ -45,59 +94,160 @@ def unpack(archive: Path, into: Path, room: Room | None = None) -> None:
         An empty folder.
     room
         What may be unpacked; what is unpacked is taken from it. By default, that of a hand-in.
+    owner
+        For a zip of many hand-ins, what is alike for the files of one: each of these has a
+        room of its own, and is left out alone if it is too large.
 
     Raises
     ------
     Refused
-        If it is no zip, is encrypted, has paths that leave the folder, links, names that
-        differ in case only, more than is allowed, or parts that do not match their checksums.
+        If it is no zip or holds more than is allowed.
+    CourseError, OSError
+        If this machine has no space for it.
     """
-    room = room or Room.of()
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = [(info, _safe_path(info)) for info in opened.infolist()]
-            entries = [(info, path) for info, path in entries if path.parts and not is_junk(path)]
-            _check_limits([info for info, _ in entries], room)
-            names: dict[str, str] = {}
-            for info, path in entries:
-                for whole in (path, *path.parents[:-1]):
-                    if names.setdefault(str(whole).casefold(), str(whole)) != str(whole):
-                        raise Refused(f"two names differ in case only: {whole}")
-                target = into / path
-                if info.is_dir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                if target.exists():
-                    raise Refused(f"the name {path} occurs twice")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(info) as source, open(target, "xb") as sink:
-                    _copy(source, sink, room)
-                stamp = time.mktime((*info.date_time, 0, 0, -1))
-                os.utime(target, (stamp, stamp))
-    except (zipfile.BadZipFile, EOFError, zipfile.LargeZipFile):
+            return _unpack(opened, into, room or Room.of(), owner)
+    except _DAMAGED:
         raise Refused("it is not a whole zip file; ask for it again") from None
-    except (NotImplementedError, RuntimeError):
-        raise Refused("it is encrypted or packed in a way that is not supported") from None
-    except (OSError, ValueError, OverflowError, UnicodeError) as error:
+    except NotImplementedError:
+        raise Refused(_NOT_SUPPORTED) from None
+    except _UNREADABLE as error:
+        if is_machine_fault(error):
+            raise
         raise Refused(f"it cannot be unpacked: {error}") from None
 
 
-def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:
-    name = info.filename.replace("\\", "/")
-    path = PurePosixPath(name)
+def is_machine_fault(error: BaseException) -> bool:
+    """Tell whether a file could not be written for a reason that is nobody's hand-in."""
+    return isinstance(error, OSError) and error.errno in _MACHINE
+
+
+def is_junk(path: PurePosixPath) -> bool:
+    """Return whether a path is none of a hand-in: hidden, or left by a program."""
+    return any(part in _JUNK or part.startswith(".") for part in path.parts)
+
+
+def without_junk(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """Return those of a folder's or zip's paths that are no junk, nor in an environment."""
+    paths = {path for path in paths if ".." in path.parts or not is_junk(path)}
+    environments = {path.parent for path in paths if path.name == "pyvenv.cfg"}
+
+    def installed(path: PurePosixPath) -> bool:
+        return path.name == "pyvenv.cfg" or any(
+            folder.parent in environments and folder.name.lower() in _ENVIRONMENT
+            for folder in (path, *path.parents)
+        )
+
+    return {path for path in paths if not installed(path)} if environments else paths
+
+
+def _unpack(
+    opened: zipfile.ZipFile,
+    into: Path,
+    room: Room,
+    owner: Callable[[PurePosixPath], Hashable] | None,
+) -> Unpacked:
+    entries = [(info, PurePosixPath(_name(info))) for info in opened.infolist()]
+    kept = without_junk(path for _, path in entries)
+    entries = [(info, path) for info, path in entries if path.parts and path in kept]
+    faults = _faults(entries)
+    left_out: dict[tuple[Hashable, str], list[PurePosixPath]] = {}
+    hand_ins: dict[Hashable, list[tuple[zipfile.ZipInfo, PurePosixPath]]] = {}
+    for (info, path), fault in zip(entries, faults, strict=True):
+        who = owner(path) if owner else None
+        if fault:
+            left_out.setdefault((who, fault), []).append(path)
+        else:
+            hand_ins.setdefault(who, []).append((info, path))
+    result = Unpacked()
+    into.mkdir(parents=True, exist_ok=True)
+    numbers = count()
+    for who, own in hand_ins.items():
+        own_room = Room.of() if owner else room
+        files: dict[PurePosixPath, Path | None] = {}
+        try:
+            _check_limits([info for info, _ in own if not _is_folder(info)], own_room, into)
+            for info, path in own:
+                target = into / str(next(numbers))
+                try:
+                    files[path] = None if _is_folder(info) else target
+                    if not _is_folder(info):
+                        _write(opened, info, target, own_room)
+                except (*_DAMAGED, *_UNREADABLE, RuntimeError) as error:
+                    if is_machine_fault(error):
+                        raise
+                    del files[path]
+                    packed = isinstance(error, RuntimeError)
+                    why = _NOT_SUPPORTED if packed else "it is damaged; ask for it again"
+                    left_out.setdefault((who, why), []).append(path)
+        except Refused as error:
+            if not owner:
+                raise
+            for file in filter(None, files.values()):
+                file.unlink(missing_ok=True)
+            left_out.setdefault((who, str(error)), []).append(own[0][1])
+        else:
+            result.files |= files
+    for (_, why), paths in left_out.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        result.refused.append((f"{paths[0]}{more}", why))
+    return result
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.replace("\\", "/")
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return _name(info).endswith("/")
+
+
+def _faults(entries: list[tuple[zipfile.ZipInfo, PurePosixPath]]) -> list[str | None]:
+    """Return for each entry why it must be left out, or None."""
+    folders = {
+        str(folder).casefold()
+        for info, path in entries
+        for folder in ([path] if _is_folder(info) else []) + [*path.parents]
+    }
+    names: dict[str, PurePosixPath] = {}
+    found = []
+    for info, path in entries:
+        fault = _fault(info, path)
+        if not fault and not _is_folder(info):
+            plain = str(path).casefold()
+            if plain in folders:
+                fault = "it cannot be unpacked: a folder has the same name"
+            elif plain in names:
+                same = names[plain] == path
+                fault = "its name occurs twice" if same else "two names differ in case only"
+                fault += "; the first was taken"
+            else:
+                names[plain] = path
+        found.append(fault)
+    return found
+
+
+def _fault(info: zipfile.ZipInfo, path: PurePosixPath) -> str | None:
     kind = stat.S_IFMT(info.external_attr >> 16)
-    if path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
-        raise Refused(f"its path {name!r} leaves the folder")
+    drive = any(re.match("[A-Za-z]:", part) for part in path.parts)  # means a path on Windows
+    if path.is_absolute() or ".." in path.parts or drive:
+        return "its path leaves the folder"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise Refused(f"{name!r} is a link or a device, not a file")
+        return "it is a link or a device, not a file"
     if info.flag_bits & 1:
-        raise Refused("it is encrypted")
-    if any(len(part.encode()) > 240 for part in path.parts) or len(path.parts) > 12:
-        raise Refused(f"the name {name[:40]!r}... is too long or too deep")
-    return path
+        return "it is encrypted; ask for it without a password"
+    if any(len(part) > MAX_NAME for part in path.parts):
+        return "its name is too long"
+    if len(path.parts) > _DEEP:
+        return f"it lies too deep, in more than {_DEEP - 1} folders"
+    if info.file_size > _BOMB and info.file_size > MAX_RATIO * max(info.compress_size, 1):
+        megabytes = info.file_size / 1e6
+        return f"it unpacks to {megabytes:.0f} MB of next to nothing, as a zip bomb does"
+    return None
 
 
-def _check_limits(infos: list[zipfile.ZipInfo], room: Room) -> None:
+def _check_limits(infos: list[zipfile.ZipInfo], room: Room, into: Path) -> None:
     if len(infos) > room.files_left:
         raise Refused(f"it holds {len(infos)} files; at most {MAX_FILES} are taken")
     room.files_left -= len(infos)
@@ -106,9 +256,26 @@ def _check_limits(infos: list[zipfile.ZipInfo], room: Room) -> None:
         raise Refused(
             f"it unpacks to {total / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} are taken"
         )
-    for info in infos:
-        if info.file_size > 10**7 and info.file_size > MAX_RATIO * max(info.compress_size, 1):
-            raise Refused(f"{info.filename!r} is a zip bomb")
+    free = shutil.disk_usage(into).free
+    if total > free:
+        raise CourseError(
+            f"hand-ins unpack to {total / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free where "
+            f"{into} is. Free some space on the disk, then run the command again."
+        )
+
+
+def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, room: Room) -> None:
+    """Write one file of a zip, with its time; nothing is left of one that cannot be read."""
+    try:
+        with opened.open(info) as source, open(target, "xb") as sink:
+            _copy(source, sink, room)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    os.utime(target, (0, 0))
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        stamp = time.mktime((*info.date_time, 0, 0, -1))
+        os.utime(target, (stamp, stamp))
 
 
 def _copy(source: IO[bytes], sink: IO[bytes], room: Room) -> None:
@@ -118,8 +285,3 @@ def _copy(source: IO[bytes], sink: IO[bytes], room: Room) -> None:
         if room.bytes_left < 0:
             raise Refused(f"it unpacks to more than {MAX_BYTES / 1e6:.0f} MB")
         sink.write(block)
-
-
-def is_junk(path: PurePosixPath) -> bool:
-    """Return whether a path is none of a hand-in: hidden, or left by a program."""
-    return any(part in _JUNK or part.startswith(".") for part in path.parts)
