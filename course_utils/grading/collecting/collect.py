@@ -467,7 +467,8 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> str | None:
     present = read_timestamp(stamp)
     if hand_in.when and present and present.replace(tzinfo=UTC).timestamp() > hand_in.when:
         raise Refused(f"a later one of {present} UTC is here already")
-    draft = Path(tempfile.mkdtemp(dir=scratch))
+    draft = Path(tempfile.mkdtemp(dir=scratch)) / "new"
+    draft.mkdir()  # as the umask has it; the folder around it is for nobody else
     try:
         for name, path in hand_in.files.items():
             if name == "timestamp.txt":
@@ -486,7 +487,6 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> str | None:
         and read_timestamp(draft / stamp.name) == present
     ):
         return None  # the same again: whoever has marked it is up to date
-    os.chmod(draft, 0o755)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         os.rename(target, Path(tempfile.mkdtemp(dir=scratch)) / "old")
