@@ -53,7 +53,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     CourseError
         If it cannot be written; what was there stays.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # A name or an output may hold half a character, as of a file name that is no UTF-8.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

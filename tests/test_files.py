@@ -1,5 +1,6 @@
 """Files are written whole or not at all, for whom the umask allows, alike on every system."""
 
+import json
 import os
 import shutil
 import stat
@@ -60,6 +61,11 @@ def test_whatever_the_commands_write_is_for_whom_the_umask_allows(umask, tmp_pat
     }
     open_to_more = [path for path in made if mode(path) & umask]
     assert open_to_more == []
+
+
+def test_half_a_character_is_written_as_its_number(tmp_path):
+    write_atomic(tmp_path / "students.json", json.dumps({"name": "J\udcf6rg"}, ensure_ascii=False))
+    assert json.loads((tmp_path / "students.json").read_text()) == {"name": "J\udcf6rg"}
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):

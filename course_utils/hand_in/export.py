@@ -437,7 +437,7 @@ def _untraceable(error: Exception) -> CourseError:
     if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
         what = "what it computes depends on the values of a tensor; use no if or while on them"
     elif "batch" in text and ("Constraint" in text or "specialized" in text.lower()):
-        what = "it works for one batch size only; take it from x.shape[0], not len(x), or use flatten(1)"
+        what = "it works for one batch size; take that from x.shape[0], not len(x), or flatten(1)"
     else:
         what = f"{type(error).__name__}: {_first_line(error)}"
     return CourseError(f"forward cannot be exported{where}: {what}.")
