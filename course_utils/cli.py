@@ -1,13 +1,16 @@
 """The ``course`` command: each one parses its options and calls the module that does the work."""
 
 import errno
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from course_utils.errors import CourseError
+from course_utils.paths import other_copy
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -243,6 +246,11 @@ def main() -> None:
 
     So does what the machine refuses: a full disk, a file that may not be read.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the encoding of a pipe, and whoever's name: no print may fail after the work.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if other := other_copy():
+        typer.echo(f"Warning: {other[0]}. To use its own: {other[1]}", err=True)
     try:
         app()
     except (CourseError, OSError) as error:

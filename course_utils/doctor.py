@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 from course_utils import machine
 from course_utils.errors import CourseError, last_error
-from course_utils.paths import course_root, data_folder, list_lessons
+from course_utils.paths import course_root, data_folder, list_lessons, other_copy
 
 KEY_PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "jupyterlab", "nbgrader")
 GIGABYTE = 1e9
@@ -57,21 +57,27 @@ class Finding:
 def run() -> None:
     """Print the report; exit with code 1 if something that the lessons need is broken."""
     torch_child = start_torch_report()  # takes seconds: it works while the rest is looked at
-    findings = [
-        python(),
-        *packages(),
-        processor(),
-        memory(),
-        disk(),
-        lessons(),
-        *data_sets(),
-        isolation(),
-    ]
+    findings = look()
     torch_report = read_torch_report(torch_child)
     findings.append(gpu(torch_report))
     print(report(findings, advice(torch_report)))
     if any(finding.problem and finding.needed for finding in findings):
         raise SystemExit(1)
+
+
+def look() -> list[Finding]:
+    """Look at everything but torch."""
+    return [
+        python(),
+        *packages(),
+        processor(),
+        memory(),
+        disk(),
+        *copy_of_the_course(),
+        lessons(),
+        *data_sets(),
+        isolation(),
+    ]
 
 
 def report(findings: list[Finding], lines: list[str]) -> str:
@@ -223,6 +229,12 @@ def lessons() -> Finding:
     if names:
         return Finding("Lessons", f"{len(names)}: {', '.join(names)}")
     return Finding("Lessons", "none", "lessons/ is empty", "course release")
+
+
+def copy_of_the_course() -> list[Finding]:
+    """Look whether the running code is that of the folder; nothing to say if it is."""
+    other = other_copy()
+    return [Finding("Course", "the code of another copy", *other, needed=False)] if other else []
 
 
 def data_sets() -> list[Finding]:

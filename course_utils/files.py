@@ -1,9 +1,10 @@
 """Files written in one step, named by their content, and packed the same way every time."""
 
+import contextlib
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,19 +46,20 @@ def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 
+    Who may read it is the umask's to say, as for any new file.
+
     Raises
     ------
     CourseError
         If it cannot be written; what was there stays.
     """
-    data = content.encode() if isinstance(content, str) else content
-    draft = None
+    # A name or an output may hold half a character, as of a file name that is no UTF-8.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with open(handle, "wb") as file:
+        with open(draft, "xb") as file:
             file.write(data)
-        os.chmod(draft, 0o644)
         os.replace(draft, path)
     except OSError as error:
         raise CourseError(
@@ -65,8 +67,21 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             "read-only, or a program that has the file open."
         ) from error
     finally:
-        if draft:
-            Path(draft).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a folder that could not be made
+            draft.unlink(missing_ok=True)
+
+
+def with_unix_lines(content: bytes) -> bytes:
+    r"""Return a text file's bytes with LF as line ends; what is no text, such as a picture, as is.
+
+    >>> with_unix_lines(b"#!/bin/sh\r\nset -eu\r\n"), with_unix_lines(b"\x00\r\n")
+    (b'#!/bin/sh\nset -eu\n', b'\x00\r\n')
+    """
+    try:
+        is_text = "\0" not in content.decode()
+    except UnicodeDecodeError:
+        is_text = False
+    return content.replace(b"\r\n", b"\n") if is_text else content
 
 
 def zip_bytes(files: dict[str, bytes]) -> bytes:

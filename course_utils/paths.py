@@ -34,6 +34,21 @@ def course_root(start: Path | None = None) -> Path:
     )
 
 
+def other_copy() -> tuple[str, str] | None:
+    """Return what is wrong, and its cure, if the running code is not the folder's own."""
+    try:
+        root = course_root()
+    except CourseError:
+        return None
+    running, there = Path(__file__).resolve().parent, root / "course_utils"
+    if not there.is_dir() or there.samefile(running):
+        return None
+    return (
+        f"this command runs the code in {running}, but {root} is another copy of the course",
+        f"cd {root}; make setup; source .venv/bin/activate",
+    )
+
+
 def resolve_lesson(name: str, folder: Path) -> str:
     """Return the full name of the lesson that ``name`` means, such as ``06`` or a path.
 

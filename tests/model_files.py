@@ -64,11 +64,30 @@ def bombs(task: Task) -> dict[str, onnx.ModelProto]:
             *grown,
             weights=[one, tensor("size", [huge])],
         ),
+        "Range": then(
+            task,
+            node("Range", ["from", "to", "step"], ["numbers"]),
+            node("Cast", ["numbers"], ["big"], to=TensorProto.FLOAT),
+            *grown,
+            weights=[
+                tensor("from", np.int64(0)),
+                tensor("to", huge),
+                tensor("step", np.int64(1)),
+            ],
+        ),
         "ConstantOfShape": then(
             task,
             node("ConstantOfShape", ["size"], ["big"]),
             *grown,
             weights=[tensor("size", [huge])],
+        ),
+        "whole numbers": then(  # of which inference works out the values, too
+            task,
+            node("Expand", ["whole", "size"], ["twice"]),
+            node("Add", ["twice", "whole"], ["more"]),
+            node("Cast", ["more"], ["big"], to=TensorProto.FLOAT),
+            *grown,
+            weights=[tensor("whole", np.array([1])), tensor("size", [huge])],
         ),
         "Tile": then(
             task,

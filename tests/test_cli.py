@@ -1,7 +1,10 @@
 """Every command explains itself with an example, fails in one line, and starts without delay."""
 
+import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbclient
 import nbformat
@@ -9,12 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from course_utils import cli
+from course_utils import cli, doctor
 from course_utils.errors import CourseError
 from course_utils.grading.grade import grade
 from course_utils.grading.publishing import solve
 from tests.mini_course import MINI, hand_in, make_course
 
+COURSE = Path(cli.__file__).resolve().parents[1]
 GROUP = typer.main.get_command(cli.app)
 
 
@@ -79,6 +83,73 @@ def test_what_the_machine_refuses_is_one_line_too(monkeypatch, capsys, error, li
         cli.main()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_no_print_of_a_name_fails_whatever_a_pipe_is_encoded_in(monkeypatch, encoding):
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, encoding=encoding))
+    monkeypatch.setattr(cli, "app", lambda: print("王伟, Łukasz, J\udcf6rg: done"))
+    cli.main()
+    sys.stdout.flush()
+    said = pipe.getvalue().decode(encoding)
+    assert said.endswith("rg: done\n")
+    assert ("王伟" if encoding == "utf-8" else "\\u738b\\u4f1f") in said
+
+
+def test_a_name_in_chinese_goes_through_a_pipe_of_windows(tmp_path):
+    root = make_course(tmp_path / "course")
+    handed_in = tmp_path / "hand-ins" / "王伟"
+    handed_in.mkdir(parents=True)
+    hand_in(root, "x").rename(handed_in / MINI)
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    result = subprocess.run(
+        [sys.executable, "-m", "course_utils.cli", "collect", str(tmp_path / "hand-ins")],
+        capture_output=True,
+        cwd=root,
+        env=environment | {"PYTHONPATH": str(COURSE)},
+    )
+    assert result.returncode == 0, result.stderr
+    assert b"\\u738b\\u4f1f" in result.stdout
+    assert len(list((root / "grading" / "submitted").glob(f"*/{MINI}"))) == 1
+
+
+@pytest.fixture
+def other_copy(tmp_path, monkeypatch):
+    """Work in a folder of another copy of the course."""
+    copy = tmp_path / "other copy"
+    for name in ("lessons/90_mini", "course_utils"):
+        (copy / name).mkdir(parents=True)
+    (copy / "environment.yml").touch()
+    monkeypatch.chdir(copy / "lessons" / "90_mini")
+    return copy
+
+
+def test_every_command_says_that_it_is_of_another_copy(other_copy, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda: print("done"))
+    cli.main()
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith(f"Warning: this command runs the code in {COURSE / 'course_utils'}, but")
+    assert f"{other_copy} is another copy of the course. To use its own: cd {other_copy};" in line
+    assert said.out == "done\n"
+
+
+def test_the_doctor_says_that_it_is_of_another_copy(other_copy):
+    (finding,) = doctor.copy_of_the_course()
+    assert str(other_copy) in finding.problem
+    assert finding.cure.startswith(f"cd {other_copy}; make setup")
+    assert finding.problem in doctor.report([finding], [])
+    assert finding in doctor.look()
+
+
+def test_in_its_own_copy_and_outside_of_any_a_command_says_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda: None)
+    for folder in (COURSE, COURSE / "lessons", tmp_path, make_course(tmp_path / "no code")):
+        monkeypatch.chdir(folder)
+        cli.main()
+        assert doctor.copy_of_the_course() == []
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("command", ["bundle", "export"])

@@ -1,5 +1,10 @@
 """Reading images and masks from folders, and what is said when they are wrong."""
 
+import contextlib
+import re
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from course_utils.data import VOID, SegmentationSet, load, pairs
+from course_utils.data.nuclei import load_nuclei
 from course_utils.errors import CourseError
 
 CLASSES = ("background", "cat", "dog")
@@ -168,3 +174,93 @@ def test_a_set_refuses_masks_of_another_shape():
 def test_unknown_set_names_the_sets():
     with pytest.raises(CourseError, match=r"There are: camvid, cells, scenes\."):
         load("cityscapes")
+
+
+# As EXIF has it: what a viewer must do to the stored pixels, by its number; here undone.
+TURNED = {
+    1: lambda upright: upright,
+    2: np.fliplr,
+    3: lambda upright: np.rot90(upright, 2),
+    4: np.flipud,
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+def save_turned(path, upright, number):
+    exif = Image.Exif()
+    exif[0x112] = number
+    picture = Image.fromarray(np.ascontiguousarray(TURNED[number](upright)))
+    picture.save(path, exif=exif, **({"quality": 100} if path.suffix == ".jpg" else {}))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("number", TURNED)
+def test_a_picture_that_a_camera_turned_is_read_upright(folder, number, suffix):
+    image, mask = np.zeros((6, 9, 3), np.uint8), np.zeros((6, 9), np.uint8)
+    image[:3, :2], mask[:3, :2] = 255, 2
+    (folder / "images/p0.png").unlink()
+    save_turned(folder / f"images/p0{suffix}", image, number)
+    lookup = pairs.lookup_table(3)
+    for turned in {1, number}:  # a mask may be drawn on the upright picture, or copied with it
+        save_turned(folder / "masks/p0.png", mask, turned)
+        found, truth = pairs.read_pair(
+            folder / f"images/p0{suffix}", folder / "masks/p0.png", None, lookup, "test"
+        )
+        assert np.array_equal(truth, mask)
+        assert np.array_equal(found[..., 0] > 127, mask > 0)
+
+
+@pytest.mark.parametrize("layout", ["instances", "stage1_train"])
+def test_nuclei_that_a_camera_turned_are_read_upright(tmp_path, layout):
+    image, mask = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)
+    image[:3, :2], mask[:3, :2] = 255, 1
+    (images, truth) = {
+        "instances": ("images/a.png", "instances/a.png"),
+        "stage1_train": ("stage1_train/a/images/a.png", "stage1_train/a/masks/1.png"),
+    }[layout]
+    for name, picture in ((images, image), (truth, mask)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        save_turned(tmp_path / name, picture, 6)
+    (found,) = load_nuclei(tmp_path)
+    assert np.array_equal(found.image, image)
+    assert np.array_equal(found.instances, mask)
+
+
+def test_sizes_that_turning_made_differ_are_explained(folder):
+    upright = np.zeros((6, 8, 3), np.uint8)
+    save_turned(folder / "images/p1.png", upright, 6)
+    Image.fromarray(TURNED[6](upright[..., 0]).copy()).save(folder / "masks/p1.png")
+    with pytest.raises(CourseError, match=r"is 6x8 but its mask .* is 8x6.*turn.*EXIF"):
+        pairs.load_folder(folder, CLASSES)
+
+
+@pytest.mark.parametrize("values", [np.uint16([[40000, 9]]), np.float32([[0.5, 1]])])
+def test_an_image_of_more_bits_is_refused_not_clipped(folder, values):
+    (folder / "images/p1.png").unlink()
+    Image.fromarray(values).save(folder / "images/p1.tif")
+    with pytest.raises(CourseError, match=r"p1\.tif has more than 8 bits a pixel"):
+        pairs.load_folder(folder, CLASSES)
+
+
+def test_an_orientation_that_cannot_be_read_does_not_end_in_a_traceback(folder):
+    picture = folder / "images/p1.jpg"
+    (folder / "images/p1.png").unlink()
+    save_turned(picture, np.zeros((6, 8, 3), np.uint8), 6)
+    content = picture.read_bytes()
+    start = content.index(b"Exif")
+    for at in range(start, start + 40):
+        for value in (0, 1, 255):
+            picture.write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
+            with contextlib.suppress(CourseError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pairs.load_folder(folder, CLASSES)
+
+
+def test_pictures_are_opened_in_one_place():
+    package = Path(pairs.__file__).parents[1]
+    opening = re.compile(r"Image\.open\(|imread|read_image\(|decode_image\(")
+    places = [path for path in package.rglob("*.py") if opening.search(path.read_text("utf-8"))]
+    assert [path.name for path in places] == ["pictures.py"]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from course_utils.checks import NotYet
 from course_utils.errors import CourseError
@@ -21,7 +23,9 @@ from course_utils.hand_in import export as exporting
 from course_utils.hand_in import tasks
 from course_utils.hand_in.export import export
 from course_utils.hand_in.gate import check_model_file
+from course_utils.hand_in.inference import open_model
 from course_utils.hand_in.submit import check_task_files
+from course_utils.hand_in.wrapped import unwrapped
 from course_utils.metrics import ConfusionMatrix
 from course_utils.training import History
 
@@ -158,6 +162,193 @@ def test_under_the_grader_and_validate_nothing_is_written(monkeypatch, capsys, l
     assert "marked as it was handed in" in capsys.readouterr().out
 
 
+class Outer(nn.Module):
+    """A net with a wrapped part, twice."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = self.again = part
+        self.nothing = None
+
+    def forward(self, x):
+        return self.part(x) + self.again(x)
+
+
+def weights_in_file() -> dict[str, np.ndarray]:
+    graph = onnx.load(MODEL).graph
+    return {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(compiled, id="torch.compile"),
+        pytest.param(nn.DataParallel, id="DataParallel"),
+        pytest.param(AveragedModel, id="AveragedModel"),
+        pytest.param(lambda net: nn.DataParallel(compiled(net)), id="two of them"),
+    ],
+)
+def test_of_a_wrapped_net_the_plain_one_is_exported(wrap):
+    from course_utils.training import load_weights
+
+    model = trained(Small())
+    export("unet", wrap(model))
+    plain = weights_in_file()
+    for name, value in model.state_dict().items():
+        assert np.array_equal(plain[name], value.numpy()), name
+    for other in (Small(), wrap(Small())):  # the grader reads it into what the notebook builds
+        load_weights("unet", other)
+        assert not other.training
+        with torch.no_grad():
+            x = torch.rand(2, 3, 32, 48)
+            inside = other if isinstance(other, Small) else unwrapped(other)
+            assert torch.equal(inside(x), model.eval()(x))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, AveragedModel])
+def test_a_part_that_is_wrapped_is_exported_plain(wrap):
+    from course_utils.training import load_weights
+
+    model = Outer(wrap(trained(Small())))
+    export("unet", model)
+    assert set(weights_in_file()) >= {"part.head.weight", "part.down.1.running_mean"}
+    other = Outer(wrap(Small()))
+    load_weights("unet", other)
+    x = torch.rand(2, 3, 32, 48)
+    assert torch.equal(unwrapped(other)(x), unwrapped(model).eval()(x))
+    assert type(model.part) is type(wrap(Small()))  # the student's own net stays wrapped
+
+
+def test_a_net_that_is_not_wrapped_is_left_as_it_is():
+    model = Outer(Small())
+    assert unwrapped(model) is model
+
+
+def autocast(kind, dtype):
+    class Inside(Small):
+        def forward(self, x):
+            with torch.autocast(kind, dtype=dtype):
+                return super().forward(x)
+
+    class AndBack(Inside):
+        def forward(self, x):
+            return super().forward(x).float()
+
+    class Decorated(Small):
+        @torch.autocast(kind, dtype=dtype)
+        def forward(self, x):
+            return super().forward(x)
+
+    return [Inside, AndBack, Decorated]
+
+
+@pytest.mark.parametrize(
+    "kind", [*autocast("cpu", torch.bfloat16), *autocast("cuda", torch.float16)]
+)
+def test_autocast_in_forward_trains_as_ever_and_is_left_out_of_the_file(kind, capfd):
+    model = trained(kind())
+    export("unet", model)
+    assert capfd.readouterr().err == ""
+    assert all(value.dtype == np.float32 for value in weights_in_file().values() if value.ndim > 1)
+    plain = Small()
+    plain.load_state_dict(model.state_dict())
+    (logits,) = open_model(MODEL.read_bytes()).run(
+        ["logits"], {"images": np.full((1, 3, 96, 128), 0.5, np.float32)}
+    )
+    with torch.no_grad():
+        wanted = plain.eval()(torch.full((1, 3, 96, 128), 0.5))
+    assert np.allclose(logits, wanted.numpy(), atol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # as before
+        assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.long
+def test_who_calls_export_within_autocast_gets_the_same_file():
+    model = trained(Small())
+    export("unet", model)
+    before = MODEL.read_bytes()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        export("unet", model)
+    assert MODEL.read_bytes() == before
+
+
+@pytest.mark.long
+def test_another_default_dtype_makes_no_difference():
+    model = trained(Small())
+    export("unet", model)
+    before = MODEL.read_bytes()
+    torch.set_default_dtype(torch.float64)
+    try:
+        export("unet", model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert MODEL.read_bytes() == before
+
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.LazyConv2d(8, 3, padding=1), nn.LazyBatchNorm2d(), nn.ReLU())
+        self.head = nn.LazyConv2d(10, 1)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.long
+def test_a_net_of_lazy_layers_that_has_run_is_exported_and_read_back():
+    from course_utils.training import load_weights
+
+    model = trained(Lazy())
+    export("unet", model)
+    other = Lazy()
+    load_weights("unet", other)
+    x = torch.rand(2, 3, 32, 48)
+    assert torch.equal(other(x), model.eval()(x))
+
+
+class SegNet(nn.Module):
+    """Remembers where each maximum was, and puts values back there."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, padding=1)
+        self.up = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 10, 1)
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x):
+        x, first = self.pool(F.relu(self.down(x)))
+        x, second = self.pool(x)
+        x = self.unpool(self.up(x), second)
+        return self.head(self.unpool(x, first))
+
+
+class Shifting(Small):
+    """Writes into a part of a tensor, and picks by numbers 0, 1, 2, ... of the batch."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        shifted = torch.zeros_like(y)
+        shifted[:, :, 1:] = y[:, :, :-1]
+        return y[torch.arange(y.shape[0])] + shifted
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [SegNet, Shifting])
+def test_unpooling_and_other_nets_that_count_pass_the_gate_and_score(kind, capsys):
+    export("unet", kind())
+    assert "the grader's gate is passed" in capsys.readouterr().out
+    assert "Range" in {node.op_type for node in onnx.load(MODEL).graph.node}
+    assert score_model_file(".", "unet", secret=7).reason == ""
+
+
 @pytest.mark.long
 def test_nothing_of_the_students_machine_is_in_the_file():
     export("unet", Small())
@@ -261,6 +452,17 @@ class WrongChannels(Small):
         return self.head(skip)
 
 
+class Sorted(Small):
+    def forward(self, x):
+        y = super().forward(x)
+        return y - y.median(1, keepdim=True).values
+
+
+class Double(Small):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
 class Diverged(Small):
     def forward(self, x):
         return super().forward(x) * float("nan")
@@ -290,6 +492,11 @@ class Diverged(Small):
         (Branching, r"cannot be exported in line \d+ of forward, `if y.mean\(\) > 0:`: .*values"),
         (lambda: Small, r"takes the net, a torch.nn.Module; found type"),
         (lambda: Small().state_dict(), r"found OrderedDict"),
+        (lambda: SimpleNamespace(model=Small()), r"found SimpleNamespace\. Give its \.model\."),
+        (Lazy, r"the layer body\.0 \(LazyConv2d\) has no weights: .*Run the net on a batch"),
+        (lambda: nn.Sequential(torch.jit.script(Small())), r"found TorchScript in it\. Give the"),
+        (Sorted, r"cannot be written as ONNX: median is not known there\. Use layers"),
+        (Double, r"gives logits of type float64; they must be float32: end forward with"),
         (lambda: Small(width=400), r"has [\d,]+ parameters, allowed are 4,000,000"),
     ],
 )

@@ -214,10 +214,10 @@ SIZE = 60 * TASK.size[0] * TASK.size[1]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is empty"),
+        (b"", r"is empty: run_function_task\('classical', ...\) was interrupted\. Run it again"),
         (bytes(SIZE - 1), r"holds 1,151,999 bytes of masks instead of 1,152,000"),
         (bytes(SIZE + 1), "bytes of masks instead of"),
-        (bytes(SIZE + 9_000_000), "is too large"),
+        (bytes(SIZE + 9_000_000), r"is too large: .* It must hold one byte a pixel"),
         (bytes([2]) * SIZE, "holds the value 2, which is no class"),
         (bytes(SIZE - 1) + b"\xff", "holds the value 255"),
     ],
@@ -227,6 +227,7 @@ def test_masks_of_another_kind_get_no_marks_and_the_reason(work, content, reason
     score = scored(work)
     assert (score.marks, score.iou) == (0.0, None)
     assert re.search(reason, score.reason)
+    assert not re.search(r"channels|export|\n", score.reason)  # that is for models
     assert str(work) not in score.reason
 
 
@@ -244,7 +245,9 @@ def test_links_and_folders_instead_of_masks_are_refused(work, tmp_path_factory):
     assert "hard link" in scored(work).reason
     (work / MASKS).unlink()
     (work / MASKS).mkdir()
-    assert scored(work).marks == 0.0
+    score = scored(work)
+    assert score.marks == 0.0
+    assert "the file that run_function_task" in score.reason
 
 
 def test_what_a_hand_in_brought_along_is_removed_before(tmp_path):

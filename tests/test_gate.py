@@ -336,12 +336,15 @@ def training_info() -> onnx.ModelProto:
             lambda: then(TASK, helper.make_node("RandomNormalLike", ["x"], ["logits"])),
             "random numbers",
         ),
-        (lambda: then(TASK, helper.make_node("Range", ["x"], ["logits"])), "go with the batch"),
         (lambda: then(TASK, helper.make_node("ArgMax", ["x"], ["logits"])), "give logits"),
         (
             lambda: then(TASK, helper.make_node("TfIdfVectorizer", ["x"], ["logits"])),
-            "no segmentation net needs",
+            "grader does not take; use convolutions, pooling",
         ),
+        (lambda: then(TASK, helper.make_node("GridSample", ["x"], ["logits"])), "F.interpolate"),
+        (lambda: then(TASK, helper.make_node("NonZero", ["x"], ["logits"])), r"use torch\.where"),
+        (lambda: then(TASK, helper.make_node("TopK", ["x"], ["logits"])), "use max, mean"),
+        (lambda: then(TASK, helper.make_node("MaxUnpool", ["x"], ["logits"])), "F.max_unpool2d"),
     ],
 )
 def test_what_is_no_plain_net_is_refused(make, message):
@@ -351,6 +354,39 @@ def test_what_is_no_plain_net_is_refused(make, message):
 @pytest.mark.parametrize("name", bombs(TASK))
 def test_a_net_that_would_fill_memory_is_refused_before_it_runs(name):
     assert "makes a tensor of" in refusal(bombs(TASK)[name])
+
+
+def huge(name: str, *sides: int) -> onnx.TensorProto:
+    """Return a weight of a few bytes that claims any size."""
+    weight = tensor(name, np.zeros(1, np.float32))
+    weight.dims[:] = sides
+    return weight
+
+
+@pytest.mark.parametrize("sides", [[1 << 62] * 400, [1 << 62] * 5000, [3, 1 << 62, 1 << 62]])
+def test_a_size_of_thousands_of_digits_is_refused_in_the_gates_own_words(sides):
+    model = small_model(TASK)
+    model.graph.initializer.append(huge("unused", *sides))
+    assert "parameters, allowed are" in refusal(model)
+    model = then(TASK, helper.make_node("Constant", [], ["c"], value=huge("c", *sides)))
+    assert "parameters, allowed are" in refusal(model)
+
+
+@pytest.mark.parametrize("operator", ["Add", "MatMul", "Gemm", "Conv", "ConvTranspose", "Concat"])
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_size_of_a_tensor_makes_another_error_than_the_gates_own(operator, data):
+    """Empty tensors too: 0 times anything is 0 parameters, and the rest may be of any size."""
+    side = st.sampled_from([0, 1, 2, 3, COUNT, HEIGHT, WIDTH, 1 << 31, 1 << 62, (1 << 63) - 1])
+    sides = data.draw(st.lists(side, max_size=6))
+    more = data.draw(st.sampled_from([0, 0, 0, 400]))
+    order = data.draw(st.permutations(["x", "w"]))
+    node = helper.make_node(operator, order, ["logits"])
+    if operator == "Concat":
+        node.attribute.append(helper.make_attribute("axis", 1))
+    model = then(TASK, node, weights=[huge("w", *sides, *[1 << 62] * more)])
+    with contextlib.suppress(Refused):
+        check_model_bytes(model.SerializeToString(), TASK)
 
 
 def test_a_claimed_small_size_does_not_hide_a_large_tensor():
@@ -458,6 +494,32 @@ def other_names() -> onnx.ModelProto:
     return onnx.ModelProto.FromString(content.replace(b"logits", b"output"))
 
 
+def half_logits() -> onnx.ModelProto:
+    model = then(TASK, helper.make_node("Cast", ["x"], ["logits"], to=TensorProto.FLOAT16))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    return model
+
+
+def half_images() -> onnx.ModelProto:
+    model = small_model(TASK)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    return model
+
+
+def many_axes() -> onnx.ModelProto:
+    model = small_model(TASK)
+    model.graph.output[0].CopyFrom(output("batch", COUNT, *[1 << 62] * 400))
+    return model
+
+
+def many_axes_of_images() -> onnx.ModelProto:
+    model = small_model(TASK)
+    shape = ["batch", 3, *[1 << 62] * 400]
+    value = helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)
+    model.graph.input[0].CopyFrom(value)
+    return model
+
+
 def too_many_parameters() -> onnx.ModelProto:
     model = small_model(TASK)
     model.graph.initializer.append(tensor("unused", np.zeros(5_000_000, np.float16)))
@@ -471,10 +533,17 @@ def too_many_parameters() -> onnx.ModelProto:
         (eleven_classes_that_claims_ten, r"11 outputs|do not fit"),
         (half_size, r"gives \(batch, 10, 48, 64\).*as they went in, 96 x 128"),
         (channels_last, r"gives \(batch, 96, 128, 10\).*classes must be axis 1"),
-        (other_input_size, r"takes input of shape \(batch, 3, 64, 128\); .*\(batch, 3, 96, 128\)"),
+        (other_input_size, r"takes input of shape \(batch, 3, 64, 128\), .*\(batch, 3, 96, 128\)"),
         (fixed_batch, r"\(1, 3, 96, 128\).*with a free batch"),
         (two_inputs, "one input 'images' and one output 'logits', found 'images', 'labels'"),
-        (other_names, "must give float32 'logits', not 'output'"),
+        (other_names, "must give 'logits', not 'output'"),
+        (half_logits, r"gives logits of type float16; they must be float32: end .*\.float\(\)"),
+        (
+            half_images,
+            r"takes input of shape \(batch, 3, 96, 128\), float16; .* free batch, float32",
+        ),
+        (many_axes, r"gives \(batch, 10, 4611686018427387904, .*\.\.\.\); wanted"),
+        (many_axes_of_images, r"takes input of shape \(batch, 3, 4611686018427387904, .*\.\.\.\)"),
         (too_many_parameters, r"has 5,000,040 parameters, allowed are 4,000,000"),
         (lambda: small_model(TASK, task="pets"), "is a model of task 'pets', not of 'unet'"),
         (lambda: small_model(TASK, task=None), "does not say for which task it is"),

@@ -131,7 +131,8 @@ def read_pair(
     if image.size != mask.size:
         raise CourseError(
             f"{image_path.name} is {image.height}x{image.width} but its mask {mask_path} is "
-            f"{mask.height}x{mask.width}. They must show the same pixels: resize neither alone."
+            f"{mask.height}x{mask.width}. They must show the same pixels: resize neither "
+            "alone, and turn neither alone (both are read turned as their EXIF says)."
         )
     raw = np.asarray(mask).astype(np.int32)  # a 1-bit file comes as bool
     values = np.unique(raw)

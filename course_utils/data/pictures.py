@@ -1,27 +1,57 @@
 """The one way to open a picture file."""
 
+import struct
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from course_utils.errors import CourseError
 
+# From the EXIF orientation to what puts the picture upright, as every viewer does.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 
 def open_picture(path: Path, mode: str | None = None) -> Image.Image:
-    """Return a picture, read whole; its pixels converted to ``mode``, such as ``"RGB"``, if given.
+    """Return a picture, read whole and turned upright; pixels converted to ``mode``, if given.
+
+    A camera writes its pixels as they lie and beside them, as EXIF, how to turn them.
+
+    Parameters
+    ----------
+    mode
+        Such as ``"RGB"``.
 
     Raises
     ------
     CourseError
-        If the file is missing, damaged or no picture.
+        If the file is missing, damaged, no picture, or has too many bits for colours of 8.
     """
     try:
         with Image.open(path) as picture:
-            return picture.convert(mode) if mode else picture.copy()
+            picture.load()  # of TIFF files this turns them already
+            turned = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
+            upright = picture.copy() if turned is None else picture.transpose(turned)
     except FileNotFoundError:
         raise CourseError(f"{path} is missing. Fetch or copy it again.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (
+        *(OSError, SyntaxError, ValueError, struct.error),
+        Image.DecompressionBombError,
+    ) as error:
         raise CourseError(
-            f"{path} cannot be read ({str(error).splitlines()[0][:80]}). "
+            f"{path} cannot be read ({(str(error) or repr(error)).splitlines()[0][:80]}). "
             "It is damaged or no image: fetch or copy it again."
         ) from None
+    if mode == "RGB" and upright.mode.startswith(("I", "F")):  # Pillow would clip them at 255
+        raise CourseError(
+            f"{path} has more than 8 bits a pixel (mode {upright.mode}). Save it as an image of "
+            "8 bits a channel."
+        )
+    return upright.convert(mode) if mode else upright

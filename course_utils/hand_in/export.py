@@ -19,11 +19,13 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -42,6 +44,7 @@ from course_utils.hand_in.inference import open_model, predict
 from course_utils.hand_in.logits import shape_fault
 from course_utils.hand_in.record import model_path, read_record, record_path, write_record
 from course_utils.hand_in.tasks import Task, get_task
+from course_utils.hand_in.wrapped import never_run, unwrapped
 from course_utils.metrics import ConfusionMatrix
 from course_utils.paths import previous_name
 
@@ -63,7 +66,9 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     task
         The task's name, such as ``"unet"``.
     model
-        Any net from float32 images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C, H, W)``.
+        Any net from float32 images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C, H, W)``. The
+        plain net inside of ``torch.compile``, DataParallel and AveragedModel is exported, in
+        float32 also where forward uses autocast.
     history
         What ``train_once`` or ``fit`` has returned; goes into the training record.
 
@@ -77,18 +82,15 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     if run_by() != "student":
         print(f"{model_path(task)} is marked as it was handed in; nothing is exported here.")
         return
-    if not isinstance(model, nn.Module):
-        raise CourseError(
-            f'export("{task}", model) takes the net, a torch.nn.Module; found '
-            f"{type(model).__name__}."
-        )
+    _require_net(task, model)
     if isinstance(history, NotYet):
         bool(history)  # which says what has to be run first
     valid = facts_of_task.load("valid")
     still = _copy_for_export(model)
-    logits = _compute_logits(still, valid.images[:_COMPARED], facts_of_task)
     known = _known_record(facts_of_task, history)
-    content = _to_onnx(still, facts_of_task, _run_of(known))
+    with _without_autocast():
+        logits = _compute_logits(still, valid.images[:_COMPARED], facts_of_task)
+        content = _to_onnx(still, facts_of_task, _run_of(known))
     name = str(model_path(task))
     facts = check_model_bytes(content, facts_of_task, name)
     session = open_model(content)
@@ -109,10 +111,30 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
 # ------------------------------------------------------------------------ torch
 
 
+def _require_net(task: str, model: Any) -> None:
+    """Refuse what is no net that can be exported, and say what to give instead."""
+    if not isinstance(model, nn.Module):
+        inside = isinstance(getattr(model, "model", None), nn.Module)  # a Learner of fastai
+        raise CourseError(
+            f'export("{task}", model) takes the net, a torch.nn.Module; found '
+            f"{type(model).__name__}." + inside * " Give its .model."
+        )
+    if any(isinstance(layer, torch.jit.ScriptModule) for layer in model.modules()):
+        raise CourseError(
+            f'export("{task}", model) takes the net itself; found TorchScript in it. Give the net '
+            "without torch.jit.script and torch.jit.trace."
+        )
+    if lazy := next(never_run(model), None):
+        raise CourseError(
+            f"the layer {lazy} has no weights: a lazy layer gets them when it first runs. Run the "
+            "net on a batch before it is trained, and take out a layer that forward does not use."
+        )
+
+
 def _copy_for_export(model: nn.Module) -> nn.Module:
     """Return a copy on the CPU, in float32 and eval mode; the model is not touched."""
     try:
-        still = copy.deepcopy(model)
+        still = copy.deepcopy(unwrapped(model))
     except Exception as error:
         raise CourseError(
             f"the model cannot be copied ({type(error).__name__}: {error}). Does it keep a tensor "
@@ -120,6 +142,20 @@ def _copy_for_export(model: nn.Module) -> nn.Module:
         ) from error
     still = still.cpu().float().to(memory_format=torch.contiguous_format).eval()
     return still.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Compute in float32, also where forward, or who calls export, says autocast.
+
+    The weights are float32, and onnxruntime has no convolution of bfloat16 on a CPU.
+    """
+    with (
+        torch.autocast("cpu", enabled=False),
+        mock.patch.object(torch.autocast, "__enter__", return_value=None),
+        mock.patch.object(torch.autocast, "__exit__", return_value=None),
+    ):
+        yield
 
 
 def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.Tensor:
@@ -144,6 +180,11 @@ def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.T
         )
     if fault := shape_fault(tuple(logits.shape), wanted, f"the task {task.name!r}"):
         raise CourseError(f"for input {tuple(x.shape)} the model {fault}")
+    if logits.dtype != torch.float32:
+        raise CourseError(
+            f"the model gives logits of type {str(logits.dtype).removeprefix('torch.')}; they must "
+            "be float32: end forward with .float()."
+        )
     if not torch.isfinite(logits).all():
         raise CourseError(
             "the model's logits are not finite (NaN or infinity): the training has diverged. "
@@ -159,7 +200,7 @@ def _to_onnx(model: nn.Module, task: Task, run: str) -> bytes:
     With the run, only copies have equal bytes: two students with one seed on one server may
     well train the same weights.
     """
-    x = torch.zeros(2, 3, *task.size)
+    x = torch.zeros(2, 3, *task.size, dtype=torch.float32, device="cpu")
     batch = torch.export.Dim("batch", min=1, max=4096)
     with _silence():
         try:
@@ -180,7 +221,7 @@ def _to_onnx(model: nn.Module, task: Task, run: str) -> bytes:
             proto = _fold_constants(exported.model)
         except Exception as error:
             raise CourseError(
-                f"the model cannot be written as ONNX: {_first_line(error)}. Use layers of "
+                f"the model cannot be written as ONNX: {_unwritable(error)}. Use layers of "
                 "torch.nn with sizes that are plain numbers."
             ) from error
     _strip(proto)
@@ -396,10 +437,20 @@ def _untraceable(error: Exception) -> CourseError:
     if "data-dependent" in text or "GuardOnDataDependent" in type(error).__name__:
         what = "what it computes depends on the values of a tensor; use no if or while on them"
     elif "batch" in text and ("Constraint" in text or "specialized" in text.lower()):
-        what = "it works for one batch size only; take it from x.shape[0], or use flatten(1)"
+        what = "it works for one batch size; take that from x.shape[0], not len(x), or flatten(1)"
     else:
         what = f"{type(error).__name__}: {_first_line(error)}"
     return CourseError(f"forward cannot be exported{where}: {what}.")
+
+
+def _unwritable(error: BaseException) -> str:
+    """Return which function of torch the exporter does not know, from the causes of its error."""
+    at: BaseException | None = error
+    while at is not None:
+        if told := re.search(r"torch\.ops\.aten\.(\w+)", str(at)):
+            return f"{told[1]} is not known there"
+        at = at.__cause__
+    return _first_line(error)
 
 
 def _where(error: BaseException) -> str:

@@ -10,13 +10,13 @@ import io
 import os
 import stat
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course_utils.errors import CourseError
-from course_utils.hand_in.logits import shape_fault
+from course_utils.hand_in.logits import shape_fault, shape_text
 from course_utils.hand_in.tasks import PROFILES, Task, get_task
 
 if TYPE_CHECKING:
@@ -42,12 +42,20 @@ Relu LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Tanh Softmax Lo
 Softplus Softsign Gelu Erf Mish Clip
 Add Sub Mul Div Pow Sqrt Reciprocal Exp Log Abs Neg Floor Ceil Round Mod Min Max Sum Mean Sin Cos
 Equal Greater GreaterOrEqual Less LessOrEqual And Or Not Where
-ReduceMean ReduceSum ReduceMax ReduceMin ReduceL2 ReduceProd CumSum
+Sign IsNaN IsInf
+ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceLogSum ReduceLogSumExp
+ReduceSumSquare CumSum Range
 Identity Constant Cast CastLike Shape Size Reshape Flatten Transpose Squeeze Unsqueeze Concat
 Split Slice Gather GatherElements GatherND ScatterND Pad Expand Tile ConstantOfShape Trilu
 """
 _OPERATORS = frozenset(_ALLOWED.split())
 _HINTS = {
+    "MaxUnpool": "unpooling by given places; F.max_unpool2d is taken as export() writes it",
+    "GridSample": "F.grid_sample; use F.interpolate",
+    "NonZero": "indexing by a mask of True and False; use torch.where",
+    "ScatterElements": "scatter; use torch.where",
+    "TopK": "a sort or topk; use max, mean or a threshold",
+    "DFT": "a Fourier transform; use convolutions",
     "Dropout": "dropout that is on; call model.eval() before, or use export(), which does",
     "If": "a branch ('if' on a tensor's values in forward)",
     "Loop": "a loop over a tensor's values in forward",
@@ -56,7 +64,6 @@ _HINTS = {
     "RandomNormalLike": "random numbers, so it gives other masks each time",
     "RandomUniform": "random numbers, so it gives other masks each time",
     "RandomUniformLike": "random numbers, so it gives other masks each time",
-    "Range": "numbers 0, 1, 2, ... that go with the batch, which no segmentation net needs",
     "ArgMax": "an argmax; give logits (B, C, H, W), the grader takes the argmax",
 }
 
@@ -97,7 +104,14 @@ def check_model_file(path: Path | str, task: Task | str) -> ModelFacts:
     return check_model_bytes(read_plain_file(path, task.max_megabytes), task, str(path))
 
 
-def read_plain_file(path: Path, max_megabytes: float, name: str | None = None) -> bytes:
+def read_plain_file(
+    path: Path,
+    max_megabytes: float,
+    name: str | None = None,
+    *,
+    writer: str = "export(...)",
+    smaller: str = "Use fewer channels or levels.",
+) -> bytes:
     """Return the content of a regular file that has one name, following no link.
 
     Whoever checks a file and whoever uses it must both use these bytes: then the
@@ -107,6 +121,8 @@ def read_plain_file(path: Path, max_megabytes: float, name: str | None = None) -
     ----------
     name
         What to call the file in messages. Default: its path.
+    writer, smaller
+        What writes such a file, and what to do where one is too large.
 
     Raises
     ------
@@ -123,33 +139,32 @@ def read_plain_file(path: Path, max_megabytes: float, name: str | None = None) -
         handle = os.open(path, flags)
     except FileNotFoundError:
         raise Refused(
-            f"there is no file {name}. Run the lesson's export(...) cell, in the lesson's folder."
+            f"there is no file {name}. Run the lesson's {writer} cell, in the lesson's folder."
         ) from None
     except OSError as error:
         raise Refused(f"{name} cannot be read: {error.strerror}.") from None
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            raise Refused(f"{name} is not a plain file; hand in the file that export() wrote.")
+            raise Refused(f"{name} is not a plain file; hand in the file that {writer} wrote.")
         if facts.st_nlink > 1:
             raise Refused(f"{name} is a hard link, one file with two names; hand in a copy.")
-        _refuse_size(facts.st_size, max_megabytes, name)
+        _refuse_size(facts.st_size, max_megabytes, name, smaller)
         with open(handle, "rb", closefd=False) as file:
             content = file.read(facts.st_size + 1)
     finally:
         os.close(handle)
     if not content:
-        raise Refused(f"{name} is empty: the export was interrupted. Run export(...) again.")
+        raise Refused(f"{name} is empty: {writer} was interrupted. Run it again.")
     if len(content) > facts.st_size:
         raise Refused(f"{name} grew while it was read; try again.")
     return content
 
 
-def _refuse_size(size: int, max_megabytes: float, name: str) -> None:
+def _refuse_size(size: int, max_megabytes: float, name: str, smaller: str) -> None:
     if size > max_megabytes * 1e6:
         raise Refused(
-            f"{name} is too large: {size / 1e6:.1f} MB, allowed are {max_megabytes:g} MB. "
-            "Use fewer channels or levels."
+            f"{name} is too large: {size / 1e6:.1f} MB, allowed are {max_megabytes:g} MB. {smaller}"
         )
 
 
@@ -161,7 +176,7 @@ def check_model_bytes(content: bytes, task: Task, name: str = "the model file") 
     name
         What to call the file in messages.
     """
-    _refuse_size(len(content), task.max_megabytes, name)
+    _refuse_size(len(content), task.max_megabytes, name, "Use fewer channels or levels.")
     model = _parse(content, task.name, name)
     _refuse_foreign(model, name)
     parameters = _refuse_large(model, task, name)
@@ -315,7 +330,11 @@ def _refuse_foreign(model: "onnx.ModelProto", name: str) -> None:
         )
     for node in model.graph.node:
         if node.op_type not in _OPERATORS or node.domain not in ("", "ai.onnx"):
-            hint = _HINTS.get(node.op_type, "which no segmentation net needs")
+            hint = _HINTS.get(
+                node.op_type,
+                "which the grader does not take; use convolutions, pooling, F.interpolate and "
+                "arithmetic in forward",
+            )
             raise Refused(f"{name} has the operator {node.op_type!r:.60}: {hint}.")
         for attribute in node.attribute:
             if attribute.HasField("g") or attribute.graphs:
@@ -353,7 +372,7 @@ def _refuse_large(model: "onnx.ModelProto", task: Task, name: str) -> int:
             raise Refused(f"{name} is damaged: a tensor has a negative size.")
         if tensor.data_type == TensorProto.STRING:
             raise Refused(f"{name} holds text among its weights; only plain nets are taken.")
-        total += prod(tensor.dims)
+        total += _count(tensor.dims)
     if total > task.max_parameters:
         raise Refused(
             f"{name} has {total:,} parameters, allowed are {task.max_parameters:,}. "
@@ -391,14 +410,22 @@ def _hold_against_task(model: "onnx.ModelProto", task: Task, name: str) -> None:
             f"{name} must have one input 'images' and one output 'logits', "
             f"found {', '.join(found[:4]):.80}. {cure}"
         )
-    if inputs[0].type.tensor_type.elem_type != TensorProto.FLOAT or _shape(inputs[0]) != wanted:
+    kind = inputs[0].type.tensor_type.elem_type
+    if kind != TensorProto.FLOAT or _shape(inputs[0]) != wanted:
         raise Refused(
-            f"{name} takes input of shape {_words(_shape(inputs[0]))}; task {task.name!r} gives "
-            f"float32 (batch, 3, {height}, {width}) with a free batch. {cure}"
+            f"{name} takes input of shape {shape_text(_shape(inputs[0]))}, {_type_name(kind)}; "
+            f"task {task.name!r} gives (batch, 3, {height}, {width}) with a free batch, float32. "
+            f"{cure}"
         )
     output = graph.output[0]
-    if output.name != "logits" or output.type.tensor_type.elem_type != TensorProto.FLOAT:
-        raise Refused(f"{name} must give float32 'logits', not {output.name!r:.40}. {cure}")
+    if output.name != "logits":
+        raise Refused(f"{name} must give 'logits', not {output.name!r:.40}. {cure}")
+    kind = output.type.tensor_type.elem_type
+    if kind != TensorProto.FLOAT:
+        raise Refused(
+            f"{name} gives logits of type {_type_name(kind)}; they must be float32: end forward "
+            "with .float()."
+        )
     _check_logits_shape(_shape(output), task, name)
 
 
@@ -416,8 +443,18 @@ def _shape(value: "onnx.ValueInfoProto") -> list[int | None]:
     ]
 
 
-def _words(shape: list[int | None]) -> str:
-    return f"({', '.join('batch' if side is None else str(side) for side in shape)})"
+def _type_name(kind: int) -> str:
+    from onnx import TensorProto
+
+    return TensorProto.DataType.Name(kind).lower() if kind in TensorProto.DataType.values() else "?"
+
+
+def _count(sides: Iterable[int]) -> int:
+    """Return how many values a tensor has, at most 2**63: larger numbers fill lines, not memory."""
+    count = 1
+    for side in sides:
+        count = min(count * max(side, 0), 1 << 63)
+    return count
 
 
 def _cost(model: "onnx.ModelProto", task: Task, name: str) -> int:
@@ -425,8 +462,6 @@ def _cost(model: "onnx.ModelProto", task: Task, name: str) -> int:
 
     The model is changed: it is of no more use.
     """
-    import onnx
-
     graph = model.graph
     # Sizes that follow from the batch become numbers when the batch is one image.
     for value in graph.input:
@@ -436,27 +471,15 @@ def _cost(model: "onnx.ModelProto", task: Task, name: str) -> int:
     del graph.value_info[:]
     graph.output[0].type.tensor_type.ClearField("shape")
     for tensor in graph.initializer:
-        if prod(tensor.dims) > _MAX_SHAPE_VALUES:
+        if _count(tensor.dims) > _MAX_SHAPE_VALUES:
             tensor.ClearField("raw_data")  # inference copies what it is given
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(f"{name} is damaged, its operators do not fit: {reason:.200}") from None
-    graph = inferred.graph
-    shapes = {v.name: _shape(v) for v in (*graph.input, *graph.value_info, *graph.output)}
+    plain = _infer(model, name, data_prop=False).graph
+    _sizes(plain, name)  # first, for the values that follow from constants may fill memory, too
+    _take_numbers_as_given(graph, plain)
+    graph = _infer(model, name, data_prop=True).graph
+    shapes = _sizes(graph, name)
     shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    total = 0
-    for node in graph.node:
-        for output in node.output:
-            shape = shapes.get(output)
-            # Where a size cannot be told beforehand, the child's memory limit decides.
-            if shape and None not in shape and prod(shape) > MAX_VALUES:
-                raise Refused(
-                    f"{name} makes a tensor of {prod(shape):,} values for one image, allowed are "
-                    f"{MAX_VALUES:,}."
-                )
-        total += _multiplications(node, shapes)
+    total = sum(_multiplications(node, shapes) for node in graph.node)
     if total > MAX_MULTIPLICATIONS:
         raise Refused(
             f"{name} needs {total / 1e9:,.0f} billion multiplications for one image, allowed are "
@@ -468,6 +491,48 @@ def _cost(model: "onnx.ModelProto", task: Task, name: str) -> int:
     return total
 
 
+def _infer(model: "onnx.ModelProto", name: str, data_prop: bool) -> "onnx.ModelProto":
+    """Return the model with the sizes that follow from its operators."""
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=data_prop, strict_mode=True)
+    except MemoryError:
+        raise Refused(f"{name} makes a tensor of more values than memory has room for.") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Refused(f"{name} is damaged, its operators do not fit: {reason:.200}") from None
+
+
+def _sizes(graph: "onnx.GraphProto", name: str) -> dict[str, list[int | None]]:
+    """Return the shapes of what is computed; refuse what would fill memory.
+
+    Where a size cannot be told beforehand, the child's memory limit decides.
+    """
+    values = (*graph.input, *graph.value_info, *graph.output)
+    shapes = {value.name: _shape(value) for value in values}
+    largest = max((_count(shape) for shape in shapes.values() if None not in shape), default=0)
+    if largest > MAX_VALUES:
+        raise Refused(
+            f"{name} makes a tensor of {largest:,} values for one image, allowed are "
+            f"{MAX_VALUES:,}."
+        )
+    return shapes
+
+
+def _take_numbers_as_given(graph: "onnx.GraphProto", inferred: "onnx.GraphProto") -> None:
+    """Make inputs of what Range gives, since inference would write down each of its numbers."""
+    numbers = {output for node in graph.node if node.op_type == "Range" for output in node.output}
+    for value in inferred.value_info:
+        if value.name in numbers:
+            if _count(side or 0 for side in _shape(value)) > _MAX_SHAPE_VALUES:
+                value.type.tensor_type.shape.dim[0].Clear()
+            graph.input.append(value)
+    others = [node for node in graph.node if node.op_type != "Range"]
+    del graph.node[:]
+    graph.node.extend(others)
+
+
 def _multiplications(node: "onnx.NodeProto", shapes: dict[str, list[int | None]]) -> int:
     """Return those of a convolution or a matrix product with known shapes, else 0."""
     known = [shapes.get(value) for value in (*node.input[:2], *node.output[:1])]
@@ -475,9 +540,9 @@ def _multiplications(node: "onnx.NodeProto", shapes: dict[str, list[int | None]]
         return 0
     image, weight, output = known
     if node.op_type == "Conv":  # weight (out, in / groups, ...)
-        return prod(output) * prod(weight[1:])
+        return _count(output) * _count(weight[1:])
     if node.op_type == "ConvTranspose":  # weight (in, out / groups, ...)
-        return prod(image) * prod(weight[1:])
+        return _count(image) * _count(weight[1:])
     if node.op_type in ("MatMul", "Gemm"):
-        return prod(output) * image[-1]
+        return _count(output) * image[-1]
     return 0

@@ -45,12 +45,18 @@ their argmax.'
             f"Height and width must come out as they went in, {size[0]} x {size[1]}: check padding "
             "and upsampling, and bring the logits back up to it."
         )
-    return f"gives {_text(found)}; wanted are logits {_text(wanted)}. {cure}"
+    return f"gives {shape_text(found)}; wanted are logits {shape_text(wanted)}. {cure}"
 
 
 def _fits(found: Side, wanted: Side) -> bool:
     return found is None or isinstance(wanted, str) or found == wanted
 
 
-def _text(shape: Sequence[Side]) -> str:
-    return f"({', '.join('batch' if side is None else str(side) for side in shape)})"
+def shape_text(shape: Sequence[Side]) -> str:
+    """Return a shape for a message; of very many sides the first.
+
+    >>> shape_text([None, 10, 96, 128])
+    '(batch, 10, 96, 128)'
+    """
+    sides = ["batch" if side is None else str(side) for side in shape[:6]]
+    return f"({', '.join(sides + ['...'] * (len(shape) > 6))})"

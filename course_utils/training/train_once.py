@@ -16,6 +16,7 @@ from course_utils.errors import CourseError
 from course_utils.execution import run_by
 from course_utils.hand_in.record import model_path, read_record, record_path, write_record
 from course_utils.hand_in.tasks import get_task, profile
+from course_utils.hand_in.wrapped import never_run, unwrapped
 from course_utils.training.checkpoint import set_aside
 from course_utils.training.devices import device_of
 from course_utils.training.faults import evaluating
@@ -104,6 +105,10 @@ def load_weights(task: str, model: nn.Module) -> None:
         size = [axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim][1:]
     except Exception as error:
         raise CourseError(f"{file} cannot be read as ONNX: export the model again.") from error
+    whole, model = model, unwrapped(model)
+    if any(never_run(model)):  # lazy layers get their weights at the first run
+        with evaluating(model), torch.no_grad():
+            model(torch.zeros(1, *size, device=device_of(model)))
     wanted = model.state_dict()
     strange = sorted(
         name
@@ -125,7 +130,7 @@ def load_weights(task: str, model: nn.Module) -> None:
         for name, value in wanted.items():
             if name in stored:
                 value.copy_(torch.from_numpy(np.array(stored[name])))
-    model.eval()
+    whole.eval()
 
 
 def _other_network(file: Path, difference: str) -> CourseError:

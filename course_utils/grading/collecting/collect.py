@@ -647,7 +647,8 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> list[str]:
     present = read_timestamp(stamp)
     if hand_in.when and present and present.replace(tzinfo=UTC).timestamp() > hand_in.when:
         raise Refused(f"a later one of {present} UTC is here already")
-    draft = Path(tempfile.mkdtemp(dir=scratch))
+    draft = Path(tempfile.mkdtemp(dir=scratch)) / "new"
+    draft.mkdir()  # as the umask has it; the folder around it is for nobody else
     notes = _copy_files(hand_in.files, draft)
     if hand_in.when:
         moment = datetime.fromtimestamp(hand_in.when, UTC)
@@ -658,7 +659,6 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> list[str]:
         and read_timestamp(draft / stamp.name) == present
     ):
         return notes  # the same again: whoever has marked it is up to date
-    os.chmod(draft, 0o755)
     target.parent.mkdir(parents=True, exist_ok=True)
     old = Path(tempfile.mkdtemp(dir=scratch)) / "old"
     if target.exists():

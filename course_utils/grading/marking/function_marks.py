@@ -76,7 +76,13 @@ def _read_masks(path: Path, name: str, size: int, task: Task) -> bytes:
             f"the notebook wrote no masks: its cell with run_function_task({task.name!r}, ...) "
             "failed, was changed or was not reached"
         )
-    content = read_plain_file(path, size / 1e6 + 1, name)
+    content = read_plain_file(
+        path,
+        size / 1e6 + 1,
+        name,
+        writer=f"run_function_task({task.name!r}, ...)",
+        smaller="It must hold one byte a pixel, as run_function_task writes it.",
+    )
     if len(content) != size:
         raise Refused(f"{name} holds {len(content):,} bytes of masks instead of {size:,}.")
     largest = int(np.frombuffer(content, np.uint8).max())

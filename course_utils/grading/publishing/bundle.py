@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from course_utils.errors import CourseError
-from course_utils.files import write_atomic, zip_bytes
+from course_utils.files import with_unix_lines, write_atomic, zip_bytes
 from course_utils.grading.publishing.release import check_release
 from course_utils.paths import course_root
 
@@ -57,12 +57,19 @@ def bundle(output: Path, root: Path | None = None) -> Path:
 
 
 def bundle_content(root: Path) -> dict[str, bytes]:
-    """Return the files of the bundle by their path in the course."""
+    """Return the files of the bundle by their path in the course, texts with LF as line ends.
+
+    A checkout of Windows may have CRLF, with which no shell script runs.
+    """
     paths = [root / name for name in _FILES if (root / name).is_file()]
     for folder in _FOLDERS:
         paths += (path for path in (root / folder).rglob("*") if path.is_file())
     named = {path.relative_to(root).as_posix(): path for path in paths if not path.is_symlink()}
-    return {name: path.read_bytes() for name, path in named.items() if not _LEFT_OUT.search(name)}
+    return {
+        name: with_unix_lines(path.read_bytes())
+        for name, path in named.items()
+        if not _LEFT_OUT.search(name)
+    }
 
 
 def find_leaks(content: dict[str, bytes], root: Path) -> list[str]:

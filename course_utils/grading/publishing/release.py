@@ -19,6 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
+from course_utils.files import with_unix_lines, write_atomic
 from course_utils.grading.marking.task_marks import tasks_by_grade_id
 from course_utils.hand_in.notebook import cells_hash, is_untouched, read_notebook
 from course_utils.paths import MARKS_FILE, NOT_RELEASED, course_root, list_lessons, previous_name
@@ -158,8 +159,11 @@ def generate(root: Path, lessons: Iterable[str], into: Path, database: str | Non
         path = into / "lessons" / lesson / f"{lesson}.ipynb"
         notebook = json.loads(path.read_text(encoding="utf-8"))
         notebook["metadata"]["released"] = {"sha256": cells_hash(notebook)}
-        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (into / "lessons" / MARKS_FILE).write_text(json.dumps(marks, indent=1) + "\n")
+        write_atomic(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        for beside in filter(Path.is_file, path.parent.rglob("*")):
+            # Whatever system and umask: nbgrader gives each the mode 644.
+            write_atomic(beside, with_unix_lines(beside.read_bytes()))
+    write_atomic(into / "lessons" / MARKS_FILE, json.dumps(marks, indent=1) + "\n")
     return into / "lessons"
 
 
@@ -247,7 +251,7 @@ def _generate_assignment(config, root: Path, lesson: str, database: str | None) 
 def _contents(folder: Path) -> dict[Path, bytes]:
     """Return the released files below ``folder`` by path, without what a reader's work adds."""
     return {
-        path.relative_to(folder): path.read_bytes()
+        path.relative_to(folder): with_unix_lines(path.read_bytes())
         for path in folder.rglob("*")
         if path.is_file()
         and path.suffix not in {".zip", ".onnx", ".pt"}
