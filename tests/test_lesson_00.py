@@ -1,5 +1,6 @@
 """Lesson 00 says what its solution computes."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import pytest
 
 from course_utils.checks import lesson_00 as checks
 from course_utils.data import VOID, load
+from course_utils.paths import list_lessons
 
-NOTEBOOK = Path(__file__).parent.parent / "solutions" / "00_start_here" / "00_start_here.ipynb"
+SOLUTIONS = Path(__file__).parent.parent / "solutions"
+NOTEBOOK = SOLUTIONS / "00_start_here" / "00_start_here.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,20 @@ def lesson():
             if cell.cell_type == "code":
                 exec(compile(cell.source, cell.id, "exec"), namespace)
     return SimpleNamespace(**namespace)
+
+
+def cells(lesson):
+    return nbformat.read(SOLUTIONS / lesson / f"{lesson}.ipynb", as_version=4).cells
+
+
+def test_the_map_links_every_lesson_with_the_time_that_its_first_cell_states():
+    (text,) = (cell.source for cell in cells("00_start_here") if cell.id == "course-map")
+    rows = re.findall(r"^\| (\d\d) \| (.+?) \| .+ \| (.+?) \|$", text, re.M)
+    lessons = list_lessons(SOLUTIONS)
+    assert [number for number, _, _ in rows] == [lesson[:2] for lesson in lessons]
+    for (_, name, time), lesson in zip(rows, lessons, strict=True):
+        assert lesson == "00_start_here" or f"(../{lesson}/{lesson}.ipynb)" in name
+        assert re.search(rf"\*\*Reading[^:]*: {re.escape(time)}", cells(lesson)[0].source), lesson
 
 
 def test_the_scene_has_void_and_most_classes(lesson):
@@ -40,6 +57,12 @@ def test_the_three_places_hit_a_sign_the_bin_and_a_building(lesson):
 def test_a_program_that_finds_no_sign_can_be_right_at_nearly_98_percent_of_the_pixels(lesson):
     sign = lesson.valid.classes.index("sign")
     assert 97.5 < 100 - lesson.share[sign] < 98
+
+
+def test_road_and_building_fill_more_than_half_and_the_fence_is_the_rarest(lesson):
+    share = dict(zip(lesson.valid.classes, lesson.share, strict=True))
+    assert share["road"] + share["building"] > 50
+    assert min(share, key=share.get) == "fence"
 
 
 def test_averaging_names_invents_classes_along_the_edges(lesson):

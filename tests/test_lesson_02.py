@@ -56,6 +56,7 @@ def test_forgetful_beats_coarse_in_accuracy_and_finds_no_pedestrian(lesson):
     assert lesson.accuracy["forgetful"] > lesson.accuracy["coarse"] > 0.9
     assert lesson.confusion["forgetful"][person, person] == 0
     assert lesson.confusion["coarse"][person, person] > 0
+    assert lesson.classes[lesson.confusion["forgetful"][person].argmax()] == "pavement"
     assert lesson.mean_iou["forgetful"] < lesson.mean_iou["coarse"] - 0.1
     missing = lesson.iou_per_class(lesson.confusion["forgetful"]) == 0
     assert np.flatnonzero(missing).tolist() == sorted(lesson.rare)
@@ -99,6 +100,22 @@ def test_steady_and_moody_swap_places(lesson):
     assert (2 * a / (1 + a)).mean() < (2 * b / (1 + b)).mean()
 
 
+def test_0_17_is_the_least_unevenness_on_the_sliders_that_swaps_places(lesson):
+    titles = [axes.get_title() for axes in lesson.draw_swap(0.39, 0.56, 0.56, *[0.5] * 3).axes]
+    assert titles == ["mean IoU: A leads by 0.003", "mean Dice: B leads by 0.001"]
+    low, middle, high = np.mgrid[30:52, 0:17, 0:17]  # hundredths: the lowest, and steps above it
+    a = np.stack([low, low + middle, low + high]) / 100
+    leads = a.mean(axis=0) > 0.5 + 5e-4
+    assert not (leads & ((2 * a / (1 + a)).mean(axis=0) < 2 / 3 - 5e-4)).any()
+
+
+def test_dice_is_furthest_above_iou_at_0_41():
+    iou = np.linspace(0, 1, 1001)
+    gap = 2 * iou / (1 + iou) - iou
+    assert iou[gap.argmax()] == pytest.approx(np.sqrt(2) - 1, abs=1e-3)
+    assert gap.max() == pytest.approx(0.17, abs=5e-3)
+
+
 def test_the_rules_for_absent_classes_keep_their_order(lesson):
     for name, matrices in lesson.per_image.items():
         zero, skip, one = (lesson.mean_iou_per_image(matrices, r) for r in ("zero", "skip", "one"))
@@ -123,6 +140,7 @@ def test_micro_iou_is_accuracy_in_disguise(lesson):
     for name, (micro, _) in lesson.averages.items():
         assert micro == pytest.approx(lesson.accuracy[name] / (2 - lesson.accuracy[name]))
     assert lesson.disguised == pytest.approx(0.851, abs=5e-4)
+    assert max(lesson.averages, key=lesson.averages.get) == "forgetful"
     assert rank({n: micro for n, (micro, _) in lesson.averages.items()}) == rank(lesson.accuracy)
 
 
@@ -142,6 +160,7 @@ def test_boundary_iou_of_cars_falls_faster_than_iou(lesson):
     assert scores[0].tolist() == [1, 1]
     assert (np.diff(scores, axis=0) < 0).all()
     assert (scores[1:, 1] < scores[1:, 0] - 0.2).all()
+    assert lesson.car_scores[4][0] == pytest.approx(0.91, abs=5e-3)
 
 
 def test_shapes_of_equal_iou_differ_in_every_other_measure(lesson):
@@ -349,6 +368,19 @@ def test_a_check_refuses_whatever_else_is_returned_in_one_line(name, junk):
     with pytest.raises(CheckFailed) as refusal:
         vars(checks)[name](lambda *args, **kwargs: junk)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_shift_is_forgiven_by_boundary_f1_and_specks_by_iou(lesson):
+    def scores(thing, **damage):
+        bars = lesson.draw_damage(thing, **damage).axes[1].patches
+        iou, _, _, f1 = (bar.get_width() for bar in bars)
+        return pytest.approx((iou, f1), abs=5e-3)
+
+    assert scores("pole", shift=2, grow=0, specks=0) == (0.56, 1)
+    assert scores("car", shift=2, grow=0, specks=0) == (0.92, 1)
+    assert scores("tree", shift=0, grow=0, specks=20) == (0.94, 0.72)
+    title = lesson.draw_damage("tree", shift=0, grow=0, specks=20).axes[1].get_title()
+    assert title == "Hausdorff distance 53.0 px"
 
 
 @pytest.mark.parametrize("thing", ["car", "pole", "pedestrian", "tree"])
