@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from course_utils.display import AMBER, BLUE, GREEN, SKY, new_figure, show
 from course_utils.errors import CourseError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def sketch_unet(depth: int = 4) -> None:
+    """Show the parts of a U-Net as named boxes in a U: how they hang together, and no sizes.
+
+    Parameters
+    ----------
+    depth
+        Number of encoders; there are as many decoders.
+    """
+    names = [
+        *(f"encoder {k}" for k in range(depth)),
+        "bottleneck",
+        *(f"decoder {k}" for k in range(depth)),
+    ]
+    heights = [2 ** max(k, 2 * depth - k) for k in range(2 * depth + 1)]
+    figure, axes = _draw_u(heights, names, (7.4, 3.6))
+    axes.set_title("blue: smaller by pooling, green: enlarged, dashed: the skips")
+    text = (
+        f"A U of {len(names)} boxes. On the way down {depth} encoders, each smaller than the one "
+        f"before; at the bottom the bottleneck; on the way up {depth} decoders, each larger. "
+        "From each encoder a dashed arrow, its skip, leads to the decoder of the same size."
+    )
+    show(figure, text)
 
 
 def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
@@ -23,24 +52,32 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
         raise CourseError(
             f"a U has an odd number of levels, each (channels, height, width): found {shapes}."
         )
-    depth = len(shapes) // 2
-    figure, ((axes,),) = new_figure(9, 4.4)
+    labels = [f"{channels} × {height} × {width}" for channels, height, width in shapes]
+    figure, axes = _draw_u([height for _, height, _ in shapes], labels, (9, 4.4))
+    axes.set_title("channels × height × width; blue: max pooling, green: transposed convolution")
+    text = ", ".join(f"{c} x {h} x {w}" for c, h, w in shapes)
+    show(figure, f"A U of {len(shapes)} boxes, from the upper left down and up again: {text}.")
+
+
+def _draw_u(
+    heights: Sequence[int], labels: Sequence[str], size: tuple[float, float]
+) -> tuple[Figure, Axes]:
+    """Return a figure of boxes in a U, joined by arrows and skips, each with its label."""
+    depth = len(heights) // 2
+    figure, ((axes,),) = new_figure(*size)
     axes.set_axis_off()
-    largest = shapes[0][1]
     places = []
-    for k, (channels, height, width) in enumerate(shapes):
-        level = min(k, len(shapes) - 1 - k)
+    for k, (height, label) in enumerate(zip(heights, labels, strict=True)):
+        level = min(k, len(heights) - 1 - k)
         x, y = 2.0 * k, -1.25 * level
-        box = 0.5 * (1 - np.log2(largest / max(height, 1)) / 12)
+        box = 0.5 * (1 - np.log2(heights[0] / max(height, 1)) / 12)
         colour = SKY if k < depth else AMBER if k == depth else GREEN
         axes.bar(x, 2 * box, 0.5, bottom=y - box, color=colour, edgecolor="black")
         side = ("right", -0.45) if k < depth else ("left", 0.45)
         if k == depth:
-            axes.text(x, y - box - 0.12, f"{channels} × {height} × {width}", ha="center", va="top")
+            axes.text(x, y - box - 0.12, label, ha="center", va="top")
         else:
-            axes.text(
-                x + side[1], y - 0.3, f"{channels} × {height} × {width}", ha=side[0], va="center"
-            )
+            axes.text(x + side[1], y - 0.3, label, ha=side[0], va="center")
         places.append((x, y, box))
     arrow = {"arrowstyle": "->", "lw": 1.4, "shrinkA": 2, "shrinkB": 2}
     for k in range(2 * depth):
@@ -54,9 +91,7 @@ def draw_unet(shapes: Sequence[tuple[int, int, int]]) -> None:
         axes.text((x0 + x1) / 2, y0 + 0.24, f"skip {k}", ha="center", va="bottom", color="0.3")
     axes.set_xlim(-3, places[-1][0] + 3)
     axes.set_ylim(places[depth][1] - 1.1, 1.0)
-    axes.set_title("channels × height × width; blue: max pooling, green: transposed convolution")
-    text = ", ".join(f"{c} x {h} x {w}" for c, h, w in shapes)
-    show(figure, f"A U of {len(shapes)} boxes, from the upper left down and up again: {text}.")
+    return figure, axes
 
 
 def show_maps(maps: Sequence[np.ndarray], titles: Sequence[str], alt: str) -> None:
