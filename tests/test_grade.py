@@ -164,7 +164,7 @@ def monkeymodule():
 def course(tmp_path_factory, monkeymodule):
     """Return a course whose class of good, hurried and hostile students has been graded."""
     root = make_course(tmp_path_factory.mktemp("course"))
-    monkeymodule.setattr(nbgrader_setup, "CELL_SECONDS", 4)
+    monkeymodule.setattr(nbgrader_setup, "CELL_SECONDS", 6)
     monkeymodule.setattr(nbgrader_setup, "NOTEBOOK_SECONDS", 60)
     hand_in(root, "good", double=RIGHT)
     hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")
