@@ -166,13 +166,8 @@ def monkeymodule():
 def course(tmp_path_factory, monkeymodule):
     """Return a course whose class of good, hurried and hostile students has been graded."""
     root = make_course(tmp_path_factory.mktemp("course"))
-<<<<<<< HEAD
-    short = partial(Settings, cell_seconds=4, notebook_seconds=60)
+    short = partial(Settings, cell_seconds=6, notebook_seconds=60)
     monkeymodule.setattr(grade_module, "Settings", short)
-=======
-    monkeymodule.setattr(nbgrader_setup, "CELL_SECONDS", 6)
-    monkeymodule.setattr(nbgrader_setup, "NOTEBOOK_SECONDS", 60)
->>>>>>> 27cebe81b9019ef2c3a4bea2815c2c4905a2f560
     hand_in(root, "good", double=RIGHT)
     hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")
     hand_in(root, "exit", share="import os; os._exit(0)")
