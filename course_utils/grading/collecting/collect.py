@@ -107,6 +107,20 @@ class _Inside:
 
 
 @dataclass
+class _Search:
+    """What a search has, and finds besides hand-ins: what is refused, where platforms' names are.
+
+    All zips of a student in a platform's zip share a room.
+    """
+
+    bulk: set[Path]
+    scratch: Path
+    refused: list[tuple[str, str]]
+    seen: list[tuple[str, ...]] = field(default_factory=list)
+    rooms: dict[Hashable, Room] = field(default_factory=lambda: defaultdict(Room.of))
+
+
+@dataclass
 class Collection:
     """What came of a collection: who came in, what was refused or left out and why, what to see."""
 
@@ -173,15 +187,14 @@ def _find(
 ) -> list[HandIn]:
     """Return the hand-ins below paths; what is none is added to ``refused``."""
     items: list[_Item] = []
-    seen: list[tuple[str, ...]] = []
-    bulk = _bulk_zips(paths)
+    search = _Search(_bulk_zips(paths), scratch, refused)
     starts = _first_parts(paths)
     for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
         parts = starts[path]
         inside = _Inside(len(parts), whole=not path.is_dir() or _is_hand_in(path))
-        items += _items(path, parts, inside, bulk, scratch, refused, seen)
+        items += _items(path, parts, inside, search)
     found = _hand_ins(items, lessons, lesson, refused)
-    _note_vanished(seen, found, refused)
+    _note_vanished(search.seen, found, refused)
     _note_empty({path: starts[path] for path in paths if path.is_dir()}, items, refused)
     return _without_stubs(found, refused)
 
@@ -311,40 +324,29 @@ def _may_be_a_platform_s(archive: Path) -> bool:
     return bool(people) and (len(named) == len(people) or several)
 
 
-def _items(
-    path: Path,
-    parts: tuple[str, ...],
-    inside: _Inside,
-    bulk: set[Path],
-    scratch: Path,
-    refused: list[tuple[str, str]],
-    seen: list[tuple[str, ...]],
-) -> Iterator[_Item]:
-    """Yield the files below ``path``, zips unpacked, with the names that lead to each.
-
-    What is refused, and where a platform's name was seen, is added to the lists.
-    """
+def _items(path: Path, parts: tuple[str, ...], inside: _Inside, search: _Search) -> Iterator[_Item]:
+    """Yield the files below ``path``, zips unpacked, with the names that lead to each."""
     label, name = "/".join(parts), parts[-1]
-    if inside.outer is None:
-        seen += [parts] if match_platform(name) else []
+    if inside.outer is None and match_platform(name):
+        search.seen.append(parts)
     if path.is_dir():
-        listing = _listing(path, label, refused)
+        listing = _listing(path, label, search.refused)
     elif name.lower().endswith(".zip"):
-        into = Path(tempfile.mkdtemp(dir=scratch))
+        into = Path(tempfile.mkdtemp(dir=search.scratch))
+        is_bulk = path in search.bulk
+        room = inside.room or search.rooms[_owner(PurePosixPath(*parts))]
         try:
             if inside.depth == _DEPTH:
                 raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
-            is_bulk = path in bulk
             nobodys = inside.outer is None and not is_bulk and not any(map(match_platform, parts))
             if nobodys and _may_be_a_platform_s(path):  # or a student's, posing as one
                 raise Refused("it looks like a platform's zip; if it is one, give it alone")
-            room = inside.room or Room.of()
             unpacked = unpack(path, into, room, _owner if is_bulk else None)
         except Refused as error:
             shutil.rmtree(into)  # what is there of it already, takes space for nothing
-            refused.append((label, str(error)))
+            search.refused.append((label, str(error)))
             return
-        refused += [(f"{label}/{what}", why) for what, why in unpacked.refused]
+        search.refused += [(f"{label}/{what}", why) for what, why in unpacked.refused]
         listing = sorted((found.parts, file) for found, file in unpacked.files.items())
         inside = replace(inside, depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
     else:
@@ -357,10 +359,10 @@ def _items(
     for names, file in listing:
         if inside.outer is None:
             above = [(*parts, *names[: i + 1]) for i in range(len(names) - bool(file))]
-            seen += [longer for longer in above if match_platform(longer[-1])]
+            search.seen += [longer for longer in above if match_platform(longer[-1])]
         if file:
             within = replace(inside, alone=beside[names[:-1]] == {names[-1]})
-            yield from _items(file, (*parts, *names), within, bulk, scratch, refused, seen)
+            yield from _items(file, (*parts, *names), within, search)
 
 
 def _owner(path: PurePosixPath) -> Hashable:
