@@ -193,6 +193,31 @@ def test_canvas_with_late_and_second_uploads(root, tmp_path):
 
 
 BESIDE = {
+    "moodle, two zips": {
+        "Ada L_1_assignsubmission_file_/code.zip": "{net}.ipynb",
+        "Ada L_1_assignsubmission_file_/models.zip": zip_bytes(
+            {"models/unet.onnx": b"new", "models/unet.json": b"{}"}
+        ),
+        "Bob_2_assignsubmission_file_/unet.onnx": b"Bob's",
+    },
+    "canvas, two zips": {
+        "lada_1_20_hw.zip": "{net}.ipynb",
+        "lada_1_21_models.zip": zip_bytes({"unet.onnx": b"new", "unet.json": b"{}"}),
+        "bob_2_22_unet.onnx": b"Bob's",
+    },
+    "folder, two zips": {
+        "ada/code.zip": "{net}.ipynb",
+        "ada/models.zip": zip_bytes({"unet.onnx": b"new", "unet.json": b"{}"}),
+        "bob/unet.onnx": b"Bob's",
+        f"bob/{MINI}.ipynb": b"",
+    },
+    "folder, another folder": {
+        "ada/code/{net}.ipynb": b"",
+        "ada/out/unet.onnx": b"new",
+        "ada/out/unet.json": b"{}",
+        "bob/out/unet.onnx": b"Bob's",
+        f"bob/code/{MINI}.ipynb": b"",
+    },
     "moodle": {
         "Ada L_1_assignsubmission_file_/{net}.ipynb": b"",
         "Ada L_1_assignsubmission_file_/unet.onnx": b"new",
@@ -226,8 +251,11 @@ BESIDE = {
 @pytest.mark.parametrize("way", BESIDE)
 def test_a_model_beside_the_notebook_comes_to_its_place(root, tmp_path, way):
     files = {name.format(net=NET): data or notebook(tmp_path) for name, data in BESIDE[way].items()}
+    for name, inner in files.items():
+        if isinstance(inner, str):
+            files[name] = zip_bytes({inner.format(net=NET): notebook(tmp_path)})
     result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
-    (hand_in,) = result.taken
+    (hand_in,) = [hand_in for hand_in in result.taken if hand_in.lesson == NET]
     folder = root / "grading/submitted" / hand_in.student.student_id / NET
     assert (folder / "models/unet.onnx").read_bytes() == b"new"
     assert (folder / "models/unet.json").read_bytes() == b"{}"

@@ -433,12 +433,35 @@ def _hand_ins(
     items: list[_Item], lessons: list[str], lesson: str | None, refused: list[tuple[str, str]]
 ) -> list[HandIn]:
     """Group files around each lesson's notebook."""
+    notebooks = _notebooks(items, lessons, lesson, refused)
+    places = [
+        Place(item.parts, item.outer, item.given, item.whole, name) for item, name in notebooks
+    ]
+    found: list[tuple[_Item, HandIn]] = []
+    used: set[tuple[str, ...]] = set()
+    for (item, name), who in zip(notebooks, students_of(places, lessons), strict=True):
+        label = "/".join(item.parts)
+        if who is None:
+            refused.append((label, "whose is it? Put it into a folder named after the student"))
+            continue
+        files = _files_around(item, items, name, used)
+        stem = os.path.splitext(platform_file(item.notebook))[0]
+        told = (stem, lesson_of(item.notebook, lessons), lesson_in(item.notebook, lessons))
+        hand_in = HandIn(who[0], name, files, item.when, who[1], label, told.count(name))
+        found.append((item, hand_in))
+    _fetch_models(found, [item for item in items if item.parts not in used], used)
+    _note_strays([item for item in items if item.parts not in used], refused)
+    return [hand_in for _, hand_in in found]
+
+
+def _notebooks(
+    items: list[_Item], lessons: list[str], lesson: str | None, refused: list[tuple[str, str]]
+) -> list[tuple[_Item, str]]:
+    """Return the notebooks that are of a lesson, and of which."""
     for item in items:
         item.notebook = _notebook_name(item, lessons)
-    notebooks: list[tuple[_Item, str]] = []
-    for item in items:
-        if not item.notebook:
-            continue
+    found: list[tuple[_Item, str]] = []
+    for item in (item for item in items if item.notebook):
         label = "/".join(item.parts)
         own = lesson_in(item.notebook, lessons)
         name = lesson or own
@@ -451,23 +474,7 @@ def _hand_ins(
             )
             refused.append((label, why))
         else:
-            notebooks.append((item, name))
-    places = [
-        Place(item.parts, item.outer, item.given, item.whole, name) for item, name in notebooks
-    ]
-    found = []
-    used: set[tuple[str, ...]] = set()
-    for (item, name), who in zip(notebooks, students_of(places, lessons), strict=True):
-        label = "/".join(item.parts)
-        if who is None:
-            refused.append((label, "whose is it? Put it into a folder named after the student"))
-            continue
-        files = _files_around(item, items, name, used)
-        stem = os.path.splitext(platform_file(item.notebook))[0]
-        told = (stem, lesson_of(item.notebook, lessons), lesson_in(item.notebook, lessons))
-        student, upload = who
-        found.append(HandIn(student, name, files, item.when, upload, label, told.count(name)))
-    _note_strays([item for item in items if item.parts not in used], refused)
+            found.append((item, name))
     return found
 
 
@@ -506,6 +513,32 @@ def _files_around(
         used.add(other.parts)
     _into_models(files, lesson)
     return files
+
+
+def _fetch_models(
+    found: list[tuple[_Item, HandIn]], unused: list[_Item], used: set[tuple[str, ...]]
+) -> None:
+    """Give hand-ins their tasks' files that lie in another zip or folder of the same student."""
+    for item, hand_in in found:
+        wanted = {
+            f"{task}.{end}" for task in task_names(hand_in.lesson) for end in ("onnx", "json")
+        }
+        wanted = {name for name in wanted if f"models/{name}" not in hand_in.files}
+        for other in unused if wanted else ():
+            name = plain_file(other.parts[-1])
+            if name in wanted and _same_student(hand_in.student, item, other):
+                hand_in.files[f"models/{name}"] = other.path
+                used.add(other.parts)
+
+
+def _same_student(student: Student, item: _Item, other: _Item) -> bool:
+    """Tell whether a file is of the student whose notebook this is."""
+    told = by_platform(other.parts[: other.outer])
+    if told or student.platform != "folder":
+        return bool(told) and _person(told[0]) == _person(student)
+    names = [Path(part).stem if part.lower().endswith(".zip") else part for part in item.parts]
+    above = len(names) - names[::-1].index(student.name)
+    return item.parts[:above] == other.parts[:above]
 
 
 def _note_strays(unused: list[_Item], refused: list[tuple[str, str]]) -> None:
