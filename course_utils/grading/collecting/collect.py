@@ -8,6 +8,7 @@ Students' zips are not trusted: the names inside of one never say whose it is wh
 anything outside of it does; paths, links, sizes and numbers of files are looked at before a
 byte is unpacked; and a refused one does not stop the others. A platform's zip is a list of
 students: what is wrong with an entry costs the others nothing, and limits are per student.
+Where folders name the students, `identity` finds out which of those above a notebook do.
 """
 
 import errno
@@ -134,6 +135,8 @@ def collect(
 ) -> Collection:
     """Put every hand-in below ``paths`` into ``grading/submitted/<student>/<lesson>/``.
 
+    What was taken and what was refused is printed, also when a later step fails.
+
     Parameters
     ----------
     paths
@@ -146,7 +149,10 @@ def collect(
     Raises
     ------
     CourseError
-        If a path does not exist, or not one hand-in was found.
+        If a path does not exist, not one hand-in was found, or the gradebook could not be brought
+        up to date: hand-ins stay taken then.
+    OSError
+        If this machine has no space for a hand-in: those before it stay taken.
     """
     root = root or course_root()
     folder = grading_folder(root)
