@@ -194,6 +194,31 @@ def test_canvas_with_late_and_second_uploads(root, tmp_path):
 
 
 BESIDE = {
+    "moodle, two zips": {
+        "Ada L_1_assignsubmission_file_/code.zip": "{net}.ipynb",
+        "Ada L_1_assignsubmission_file_/models.zip": zip_bytes(
+            {"models/unet.onnx": b"new", "models/unet.json": b"{}"}
+        ),
+        "Bob_2_assignsubmission_file_/unet.onnx": b"Bob's",
+    },
+    "canvas, two zips": {
+        "lada_1_20_hw.zip": "{net}.ipynb",
+        "lada_1_21_models.zip": zip_bytes({"unet.onnx": b"new", "unet.json": b"{}"}),
+        "bob_2_22_unet.onnx": b"Bob's",
+    },
+    "folder, two zips": {
+        "ada/code.zip": "{net}.ipynb",
+        "ada/models.zip": zip_bytes({"unet.onnx": b"new", "unet.json": b"{}"}),
+        "bob/unet.onnx": b"Bob's",
+        f"bob/{MINI}.ipynb": b"",
+    },
+    "folder, another folder": {
+        "ada/code/{net}.ipynb": b"",
+        "ada/out/unet.onnx": b"new",
+        "ada/out/unet.json": b"{}",
+        "bob/out/unet.onnx": b"Bob's",
+        f"bob/code/{MINI}.ipynb": b"",
+    },
     "moodle": {
         "Ada L_1_assignsubmission_file_/{net}.ipynb": b"",
         "Ada L_1_assignsubmission_file_/unet.onnx": b"new",
@@ -227,8 +252,11 @@ BESIDE = {
 @pytest.mark.parametrize("way", BESIDE)
 def test_a_model_beside_the_notebook_comes_to_its_place(root, tmp_path, way):
     files = {name.format(net=NET): data or notebook(tmp_path) for name, data in BESIDE[way].items()}
+    for name, inner in files.items():
+        if isinstance(inner, str):
+            files[name] = zip_bytes({inner.format(net=NET): notebook(tmp_path)})
     result = collect([write(tmp_path / "all.zip", zip_bytes(files))], root=root)
-    (hand_in,) = result.taken
+    (hand_in,) = [hand_in for hand_in in result.taken if hand_in.lesson == NET]
     folder = root / "grading/submitted" / hand_in.student.student_id / NET
     assert (folder / "models/unet.onnx").read_bytes() == b"new"
     assert (folder / "models/unet.json").read_bytes() == b"{}"
@@ -728,20 +756,31 @@ ODD = {
 }
 
 
+def with_damage(content):
+    start = content.find(b"damaged.txt") + 12
+    return content if start < 12 else content[:start] + b"\xff" * 8 + content[start + 8 :]
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("packed", ["as files", "in a zip"])
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_entry_of_a_class_s_zip_costs_one_student_at_most(root, tmp_path, odd):
-    files = [*others(tmp_path).items(), (f"{DAN}/{MINI}.ipynb", notebook(tmp_path, "Dan"))]
-    files += [(f"{DAN}/{name}", content) for name, content in ODD[odd]]
-    content = raw_zip(files, {f"{DAN}/secret.txt"}, {f"{DAN}/link"})
-    if odd == "damaged":
-        start = content.index(b"damaged.txt") + 12
-        content = content[:start] + b"\xff" * 8 + content[start + 8 :]
+def test_an_odd_entry_of_a_class_s_zip_costs_one_student_at_most(root, tmp_path, odd, packed):
+    own = [(f"{MINI}.ipynb", notebook(tmp_path, "Dan")), *ODD[odd]]
+    inside, above = [*others(tmp_path).items()], ""
+    if packed == "in a zip":
+        content = with_damage(raw_zip(own, {"secret.txt"}, {"link"}))
+        content = raw_zip([*inside, (f"{DAN}/x.zip", content)])
+    else:
+        above = f"{DAN}/"
+        inside += [(f"{above}{name}", data) for name, data in own]
+        content = with_damage(raw_zip(inside, {f"{above}secret.txt"}, {f"{above}link"}))
     result = collect([write(tmp_path / "all.zip", content)], root=root)
     assert set(who(result)) >= {"Ada-L", "Bob", "Cleo"}
     assert text_of(root, "Ada-L") == "Ada"
     if odd == "many":
-        assert ("all.zip/" + DAN) in result.refused[0][0]
+        ((what, why),) = result.refused
+        assert DAN in what
+        assert why.startswith("it holds 601 files")
         return
     assert "Dan" in who(result), "his notebook is whole"
     folder = root / "grading/submitted/Dan" / MINI
@@ -749,8 +788,8 @@ def test_an_odd_entry_of_a_class_s_zip_costs_one_student_at_most(root, tmp_path,
         assert (folder / ODD[odd][0][0]).read_bytes() == ODD[odd][0][1]
         assert not result.refused + result.notes
     else:
-        (told,) = result.refused + result.notes
-        assert DAN in told[0]
+        (reason,) = result.refused + result.notes
+        assert DAN in reason[0]
         assert not {p.name for p in folder.rglob("*")} & {"link", "evil.txt", "secret.txt"}
 
 

@@ -174,7 +174,7 @@ def wait_for_writers(path: Path, seconds: float) -> None:
                 ) from None
             print(f"{path.name} is in use by another program; waiting for up to {seconds:g} s.")
         except sqlite3.DatabaseError:
-            return  # damaged, which `refuse_damaged` tells
+            return  # damaged, which `refuse_damaged` reports
 
 
 def refuse_damaged(path: Path) -> None:

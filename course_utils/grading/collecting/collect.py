@@ -8,6 +8,7 @@ Students' zips are not trusted: the names inside of one never say whose it is wh
 anything outside of it does; paths, links, sizes and numbers of files are looked at before a
 byte is unpacked; and a refused one does not stop the others. A platform's zip is a list of
 students: what is wrong with an entry costs the others nothing, and limits are per student.
+Where folders name the students, `identity` finds out which of those above a notebook do.
 """
 
 import errno
@@ -107,6 +108,20 @@ class _Inside:
 
 
 @dataclass
+class _Search:
+    """What a search has, and finds besides hand-ins: what is refused, where platforms' names are.
+
+    All zips of a student in a platform's zip share a room.
+    """
+
+    bulk: set[Path]
+    scratch: Path
+    refused: list[tuple[str, str]]
+    seen: list[tuple[str, ...]] = field(default_factory=list)
+    rooms: dict[Hashable, Room] = field(default_factory=lambda: defaultdict(Room.of))
+
+
+@dataclass
 class Collection:
     """What came of a collection: who came in, what was refused or left out and why, what to see."""
 
@@ -120,6 +135,8 @@ def collect(
 ) -> Collection:
     """Put every hand-in below ``paths`` into ``grading/submitted/<student>/<lesson>/``.
 
+    What was taken and what was refused is printed, also when a later step fails.
+
     Parameters
     ----------
     paths
@@ -132,7 +149,10 @@ def collect(
     Raises
     ------
     CourseError
-        If a path does not exist, or not one hand-in was found.
+        If a path does not exist, not one hand-in was found, or the gradebook could not be brought
+        up to date: hand-ins stay taken then.
+    OSError
+        If this machine has no space for a hand-in: those before it stay taken.
     """
     root = root or course_root()
     folder = grading_folder(root)
@@ -173,15 +193,14 @@ def _find(
 ) -> list[HandIn]:
     """Return the hand-ins below paths; what is none is added to ``refused``."""
     items: list[_Item] = []
-    seen: list[tuple[str, ...]] = []
-    bulk = _bulk_zips(paths)
+    search = _Search(_bulk_zips(paths), scratch, refused)
     starts = _first_parts(paths)
     for path in tqdm(paths, desc="unpacking", disable=len(paths) < 20):
         parts = starts[path]
         inside = _Inside(len(parts), whole=not path.is_dir() or _is_hand_in(path))
-        items += _items(path, parts, inside, bulk, scratch, refused, seen)
+        items += _items(path, parts, inside, search)
     found = _hand_ins(items, lessons, lesson, refused)
-    _note_vanished(seen, found, refused)
+    _note_vanished(search.seen, found, refused)
     _note_empty({path: starts[path] for path in paths if path.is_dir()}, items, refused)
     return _without_stubs(found, refused)
 
@@ -311,40 +330,29 @@ def _may_be_a_platform_s(archive: Path) -> bool:
     return bool(people) and (len(named) == len(people) or several)
 
 
-def _items(
-    path: Path,
-    parts: tuple[str, ...],
-    inside: _Inside,
-    bulk: set[Path],
-    scratch: Path,
-    refused: list[tuple[str, str]],
-    seen: list[tuple[str, ...]],
-) -> Iterator[_Item]:
-    """Yield the files below ``path``, zips unpacked, with the names that lead to each.
-
-    What is refused, and where a platform's name was seen, is added to the lists.
-    """
+def _items(path: Path, parts: tuple[str, ...], inside: _Inside, search: _Search) -> Iterator[_Item]:
+    """Yield the files below ``path``, zips unpacked, with the names that lead to each."""
     label, name = "/".join(parts), parts[-1]
-    if inside.outer is None:
-        seen += [parts] if match_platform(name) else []
+    if inside.outer is None and match_platform(name):
+        search.seen.append(parts)
     if path.is_dir():
-        listing = _listing(path, label, refused)
+        listing = _listing(path, label, search.refused)
     elif name.lower().endswith(".zip"):
-        into = Path(tempfile.mkdtemp(dir=scratch))
+        into = Path(tempfile.mkdtemp(dir=search.scratch))
+        is_bulk = path in search.bulk
+        room = inside.room or search.rooms[_owner(PurePosixPath(*parts))]
         try:
             if inside.depth == _DEPTH:
                 raise Refused(f"zips are packed into zips more than {_DEPTH} deep")
-            is_bulk = path in bulk
             nobodys = inside.outer is None and not is_bulk and not any(map(match_platform, parts))
             if nobodys and _may_be_a_platform_s(path):  # or a student's, posing as one
                 raise Refused("it looks like a platform's zip; if it is one, give it alone")
-            room = inside.room or Room.of()
             unpacked = unpack(path, into, room, _owner if is_bulk else None)
         except Refused as error:
             shutil.rmtree(into)  # what is there of it already, takes space for nothing
-            refused.append((label, str(error)))
+            search.refused.append((label, str(error)))
             return
-        refused += [(f"{label}/{what}", why) for what, why in unpacked.refused]
+        search.refused += [(f"{label}/{what}", why) for what, why in unpacked.refused]
         listing = sorted((found.parts, file) for found, file in unpacked.files.items())
         inside = replace(inside, depth=1) if is_bulk else _in_own_zip(path, parts, inside, room)
     else:
@@ -357,10 +365,10 @@ def _items(
     for names, file in listing:
         if inside.outer is None:
             above = [(*parts, *names[: i + 1]) for i in range(len(names) - bool(file))]
-            seen += [longer for longer in above if match_platform(longer[-1])]
+            search.seen += [longer for longer in above if match_platform(longer[-1])]
         if file:
             within = replace(inside, alone=beside[names[:-1]] == {names[-1]})
-            yield from _items(file, (*parts, *names), within, bulk, scratch, refused, seen)
+            yield from _items(file, (*parts, *names), within, search)
 
 
 def _owner(path: PurePosixPath) -> Hashable:
@@ -431,12 +439,35 @@ def _hand_ins(
     items: list[_Item], lessons: list[str], lesson: str | None, refused: list[tuple[str, str]]
 ) -> list[HandIn]:
     """Group files around each lesson's notebook."""
+    notebooks = _notebooks(items, lessons, lesson, refused)
+    places = [
+        Place(item.parts, item.outer, item.given, item.whole, name) for item, name in notebooks
+    ]
+    found: list[tuple[_Item, HandIn]] = []
+    used: set[tuple[str, ...]] = set()
+    for (item, name), who in zip(notebooks, students_of(places, lessons), strict=True):
+        label = "/".join(item.parts)
+        if who is None:
+            refused.append((label, "whose is it? Put it into a folder named after the student"))
+            continue
+        files = _files_around(item, items, name, used)
+        stem = os.path.splitext(platform_file(item.notebook))[0]
+        told = (stem, lesson_of(item.notebook, lessons), lesson_in(item.notebook, lessons))
+        hand_in = HandIn(who[0], name, files, item.when, who[1], label, told.count(name))
+        found.append((item, hand_in))
+    _fetch_models(found, [item for item in items if item.parts not in used], used)
+    _note_strays([item for item in items if item.parts not in used], refused)
+    return [hand_in for _, hand_in in found]
+
+
+def _notebooks(
+    items: list[_Item], lessons: list[str], lesson: str | None, refused: list[tuple[str, str]]
+) -> list[tuple[_Item, str]]:
+    """Return the notebooks that are of a lesson, and of which."""
     for item in items:
         item.notebook = _notebook_name(item, lessons)
-    notebooks: list[tuple[_Item, str]] = []
-    for item in items:
-        if not item.notebook:
-            continue
+    found: list[tuple[_Item, str]] = []
+    for item in (item for item in items if item.notebook):
         label = "/".join(item.parts)
         own = lesson_in(item.notebook, lessons)
         name = lesson or own
@@ -449,23 +480,7 @@ def _hand_ins(
             )
             refused.append((label, why))
         else:
-            notebooks.append((item, name))
-    places = [
-        Place(item.parts, item.outer, item.given, item.whole, name) for item, name in notebooks
-    ]
-    found = []
-    used: set[tuple[str, ...]] = set()
-    for (item, name), who in zip(notebooks, students_of(places, lessons), strict=True):
-        label = "/".join(item.parts)
-        if who is None:
-            refused.append((label, "whose is it? Put it into a folder named after the student"))
-            continue
-        files = _files_around(item, items, name, used)
-        stem = os.path.splitext(platform_file(item.notebook))[0]
-        told = (stem, lesson_of(item.notebook, lessons), lesson_in(item.notebook, lessons))
-        student, upload = who
-        found.append(HandIn(student, name, files, item.when, upload, label, told.count(name)))
-    _note_strays([item for item in items if item.parts not in used], refused)
+            found.append((item, name))
     return found
 
 
@@ -504,6 +519,32 @@ def _files_around(
         used.add(other.parts)
     _into_models(files, lesson)
     return files
+
+
+def _fetch_models(
+    found: list[tuple[_Item, HandIn]], unused: list[_Item], used: set[tuple[str, ...]]
+) -> None:
+    """Give hand-ins their tasks' files that lie in another zip or folder of the same student."""
+    for item, hand_in in found:
+        wanted = {
+            f"{task}.{end}" for task in task_names(hand_in.lesson) for end in ("onnx", "json")
+        }
+        wanted = {name for name in wanted if f"models/{name}" not in hand_in.files}
+        for other in unused if wanted else ():
+            name = plain_file(other.parts[-1])
+            if name in wanted and _same_student(hand_in.student, item, other):
+                hand_in.files[f"models/{name}"] = other.path
+                used.add(other.parts)
+
+
+def _same_student(student: Student, item: _Item, other: _Item) -> bool:
+    """Tell whether a file is of the student whose notebook this is."""
+    told = by_platform(other.parts[: other.outer])
+    if told or student.platform != "folder":
+        return bool(told) and _person(told[0]) == _person(student)
+    names = [Path(part).stem if part.lower().endswith(".zip") else part for part in item.parts]
+    above = len(names) - names[::-1].index(student.name)
+    return item.parts[:above] == other.parts[:above]
 
 
 def _note_strays(unused: list[_Item], refused: list[tuple[str, str]]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import struct
 import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Iterable
@@ -206,7 +207,7 @@ def _is_folder(info: zipfile.ZipInfo) -> bool:
 def _faults(entries: list[tuple[zipfile.ZipInfo, PurePosixPath]]) -> list[str | None]:
     """Return for each entry why it must be left out, or None."""
     folders = {
-        str(folder).casefold()
+        _plain(folder)
         for info, path in entries
         for folder in ([path] if _is_folder(info) else []) + [*path.parents]
     }
@@ -215,7 +216,7 @@ def _faults(entries: list[tuple[zipfile.ZipInfo, PurePosixPath]]) -> list[str | 
     for info, path in entries:
         fault = _fault(info, path)
         if not fault and not _is_folder(info):
-            plain = str(path).casefold()
+            plain = _plain(path)
             if plain in folders:
                 fault = "it cannot be unpacked: a folder has the same name"
             elif plain in names:
@@ -226,6 +227,11 @@ def _faults(entries: list[tuple[zipfile.ZipInfo, PurePosixPath]]) -> list[str | 
                 names[plain] = path
         found.append(fault)
     return found
+
+
+def _plain(path: PurePosixPath) -> str:
+    """Return what is alike for names that are one on some machine."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _fault(info: zipfile.ZipInfo, path: PurePosixPath) -> str | None:
