@@ -3,7 +3,7 @@
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help setup lab test demo lint lock
+.PHONY: help setup lab test quick demo lint lock
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
@@ -13,8 +13,11 @@ setup:  ## make .venv, if it is missing, broken or out of date
 lab: setup  ## open JupyterLab on the first lesson; make lab ARGS=--no-browser on a server
 	@$(BIN)/course lab $(ARGS)
 
-test: setup  ## run the tests; make test ARGS="-m 'not slow'" for the quick ones
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup  ## run all tests, two at a time; make test ARGS="-n 0 -k lesson_06" for some
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+quick: setup  ## run the tests that train nothing and start no process (a minute)
+	@$(BIN)/python -m pytest -p tests.quick $(ARGS)
 
 demo: setup  ## make a class of sample students, grade it, open the report
 	@$(BIN)/course demo

@@ -1,4 +1,4 @@
-"""Scores of a segmentation, all of them computed from one confusion matrix.
+"""Scores of a segmentation, computed from one confusion matrix; and one of objects, the last.
 
 The rules, the same everywhere in the course:
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 from course_utils.errors import CourseError
@@ -112,3 +113,8 @@ MARKS_FILE = "marks.json"
 def data_setting(root: Path) -> str:
     """Return the value of COURSE_DATA for a process that works outside of the course's folder."""
     return os.environ.get("COURSE_DATA") or str(root / "data" / "cache")
+
+
+NOT_RELEASED = shutil.ignore_patterns("models", "*.onnx", "*.pt", "*.zip", "__pycache__", ".*")
+
+"""What running a solution leaves beside its notebook, and what no release should hold."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-_NUMBER = re.compile(r"[-+\d.,eE%]*|nan|inf")
+_NUMBER = re.compile(r"[-+\d.,eE%]*[* ]?|nan|inf")
 
 
 def printable(text: object, limit: int | None = None) -> str:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from course_utils.checks.exercise import HIDDEN_SEED
-from course_utils.grading.workplace import hidden_test_seed, secret_seed
+from course_utils.grading import grade as grading
+from course_utils.grading.marking.settings import hidden_test_seed
+from course_utils.grading.workplace import secret_seed
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +137,11 @@ def test_a_lesson_is_a_notebook_its_exercises_and_its_tests(place):
     assert [path.name for path in (place / "solutions").iterdir()] == [LESSON]
 
 
+def test_files_that_the_page_names_are_there(place):
+    for name in re.findall(r"`((?:course_utils|tests)/[\w/.]+)`", PAGE):
+        assert "_NN" in name or (place / name).exists(), name
+
+
 def test_code_of_the_page_is_in_the_projects_style(place):
     made = [*FILES, "solutions"]
     run(sys.executable, "-m", "ruff", "check", *made, cwd=place)
@@ -192,6 +199,24 @@ def test_the_marks_are_reported_and_exported(place, graded):
     assert {student: float(mark) for student, mark in marks.items()} == dict(
         zip(ANSWERS, (6, 4, 0), strict=True)
     )
+
+
+def test_a_new_lesson_has_no_other_lesson_marked_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(grading, "_PACKAGE", tmp_path)
+    version = grading.grader_version.__wrapped__
+    checks = tmp_path / "checks"
+    checks.mkdir()
+    (checks / "lesson_06.py").write_text("old = 1")
+    before = version("06_unet")
+    (checks / "lesson_10.py").write_text("new = 1")
+    assert version("06_unet") == before
+    (checks / "lesson_06.py").write_text("old = 2")
+    assert version("06_unet") != before
+    (checks / "exercise.py").write_text("what both use")
+    assert len({before, version("06_unet"), version("10_brightness")}) == 3
+    # It holds only while no lesson's exercises use another's.
+    for path in (ROOT / "course_utils" / "checks").glob("lesson_*.py"):
+        assert not re.search(r"checks(\.| import )lesson_", path.read_text(encoding="utf-8"))
 
 
 def test_hidden_tests_draw_from_a_seed_that_is_the_students_own_and_tells_no_secret(place, graded):

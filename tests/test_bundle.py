@@ -100,6 +100,7 @@ def test_this_courses_bundle_gives_nothing_away(real):
         assert top not in ("solutions", "tests", "grading", ".ci", ".git", "nbgrader_config.py")
 
 
+@pytest.mark.process
 def test_this_courses_bundle_works_on_its_own(real, tmp_path):
     for name, data in real.items():
         path = tmp_path / name

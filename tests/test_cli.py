@@ -97,6 +97,7 @@ def test_no_print_of_a_name_fails_whatever_a_pipe_is_encoded_in(monkeypatch, enc
     assert ("王伟" if encoding == "utf-8" else "\\u738b\\u4f1f") in said
 
 
+@pytest.mark.process
 def test_a_name_in_chinese_goes_through_a_pipe_of_windows(tmp_path):
     root = make_course(tmp_path / "course")
     handed_in = tmp_path / "hand-ins" / "王伟"
@@ -165,6 +166,7 @@ def test_no_jobs_at_a_time_is_no_number_of_jobs():
     assert "Invalid value for '--jobs'" in result.output
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["no-such-folder", "file"])
 def test_images_to_grade_on_lie_in_a_folder(tmp_path, name):
     root = make_course(tmp_path / "course")
@@ -183,6 +185,7 @@ def test_a_place_where_nothing_can_be_kept_is_told_before_a_lesson_runs(tmp_path
             solve.solve([MINI], keep, root)
 
 
+@pytest.mark.process
 def test_a_cell_that_runs_too_long_is_a_failure_like_others(tmp_path, monkeypatch, capsys):
     root = make_course(tmp_path / "course")
     path = root / "solutions" / MINI / f"{MINI}.ipynb"
@@ -193,6 +196,7 @@ def test_a_cell_that_runs_too_long_is_a_failure_like_others(tmp_path, monkeypatc
     assert MINI in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_a_course_error_in_a_notebook_is_one_line_without_traceback_or_stderr():
     source = "from course_utils.errors import CourseError\nraise CourseError('Turn it round.')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
@@ -201,6 +205,7 @@ def test_a_course_error_in_a_notebook_is_one_line_without_traceback_or_stderr():
     assert output["traceback"] == ["CourseError: Turn it round."]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "words", [["submit", "99"], ["data", "path", "no-such-set"], ["collect", "no-such-file.zip"]]
 )
@@ -216,7 +221,8 @@ def test_a_hurried_mistake_gives_one_line(words, tmp_path):
     assert line.startswith("error: ")
 
 
-def test_importing_the_package_is_instant_and_without_torch():
+@pytest.mark.process
+def test_importing_the_package_is_instant_and_without_torch(alone):
     code = """
 import sys, time
 start = time.perf_counter()
@@ -233,6 +239,7 @@ print(seconds, *({"torch", "numpy", "onnx", "matplotlib"} & set(sys.modules)))
     assert float(seconds) < 0.1
 
 
+@pytest.mark.process
 def test_help_does_not_wait_for_torch():
     code = "import course_utils.cli, sys; print({'torch', 'nbgrader'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -83,6 +83,7 @@ def test_moodle_in_folders(root, tmp_path):
     }
 
 
+@pytest.mark.process
 def test_the_gradebook_knows_lessons_and_names(root, tmp_path):
     content = lesson_zip(tmp_path)
     write(tmp_path / "in" / f"Zoë O'Neil_777_assignsubmission_file_{MINI}.zip", content)

@@ -69,6 +69,7 @@ def test_full_disk_is_a_fault():
     assert "1 GB" in doctor.disk(free=10**8).problem
 
 
+@pytest.mark.process
 def test_broken_torch_is_reported_with_its_own_last_words():
     child = subprocess.Popen(
         [sys.executable, "-c", "raise RuntimeError('operator torchvision::nms does not exist')"],
@@ -84,6 +85,7 @@ def test_broken_torch_is_reported_with_its_own_last_words():
     assert "nothing can be trained" in doctor.advice(found)[0]
 
 
+@pytest.mark.process
 def test_torch_that_hangs_is_given_up():
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"],
@@ -95,6 +97,7 @@ def test_torch_that_hangs_is_given_up():
     assert child.poll() is not None
 
 
+@pytest.mark.process
 def test_torch_child_measures_this_machine():
     found = doctor.read_torch_report(doctor.start_torch_report())
     assert found["device"] in ("cpu", "cuda", "mps")
@@ -133,6 +136,7 @@ def test_nvidia_gpu_that_the_installed_torch_has_no_code_for_is_pointed_out():
     assert not finding.needed
 
 
+@pytest.mark.process
 def test_the_cause_is_told_and_not_the_advice_that_torch_puts_below_it():
     child = doctor.subprocess.Popen(
         [
@@ -225,6 +229,7 @@ def sound(monkeypatch):
     monkeypatch.setattr(doctor, "disk", lambda: Finding("Disk", "20 GB free"))
 
 
+@pytest.mark.process
 def test_doctor_fits_on_one_screen_and_succeeds_on_a_sound_machine(sound, capsys):
     doctor.run()
     text = capsys.readouterr().out
@@ -233,6 +238,7 @@ def test_doctor_fits_on_one_screen_and_succeeds_on_a_sound_machine(sound, capsys
         assert topic in text
 
 
+@pytest.mark.process
 def test_doctor_fails_if_something_needed_is_broken(sound, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "read_torch_report", lambda child: {"error": "ImportError: torch"})
     with pytest.raises(SystemExit) as ended:

@@ -132,7 +132,7 @@ esac
 
 
 @pytest.fixture
-def setup(tmp_path):
+def setup(tmp_path, processes):
     """Return a function that runs setup.sh in a small course: (result, the calls of python)."""
     if sys.platform == "win32":
         pytest.skip("setup.sh is for POSIX shells")

@@ -77,6 +77,7 @@ def trained(model):
     return model
 
 
+@pytest.mark.long
 def test_the_file_passes_the_gate_and_scores_as_promised(capfd):
     model = trained(Small())
     export("unet", model)
@@ -97,6 +98,7 @@ def test_the_file_passes_the_gate_and_scores_as_promised(capfd):
     assert score.sha256 == record["sha256"]
 
 
+@pytest.mark.long
 def test_validation_score_is_that_of_the_net_in_torch(capfd):
     from course_utils.training import evaluate
 
@@ -109,6 +111,7 @@ def test_validation_score_is_that_of_the_net_in_torch(capfd):
     )
 
 
+@pytest.mark.long
 def test_every_weight_is_in_the_file_under_its_name_unchanged():
     model = trained(Small())
     export("unet", model)
@@ -120,6 +123,7 @@ def test_every_weight_is_in_the_file_under_its_name_unchanged():
         assert np.array_equal(stored[name], value.numpy()), name
 
 
+@pytest.mark.long
 def test_weights_can_be_read_back_into_a_new_net(monkeypatch):
     from course_utils.training import load_weights
 
@@ -131,6 +135,7 @@ def test_weights_can_be_read_back_into_a_new_net(monkeypatch):
     assert torch.equal(other.eval()(x), model.eval()(x))
 
 
+@pytest.mark.long
 def test_the_model_keeps_mode_dtype_device_and_weights():
     model = trained(Small()).double()
     before = copy.deepcopy(model.state_dict())
@@ -183,6 +188,7 @@ def with_compiled_forward(model):
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -209,6 +215,7 @@ def test_of_a_wrapped_net_the_plain_one_is_exported(wrap):
             assert torch.equal(unwrapped(other)(x), unwrapped(model).eval()(x))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, AveragedModel])
 def test_a_part_that_is_wrapped_is_exported_plain(wrap):
     from course_utils.training import load_weights
@@ -246,6 +253,7 @@ def autocast(kind, dtype):
     return [Inside, AndBack, Decorated]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [*autocast("cpu", torch.bfloat16), *autocast("cuda", torch.float16)]
 )
@@ -266,6 +274,7 @@ def test_autocast_in_forward_trains_as_ever_and_is_left_out_of_the_file(kind, ca
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16
 
 
+@pytest.mark.long
 def test_who_calls_export_within_autocast_gets_the_same_file():
     model = trained(Small())
     export("unet", model)
@@ -275,6 +284,7 @@ def test_who_calls_export_within_autocast_gets_the_same_file():
     assert MODEL.read_bytes() == before
 
 
+@pytest.mark.long
 def test_another_default_dtype_makes_no_difference():
     model = trained(Small())
     export("unet", model)
@@ -297,6 +307,7 @@ class Lazy(nn.Module):
         return self.head(self.body(x))
 
 
+@pytest.mark.long
 def test_a_net_of_lazy_layers_that_has_run_is_exported_and_read_back():
     from course_utils.training import load_weights
 
@@ -335,6 +346,7 @@ class Shifting(Small):
         return y[torch.arange(y.shape[0])] + shifted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [SegNet, Shifting])
 def test_unpooling_and_other_nets_that_count_pass_the_gate_and_score(kind, capsys):
     export("unet", kind())
@@ -343,6 +355,7 @@ def test_unpooling_and_other_nets_that_count_pass_the_gate_and_score(kind, capsy
     assert score_model_file(".", "unet", secret=7).reason == ""
 
 
+@pytest.mark.long
 def test_nothing_of_the_students_machine_is_in_the_file():
     export("unet", Small())
     content = MODEL.read_bytes()
@@ -350,6 +363,7 @@ def test_nothing_of_the_students_machine_is_in_the_file():
         assert trace not in content
 
 
+@pytest.mark.long
 def test_the_same_model_gives_the_same_file():
     model = trained(Small())
     export("unet", model)
@@ -358,6 +372,7 @@ def test_the_same_model_gives_the_same_file():
     assert MODEL.read_bytes() == first
 
 
+@pytest.mark.long
 def test_equal_weights_of_two_trainings_give_two_files(lesson):
     """On one server two students with one seed train the same weights; neither has copied."""
     model, files = trained(Small()), []
@@ -367,6 +382,7 @@ def test_equal_weights_of_two_trainings_give_two_files(lesson):
     assert files[0] != files[1] == files[2]
 
 
+@pytest.mark.long
 def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatch):
     model = trained(Small(width=32))
     export("unet", model)
@@ -383,6 +399,7 @@ def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatc
     assert score_model_file(".", "unet", secret=7).reason == ""
 
 
+@pytest.mark.long
 def test_the_record_keeps_what_the_training_has_written():
     os.mkdir("models")
     told = {"task": "unet", "profile": "quick", "epochs": 30, "history": {"loss": [2.3, 0.4]}}
@@ -394,6 +411,7 @@ def test_the_record_keeps_what_the_training_has_written():
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"task": "pets", "epochs": 9}'])
 def test_a_record_of_something_else_is_replaced(content):
     os.mkdir("models")
@@ -404,6 +422,7 @@ def test_a_record_of_something_else_is_replaced(content):
     assert "epochs" not in record
 
 
+@pytest.mark.long
 def test_another_folder_than_the_lessons_is_pointed_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     export("unet", Small())
@@ -455,6 +474,7 @@ class Diverged(Small):
         return super().forward(x) * float("nan")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -494,6 +514,7 @@ def test_a_mistake_is_named_in_one_line_and_nothing_is_written(make, message, le
     assert not (lesson / "models").exists()
 
 
+@pytest.mark.long
 def test_a_net_that_depends_on_the_other_images_of_a_batch_is_refused():
     model = Small()
     model.down[1] = nn.BatchNorm2d(8, track_running_stats=False)
@@ -501,6 +522,7 @@ def test_a_net_that_depends_on_the_other_images_of_a_batch_is_refused():
         export("unet", model)
 
 
+@pytest.mark.long
 def test_a_net_that_gives_other_masks_each_time_is_refused():
     with pytest.raises(CourseError, match="random numbers"):
         export("unet", Wrapped(lambda y: y + 50 * torch.randn_like(y)))
@@ -521,11 +543,13 @@ def test_a_model_without_its_history_waits_for_the_training():
     assert not Path("models/unet.onnx").exists()
 
 
+@pytest.mark.long
 def test_a_history_of_another_model_is_noticed(capsys):
     export("unet", trained(Small()), {"mean_iou": [0.3, 0.762]})
     assert "history ends at a validation mean IoU of 0.762" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_better_model_that_was_there_is_kept(lesson, capsys, monkeypatch):
     export("unet", Small())
     better = MODEL.read_bytes()
@@ -551,6 +575,7 @@ def test_a_better_model_that_was_there_is_kept(lesson, capsys, monkeypatch):
     assert check_task_files("unet", lesson)[0] == better
 
 
+@pytest.mark.long
 def test_of_equal_models_none_is_kept(lesson):
     model = Small()
     export("unet", model)
@@ -558,12 +583,14 @@ def test_of_equal_models_none_is_kept(lesson):
     assert sorted(path.name for path in (lesson / "models").iterdir()) == ["unet.json", "unet.onnx"]
 
 
+@pytest.mark.long
 def test_a_net_too_slow_for_the_grader_is_refused(monkeypatch):
     tasks._entries()["unet"]["quick"]["seconds"] = 1e-4
     with pytest.raises(CourseError, match=r"too slow: .*the grader stops after 0.0001 s"):
         export("unet", Small())
 
 
+@pytest.mark.long
 def test_a_failure_leaves_the_old_files(lesson):
     export("unet", Small())
     before = {path.name: path.read_bytes() for path in (lesson / "models").iterdir()}

@@ -141,6 +141,7 @@ def test_a_roster_that_is_not_utf8_is_told(root, tmp_path, encoding):
         export_marks("moodle", roster=tmp_path / "roster.csv", root=root)
 
 
+@pytest.mark.process
 def test_nobody_gets_the_marks_of_a_namesake(tmp_path, monkeypatch, capsys):
     root = graded_class(tmp_path / "c", monkeypatch, anna=("moodle", "Anna Schmidt", "7"))
     people = marks_with(root, "moodle", ANNAS)[1:]
@@ -154,6 +155,7 @@ def test_nobody_gets_the_marks_of_a_namesake(tmp_path, monkeypatch, capsys):
     assert "roster.csv: M1, M2; graded: anna" in warning
 
 
+@pytest.mark.process
 def test_two_graded_of_one_name_do_not_share_a_line(tmp_path, monkeypatch, capsys):
     anna = ("moodle", "Anna Schmidt")
     root = graded_class(tmp_path / "c", monkeypatch, anna=(*anna, "7"), anna_8=(*anna, "8"))
@@ -166,6 +168,7 @@ def test_two_graded_of_one_name_do_not_share_a_line(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().out.count("told apart") == 1
 
 
+@pytest.mark.process
 def test_namesakes_are_told_apart_by_canvas_ids(tmp_path, monkeypatch, capsys):
     root = graded_class(
         tmp_path / "c",
@@ -182,6 +185,7 @@ def test_namesakes_are_told_apart_by_canvas_ids(tmp_path, monkeypatch, capsys):
     assert "Warning" not in capsys.readouterr().out  # nor is anybody said to lack an ID
 
 
+@pytest.mark.process
 def test_a_line_of_the_roster_is_used_once(tmp_path, monkeypatch, capsys):
     """The line is found by number, whoever comes first in the alphabet."""
     root = graded_class(

@@ -109,7 +109,7 @@ def test_one_failing_image_does_not_lose_the_others(work, capsys):
     assert scored(work).iou == pytest.approx(expected(), abs=0.02)
 
 
-def test_one_slow_image_does_not_lose_the_others(work, monkeypatch, capsys):
+def test_one_slow_image_does_not_lose_the_others(work, monkeypatch, capsys, alone):
     monkeypatch.setattr(
         "course_utils.hand_in.function_task.get_task",
         lambda name: tasks.Task(**{**vars(TASK), "seconds": 20}),
@@ -129,7 +129,7 @@ def test_one_slow_image_does_not_lose_the_others(work, monkeypatch, capsys):
     assert scored(work).iou == pytest.approx(expected(), abs=0.02)
 
 
-def test_time_for_all_images_together_ends(work, monkeypatch, capsys):
+def test_time_for_all_images_together_ends(work, monkeypatch, capsys, alone):
     monkeypatch.setattr(
         "course_utils.hand_in.function_task.get_task",
         lambda name: tasks.Task(**{**vars(TASK), "seconds": 1}),

@@ -156,6 +156,7 @@ def foreign_files():
     }
 
 
+@pytest.mark.process
 def test_other_formats_are_named_never_loaded_and_the_cure_is_told():
     for name, (content, message) in foreign_files().items():
         with pytest.raises(Refused, match=message) as caught:
@@ -371,6 +372,7 @@ def test_a_size_of_thousands_of_digits_is_refused_in_the_gates_own_words(sides):
     assert "parameters, allowed are" in refusal(model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operator", ["Add", "MatMul", "Gemm", "Conv", "ConvTranspose", "Concat"])
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
@@ -419,6 +421,7 @@ def test_a_million_empty_operators_are_refused_quickly():
     assert "operators, allowed are" in refusal(with_graph(message(1, b"") * 1_000_000))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "extra",
     [

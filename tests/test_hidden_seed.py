@@ -6,8 +6,8 @@ import pytest
 from course_utils.checks.exercise import HIDDEN_SEED, Case, Exercise
 from course_utils.grading.grade import result_folder
 from course_utils.grading.marking.preprocessors import _kernel_environment
+from course_utils.grading.marking.settings import hidden_test_seed
 from course_utils.grading.publishing.solve import run_lesson
-from course_utils.grading.workplace import hidden_test_seed
 from tests.mini_course import MINI, NET, hand_in, make_course
 
 

@@ -4,10 +4,7 @@ The solution's cells run once, in a process of their own, and hand over the dict
 A test that fails after a change of the data means that a sentence of the notebook has to change.
 """
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -30,23 +27,6 @@ from course_utils.metrics import ConfusionMatrix, instance_f1
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "solutions" / "01_classical" / "01_classical.ipynb"
 REAL = Path(os.environ.get("COURSE_TEST_DATA", ROOT.parent / "shared" / "data"))
-RUN = """
-import json, resource, sys, time, nbformat
-started, names = time.time(), {}
-for cell in nbformat.read(sys.argv[1], 4).cells:
-    if cell.cell_type == "code":
-        exec(compile(cell.source, cell.id, "exec"), names)
-try:  # ru_maxrss starts with what pytest held when it forked
-    peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
-except OSError:  # not Linux; macOS counts bytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-names["claims"] |= {
-    "seconds": time.time() - started,
-    "megabytes": peak,
-    "torch": "torch" in sys.modules,
-}
-print("CLAIMS", json.dumps(names["claims"], default=float))
-"""
 
 
 def cells_of_notebook(*ids):
@@ -59,20 +39,8 @@ def cells_of_notebook(*ids):
 
 
 @pytest.fixture(scope="module")
-def claims(tmp_path_factory):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
-    environment |= {"COURSE_STATIC": "1", "COURSE_DATA": str(tmp_path_factory.mktemp("empty"))}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, NOTEBOOK],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stderr == "", "any text on stderr costs the points of a test cell"
-    return json.loads(done.stdout.rsplit("CLAIMS ", 1)[1])
+def claims(kept):
+    return kept.claims()
 
 
 # --- the lesson as a whole
@@ -454,6 +422,7 @@ def test_the_lesson_s_functions_score_nuclei_as_published():
     assert mean["fluorescence"][2] == pytest.approx(0.834, abs=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (REAL / "dsb2018_raw_sample").is_dir(), reason="no real nuclei here")
 def test_both_layouts_of_the_real_nuclei_hold_the_same():
     raw = {n.name[:12]: n for n in load_nuclei(REAL / "dsb2018_raw_sample")}

@@ -11,7 +11,6 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-import torchmetrics.functional.classification as tm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -222,6 +221,9 @@ counts = arrays(np.int64, (4, 4), elements=st.integers(0, 30))
 @settings(max_examples=60)
 @given(truth=labels, prediction=labels, void=arrays(bool, (2, 6, 5)))
 def test_matrix_and_scores_equal_torchmetrics(lesson, truth, prediction, void):
+    # Not on top: it takes as long to import as torch.
+    import torchmetrics.functional.classification as tm
+
     truth = np.where(void, VOID, truth).astype(np.uint8)
     confusion = lesson.confusion_matrix(truth, prediction, 5)
     assert confusion.sum() == (~void).sum()
@@ -329,6 +331,7 @@ def test_the_bootstrap_check_expects_what_drawing_images_gives():
     assert unpaired.std() > 3 * expected.std()
 
 
+@pytest.mark.long
 def test_the_lesson_runs_with_other_right_answers(monkeypatch):
     monkeypatch.setenv("COURSE_STATIC", "1")
     others = {name: right[1] for name, right in RIGHT.items()}

@@ -149,6 +149,7 @@ def run_inside(folder, code, **environment):
     return ran.stdout.split()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux'")
 def test_real_control_group_limits_processors_and_threads_of_torch():
     code = (
@@ -159,6 +160,7 @@ def test_real_control_group_limits_processors_and_threads_of_torch():
         assert run_inside(folder, code, OMP_NUM_THREADS="4") == ["1", "1"]
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux'")
 def test_real_control_group_limits_memory():
     code = "from course_utils.machine import memory; print(*memory())"
@@ -168,6 +170,7 @@ def test_real_control_group_limits_memory():
     assert GIB / 2 < available <= GIB
 
 
+@pytest.mark.process
 def test_torch_takes_no_more_threads_than_there_are_cores_and_no_more_than_it_was_told():
     code = (
         "from course_utils import machine; machine.processors = lambda: 2\n"

@@ -178,6 +178,7 @@ def test_arrays_and_tensors_add_up_in_one_matrix():
     assert confusion.matrix.tolist() == [[1, 0], [1, 2]]
 
 
+@pytest.mark.process
 def test_no_torch_for_arrays():
     code = (
         "import sys, numpy as np\n"

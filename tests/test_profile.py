@@ -16,6 +16,8 @@ from course_utils.hand_in import tasks
 from tests.mini_course import MINI, NET, add_model, hand_in, make_course
 from tests.model_files import small_model
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):

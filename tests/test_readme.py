@@ -49,6 +49,7 @@ def test_the_readme_names_the_commands_that_students_and_instructors_need():
     assert {"lab", "test", "demo"} <= {words[0] for words in commands("make")}
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
 @pytest.mark.parametrize("command", ["bundle", "export"])
 def test_files_that_the_readme_has_written_into_a_clone_are_ignored(command):

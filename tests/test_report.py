@@ -73,6 +73,7 @@ def test_the_terminal_shows_marks_intervals_and_reasons(root):
     assert "ada: same model file as <b>dan</b>" in text
 
 
+@pytest.mark.process
 def test_marks_by_hand_that_overrule_the_tests_leave_a_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
     root = make_course(tmp_path / "course")
@@ -94,6 +95,7 @@ def test_marks_by_hand_that_overrule_the_tests_leave_a_trace(tmp_path, monkeypat
     assert mini.remarks[0] in html_report([net, mini], [])
 
 
+@pytest.mark.process
 def test_an_unreadable_notebook_is_not_said_to_have_stubs(tmp_path, monkeypatch):
     monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
     root = make_course(tmp_path / "course")
@@ -203,6 +205,7 @@ def test_isolation_and_test_set_are_stated(page):
     assert "Weak isolation" not in text
 
 
+@pytest.mark.process
 def test_a_public_test_set_and_weak_isolation_are_flagged(tmp_path, monkeypatch):
     monkeypatch.setattr(grade_module, "_render_feedback", lambda *_: None)
     root = make_course(tmp_path / "course")

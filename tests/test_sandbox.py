@@ -4,12 +4,17 @@ Every attempt is also made with limits only, where it must succeed: an attempt t
 would fail anywhere shows nothing about the walls.
 """
 
+import contextlib
+import functools
+import json
 import os
+import platform
 import shutil
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -21,24 +26,9 @@ from course_utils.errors import CourseError
 from course_utils.grading.marking import launcher, sandbox
 
 LINUX = sys.platform == "linux"
-BWRAP_WORKS = (
-    bool(shutil.which("bwrap"))
-    and not subprocess.run(
-        ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True, check=False
-    ).returncode
-)
-LANDLOCK_WORKS = LINUX and sandbox.isolation_level() == sandbox.LANDLOCK
 LEVELS = [
-    pytest.param(
-        sandbox.LANDLOCK,
-        id="landlock",
-        marks=pytest.mark.skipif(not LANDLOCK_WORKS, reason="no Landlock here"),
-    ),
-    pytest.param(
-        sandbox.BUBBLEWRAP,
-        id="bubblewrap",
-        marks=pytest.mark.skipif(not BWRAP_WORKS, reason="bubblewrap does not work here"),
-    ),
+    pytest.param(sandbox.LANDLOCK, id="landlock"),
+    pytest.param(sandbox.BUBBLEWRAP, id="bubblewrap"),
 ]
 PYTHON = [sys.executable, "-I", "-c"]
 
@@ -90,7 +80,7 @@ ATTEMPTS = {
     "outlive the grader": (
         "import ctypes; print('DONE' if ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0 else '')"
     ),
-    "fork": "pid = os.fork()\nif pid: os.waitpid(pid, 0); print('DONE')",
+    "fork": "pid = os.fork()\nif pid: os.waitpid(pid, 0); print('DONE')\nelse: os._exit(0)",
     "start a program": "subprocess.run(['/bin/true'], check=True); print('DONE')",
     "start a program by posix_spawn": "os.posix_spawn('/bin/true', ['true'], {}); print('DONE')",
     "make a symbolic link": "os.symlink('a', 'b'); print('DONE')",
@@ -102,14 +92,74 @@ ATTEMPTS = {
 }
 
 
+CALL = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall(*map(ctypes.c_long, [{}])), ctypes.get_errno())
+"""
+SYSTEM_CALLS = {
+    "ptrace": CALL.format("101, 16, VICTIM, 0, 0"),
+    "process_vm_readv": CALL.format("310, VICTIM, 0, 0, 0, 0, 0"),
+    "unshare a user namespace": CALL.format("272, 0x10000000"),
+    "mount": CALL.format("165, 0, 0, 0, 0, 0"),
+    "bpf": CALL.format("321, 0, 0, 0"),
+    "io_uring": CALL.format("425, 1, 0"),
+    "perf": CALL.format("298, 0, 0, 0, 0, 0"),
+    "pidfd_open": CALL.format("434, VICTIM, 0"),
+    "setsid": CALL.format("112"),
+}
+
+# All attempts in one process, each in a folder and among variables of its own. What an attempt
+# raises is shown; one that ended the process would leave the outcomes of the later ones out.
+TRY_ALL = """
+import contextlib, io, json, mmap, os, socket, subprocess, sys
+OUTCOMES = {}
+for NUMBER, (NAME, SOURCE, VARIABLES) in enumerate(json.load(sys.stdin)):
+    os.mkdir(str(NUMBER))
+    os.chdir(str(NUMBER))
+    with contextlib.redirect_stdout(io.StringIO()) as PRINTED:
+        try:
+            exec(SOURCE, globals() | VARIABLES)
+        except BaseException as ERROR:
+            print(repr(ERROR))
+    OUTCOMES[NAME] = PRINTED.getvalue()
+    os.chdir("..")
+print(json.dumps(OUTCOMES))
+"""
+
+
 @pytest.fixture
-def scene(tmp_path):
-    """Make a grader's machine in small: a secret, a process, sockets to reach."""
-    secret = tmp_path / "grading" / "secret_seed"
-    secret.parent.mkdir()
-    secret.write_text("4711\n")
-    secret.chmod(0o600)
-    package = tmp_path / "course_utils"
+def level(request, processes):
+    """Return the level, or skip where it does not work; asked for here, not while collecting."""
+    if request.param == sandbox.BUBBLEWRAP:
+        works = bubblewrap_works()
+    else:
+        works = LINUX and sandbox.isolation_level() == sandbox.LANDLOCK
+    if not works:
+        pytest.skip(f"no {request.param} here")
+    return request.param
+
+
+at_each_level = pytest.mark.parametrize("level", LEVELS, indirect=True)
+
+
+@functools.cache
+def bubblewrap_works() -> bool:
+    if not shutil.which("bwrap"):
+        return False
+    argv = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"]
+    return not subprocess.run(argv, capture_output=True, check=False).returncode
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory, processes):
+    """Make a grader's machine in small: secrets, processes, sockets to reach.
+
+    It is a function that makes all attempts in one process behind the walls of a level, and
+    returns what each printed. The victim of each attempt is its own.
+    """
+    folder = tmp_path_factory.mktemp("scene")
+    package = folder / "course_utils"
     package.mkdir()
     abstract = f"course-test-{os.getpid()}"
     with (
@@ -117,70 +167,66 @@ def scene(tmp_path):
         socket.socket(socket.AF_UNIX) as unix,
         socket.socket(socket.AF_UNIX) as nameless,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as letters,
-        subprocess.Popen(["sleep", "60"]) as victim,
+        contextlib.ExitStack() as victims,
     ):
-        unix.bind(str(tmp_path / "s"))
+        unix.bind(str(folder / "s"))
         unix.listen()
         nameless.bind("\0" + abstract)
         nameless.listen()
-        letters.bind(str(tmp_path / "d"))
-        names = {
-            "SECRET": str(secret),
-            "PACKAGE": str(package),
-            "VICTIM": victim.pid,
-            "PORT": tcp.getsockname()[1],
-            "SOCKET": str(tmp_path / "s"),
-            "ABSTRACT": abstract,
-            "LETTERS": str(tmp_path / "d"),
-        }
-        yield "import mmap, os, socket, subprocess\n" + "".join(
-            f"{name} = {value!r}\n" for name, value in names.items()
-        )
-        victim.kill()
+        letters.bind(str(folder / "d"))
+
+        def variables(attempt):
+            secret = Path(tempfile.mkdtemp(dir=folder)) / "grading" / "secret_seed"
+            secret.parent.mkdir()
+            secret.write_text("4711\n")
+            secret.chmod(0o600)
+            names = {
+                "SECRET": str(secret),
+                "PACKAGE": str(package),
+                "PORT": tcp.getsockname()[1],
+                "SOCKET": str(folder / "s"),
+                "ABSTRACT": abstract,
+                "LETTERS": str(folder / "d"),
+            }
+            if "VICTIM" in attempt:
+                victim = victims.enter_context(subprocess.Popen(["sleep", "60"]))
+                victims.callback(victim.kill)
+                names["VICTIM"] = victim.pid
+            return names
+
+        @functools.cache
+        def outcomes(level):
+            attempts = ATTEMPTS if level == sandbox.LIMITS else ATTEMPTS | SYSTEM_CALLS
+            tried = [(name, source, variables(source)) for name, source in attempts.items()]
+            done = sandbox.run(
+                [*PYTHON, TRY_ALL], send=[json.dumps(tried).encode()], seconds=60, level=level
+            )
+            assert done.failure is None, done
+            return json.loads(done.stdout)
+
+        yield outcomes
 
 
 @pytest.mark.skipif(not LINUX, reason="walls are Linux's")
-@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+@pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_every_attempt_succeeds_without_walls(scene, attempt):
-    done = sandbox.run([*PYTHON, scene + attempt], seconds=20, level=sandbox.LIMITS)
-    assert done.stdout == b"DONE\n", done.stderr
+    assert scene(sandbox.LIMITS)[attempt] == "DONE\n"
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+@at_each_level
+@pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_no_attempt_gets_through_the_walls(scene, attempt, level):
-    done = sandbox.run([*PYTHON, scene + attempt], seconds=20, level=level)
-    assert b"DONE" not in done.stdout
-    assert done.failure in (None, "crash"), done  # it was the attempt that failed, not the start
+    assert "DONE" not in scene(level)[attempt]
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param((101, 16, "VICTIM", 0, 0), id="ptrace"),
-        pytest.param((310, "VICTIM", 0, 0, 0, 0, 0), id="process_vm_readv"),
-        pytest.param((272, 0x10000000), id="unshare a user namespace"),
-        pytest.param((165, 0, 0, 0, 0, 0), id="mount"),
-        pytest.param((321, 0, 0, 0), id="bpf"),
-        pytest.param((425, 1, 0), id="io_uring"),
-        pytest.param((298, 0, 0, 0, 0, 0), id="perf"),
-        pytest.param((434, "VICTIM", 0), id="pidfd_open"),
-        pytest.param((112,), id="setsid"),
-    ],
-)
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are x86_64's")
+@at_each_level
+@pytest.mark.parametrize("call", SYSTEM_CALLS)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers are x86_64's")
 def test_dangerous_system_calls_are_refused(scene, level, call):
-    arguments = ", ".join(f"ctypes.c_long({argument})" for argument in call)
-    code = (
-        "import ctypes; libc = ctypes.CDLL(None, use_errno=True);"
-        f"print(libc.syscall({arguments}), ctypes.get_errno())"
-    )
-    done = sandbox.run([*PYTHON, scene + code], seconds=20, level=level)
-    assert done.stdout == b"-1 1\n", done.stderr  # EPERM
+    assert scene(level)[call] == "-1 1\n"  # EPERM
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@at_each_level
 def test_what_a_lesson_needs_works_behind_the_walls(level):
     code = """
         import os, shutil, tempfile, threading, socket
@@ -202,7 +248,7 @@ def test_what_a_lesson_needs_works_behind_the_walls(level):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@at_each_level
 def test_torch_computes_behind_the_walls_without_a_word_on_stderr(level):
     code = (
         "import torch; x = torch.rand(2, 3, 32, 32); n = torch.nn.Conv2d(3, 4, 3);"
@@ -212,27 +258,30 @@ def test_torch_computes_behind_the_walls_without_a_word_on_stderr(level):
     assert (done.failure, done.stdout, done.stderr) == (None, b"False\n", "")
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@at_each_level
 def test_threads_of_torch_and_onnxruntime_work_behind_the_walls(level):
-    code = (
-        "import torch, onnxruntime; from onnx import helper;"
-        "torch.set_num_threads(2); x = torch.rand(400, 400); x = float((x @ x).sum());"
-        "one = helper.make_tensor_value_info('x', 1, [1]);"
-        "two = helper.make_tensor_value_info('y', 1, [1]);"
-        "graph = helper.make_graph([helper.make_node('Neg', ['x'], ['y'])], 'g', [one], [two]);"
-        "net = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=8);"
-        "options = onnxruntime.SessionOptions(); options.intra_op_num_threads = THREADS;"
-        "net = onnxruntime.InferenceSession(net.SerializeToString(), options);"
-        "print(torch.get_num_threads(), net.run(None, {'x': torch.ones(1).numpy()})[0][0])"
-    )
-    for threads in (0, 2):
-        done = sandbox.run(
-            [*PYTHON, code.replace("THREADS", str(threads))], seconds=120, level=level
-        )
-        assert (done.failure, done.stdout) == (None, b"2 -1.0\n"), done.stderr
-        assert "affinity" not in done.stderr
+    code = """
+        import torch, onnxruntime
+        from onnx import helper
+        torch.set_num_threads(2)
+        x = torch.rand(400, 400)
+        x = float((x @ x).sum())
+        one = helper.make_tensor_value_info("x", 1, [1])
+        two = helper.make_tensor_value_info("y", 1, [1])
+        graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [one], [two])
+        net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        for threads in (0, 2):
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = onnxruntime.InferenceSession(net.SerializeToString(), options)
+            print(torch.get_num_threads(), session.run(None, {"x": torch.ones(1).numpy()})[0][0])
+    """
+    done = sandbox.run([*PYTHON, textwrap.dedent(code)], seconds=120, level=level)
+    assert (done.failure, done.stdout) == (None, b"2 -1.0\n2 -1.0\n"), done.stderr
+    assert "affinity" not in done.stderr
 
 
+@pytest.mark.process
 def test_no_variable_of_the_grader_is_inherited(monkeypatch):
     monkeypatch.setenv("GRADER_TOKEN", "4711")
     done = sandbox.run([*PYTHON, "import os; print(sorted(os.environ.values()))"], seconds=20)
@@ -240,6 +289,7 @@ def test_no_variable_of_the_grader_is_inherited(monkeypatch):
     assert "4711" not in done.stdout.decode()
 
 
+@pytest.mark.process
 def test_memory_does_not_grow_with_the_number_of_cores(monkeypatch):
     """OpenBLAS takes 40 MB a thread, and without this variable a thread a core."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "64")
@@ -258,7 +308,7 @@ def test_what_must_stay_unread_may_not_lie_where_notebooks_read(tmp_path):
 # ------------------------------------------------------------------------- limits
 
 
-def test_a_process_that_takes_too_long_is_killed_with_what_it_started():
+def test_a_process_that_takes_too_long_is_killed_with_what_it_started(alone):
     code = (
         "import subprocess, sys, time;"
         "child = subprocess.Popen(['sleep', '60']);"
@@ -275,16 +325,19 @@ def test_a_process_that_takes_too_long_is_killed_with_what_it_started():
     assert not state.exists() or ") Z" in state.read_text()
 
 
+@pytest.mark.process
 def test_a_process_that_hangs_up_and_lives_on_is_killed():
     code = "import os, time; os.close(0); os.close(1); os.close(2); time.sleep(60)"
     assert sandbox.run([*PYTHON, code], seconds=1).failure == "time"
 
 
+@pytest.mark.process
 def test_a_process_that_reads_nothing_does_not_block_the_parent():
     done = sandbox.run([*PYTHON, "print(1)"], send=[bytes(10_000_000)], seconds=20)
     assert (done.failure, done.stdout) == (None, b"1\n")
 
 
+@pytest.mark.process
 def test_a_flood_of_output_is_cut_off():
     code = "import sys\nwhile True: sys.stdout.write('a' * 65536)"
     done = sandbox.run([*PYTHON, code], max_output=100_000, seconds=20)
@@ -292,6 +345,7 @@ def test_a_flood_of_output_is_cut_off():
     assert len(done.stdout) <= 100_000
 
 
+@pytest.mark.process
 def test_a_flood_of_errors_does_not_stop_the_answer():
     code = "import sys\nfor _ in range(100): sys.stderr.write('e' * 65536)\nprint(1)"
     done = sandbox.run([*PYTHON, code], seconds=20)
@@ -299,18 +353,21 @@ def test_a_flood_of_errors_does_not_stop_the_answer():
     assert len(done.stderr) <= 1 << 16
 
 
+@pytest.mark.process
 def test_memory_beyond_the_limit_is_refused_and_named():
     code = "x = bytearray(600 << 20); print(len(x))"
     assert sandbox.run([*PYTHON, code], memory=1 << 30, seconds=20).failure is None
     assert sandbox.run([*PYTHON, code], memory=1 << 29, seconds=20).failure == "memory"
 
 
+@pytest.mark.process
 def test_processor_time_of_all_threads_is_limited():
     argv = sandbox.command([*PYTHON, "while True: pass"], cpu=1)
     done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
     assert done.returncode < 0
 
 
+@pytest.mark.process
 def test_a_file_cannot_grow_without_limit(tmp_path):
     code = "f = open('x', 'wb')\nfor _ in range(9): f.write(bytes(1 << 20)); f.flush()"
     argv = sandbox.command([*PYTHON, code], write=[tmp_path], cwd=tmp_path, file_size=1 << 20)
@@ -321,9 +378,9 @@ def test_a_file_cannot_grow_without_limit(tmp_path):
 # --------------------------------------------------------------------- fail closed
 
 
-@pytest.mark.skipif(not LANDLOCK_WORKS, reason="no Landlock here")
-def test_the_program_does_not_start_if_the_walls_cannot_be_put_up(tmp_path):
-    argv = sandbox.command([*PYTHON, "print('ran')"], cwd=tmp_path / "absent")
+@pytest.mark.parametrize("level", LEVELS[:1], indirect=True)
+def test_the_program_does_not_start_if_the_walls_cannot_be_put_up(tmp_path, level):
+    argv = sandbox.command([*PYTHON, "print('ran')"], cwd=tmp_path / "absent", level=level)
     done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
     assert done.returncode == 125
     assert done.stdout == b""
@@ -342,6 +399,7 @@ def test_without_working_walls_the_level_says_so(monkeypatch):
         sandbox.isolation_level.cache_clear()
 
 
+@pytest.mark.process
 def test_walls_that_let_a_file_be_read_do_not_count(monkeypatch):
     real = sandbox.run
     monkeypatch.setattr(
@@ -358,14 +416,12 @@ def test_walls_that_let_a_file_be_read_do_not_count(monkeypatch):
 @pytest.mark.skipif(
     not LINUX or os.getuid() != 0 or not shutil.which("setpriv"), reason="root becomes nobody here"
 )
-@pytest.mark.parametrize("level", LEVELS)
+@at_each_level
 def test_the_walls_need_no_privilege(tmp_path_factory, level):
     """The launcher alone, run by an ordinary user with the system's Python."""
     python = "/usr/bin/python3"
     if not Path(python).exists():
         pytest.skip("no Python that every user may run")
-    import tempfile
-
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -502,10 +558,8 @@ def test_system_call_numbers_are_those_of_the_kernel_headers():
 # ------------------------------------------------------------------ a notebook's kernel
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@at_each_level
 def test_a_notebook_runs_in_a_kernel_behind_the_walls(tmp_path, level):
-    import tempfile
-
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
 

@@ -42,6 +42,7 @@ def test_a_seed_gives_the_same_bytes_on_every_machine(seed, height, width):
     assert digest(seed, height, width) == GOLDEN[seed, height, width]
 
 
+@pytest.mark.process
 def test_a_seed_gives_the_same_bytes_in_another_process():
     code = "from tests.test_scenes import digest; print(digest(3, 48, 64))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -100,6 +101,7 @@ def test_mask_and_image_fit_each_other(many):
     assert step[edge].mean() > 2 * step[shifted & ~edge].mean()
 
 
+@pytest.mark.long
 def test_colour_and_place_do_not_give_the_class_away():
     found = {
         floor.name: floor
@@ -150,6 +152,7 @@ def test_floors_of_a_set_that_can_be_computed_by_hand():
     assert (prior.mean_iou, table.mean_iou) == (1, 1)
 
 
+@pytest.mark.process
 def test_drawing_does_not_import_torch():
     code = (
         "import sys; from course_utils.data import scenes, load; load('scenes', count=1); "

@@ -35,7 +35,7 @@ def few_hidden_images(monkeypatch):
 
 
 @pytest.fixture
-def hand_in(tmp_path):
+def hand_in(tmp_path, processes):
     """Return a function that writes a model file into a lesson's folder and scores it."""
 
     def write_and_score(model, **options):
@@ -127,6 +127,7 @@ def test_the_child_gets_neither_labels_nor_secret_nor_a_path_to_them(hand_in, mo
 # -------------------------------------------------------------------- not to be scored
 
 
+@pytest.mark.process
 def test_a_missing_model_file_gets_no_marks_and_the_reason(tmp_path):
     score = score_model_file(tmp_path, "unet", secret=SECRET)
     assert (score.marks, score.iou, score.sha256) == (0.0, None, "")
@@ -169,6 +170,7 @@ def test_a_model_that_cannot_be_scored_gets_no_marks_and_the_reason(hand_in, mak
     json.dumps(score.as_record(), allow_nan=False)
 
 
+@pytest.mark.process
 def test_a_link_is_not_followed(tmp_path):
     secret = tmp_path / "secret_seed"
     secret.write_text("4711")
@@ -309,6 +311,7 @@ def test_isolation_can_be_required(hand_in, monkeypatch):
     assert (score.reason, score.isolation) == ("", sandbox.LIMITS)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_parent_and_child_stay_under_one_gigabyte_and_without_torch(tmp_path):
     """With all 200 hidden images, a large model file, and in a process of its own."""

@@ -101,6 +101,7 @@ def same_weights(one, other):
 # Learning
 
 
+@pytest.mark.long
 def test_fit_learns_and_tells_what_happened(model):
     valid = boxes(8, seed=1)
     history = fit(model, boxes(48), valid, epochs=12, max_lr=2e-2, batch_size=8, device="cpu")
@@ -114,6 +115,7 @@ def test_fit_learns_and_tells_what_happened(model):
     assert evaluate(model, valid).mean_iou() == pytest.approx(history.mean_iou[-1], abs=0.02)
 
 
+@pytest.mark.long
 def test_learning_rate_makes_one_cycle(model):
     rates = quick_fit(model, epochs=6, max_lr=1e-2).learning_rate
     top = int(np.argmax(rates))
@@ -122,6 +124,7 @@ def test_learning_rate_makes_one_cycle(model):
     assert rates[-1] < 1e-5
 
 
+@pytest.mark.long
 def test_images_that_are_void_all_over_are_left_out(model):
     data = boxes(16)
     padded = dataclasses.replace(
@@ -137,6 +140,7 @@ def test_images_that_are_void_all_over_are_left_out(model):
     assert one.train_loss == two.train_loss
 
 
+@pytest.mark.long
 def test_valid_loss_is_the_weighted_cross_entropy_of_the_whole_set(model):
     weights = torch.tensor([0.5, 2.0, 3.0])
     history = quick_fit(model, class_weights=weights, epochs=1, batch_size=3)
@@ -146,6 +150,7 @@ def test_valid_loss_is_the_weighted_cross_entropy_of_the_whole_set(model):
     assert history.valid_loss[0] == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.long
 def test_the_loss_is_blind_to_void(model):
     """Two trainings whose images differ under void only see the same first loss."""
     data = boxes(8)
@@ -173,12 +178,14 @@ class Constant(nn.Module):
         return (self.logits + self.shift).expand(len(x), -1, -1, -1)
 
 
+@pytest.mark.long
 def test_the_shortest_training_is_one_step(model):
     data = boxes(3)
     for epochs in (1, 2, 3, 4):
         assert len(fit(model, data, data, epochs=epochs, device="cpu")) == epochs
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_training_whatever_ran_before(model):
     twin = TinyUNet()
     twin.load_state_dict(model.state_dict())
@@ -317,6 +324,7 @@ for file in {files!r}:
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_killed_and_restarted_it_ends_like_an_uninterrupted_training():
     """SIGKILL in the middle; the resumed run equals one that was never stopped, bit for bit."""
@@ -354,6 +362,7 @@ def test_killed_and_restarted_it_ends_like_an_uninterrupted_training():
     assert evaluate(model, boxes(8, seed=1)).mean_iou() > 0.9
 
 
+@pytest.mark.long
 def test_a_finished_training_is_loaded_at_once(model, capsys, monkeypatch):
     one = quick_fit(model, checkpoint="m/tiny.pt")
     twin = TinyUNet()
@@ -368,6 +377,7 @@ def change_forward(model):
     model.up.register_forward_hook(lambda module, inputs, output: output * 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "change", "named"),
     [
@@ -389,6 +399,7 @@ def test_changed_settings_train_anew_and_keep_the_old_file(model, capsys, option
     assert Path("tiny.previous-1.pt").read_bytes() == old
 
 
+@pytest.mark.long
 def test_changed_data_trains_anew(model, capsys):
     fit(model, boxes(8), boxes(4), epochs=1, checkpoint="tiny.pt", device="cpu")
     changed = boxes(8)
@@ -397,6 +408,7 @@ def test_changed_data_trains_anew(model, capsys):
     assert "other training data" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_put_aside(model, capsys):
     quick_fit(model, checkpoint="tiny.pt")
     Path("tiny.pt").write_bytes(Path("tiny.pt").read_bytes()[:-500])
@@ -405,6 +417,7 @@ def test_a_damaged_checkpoint_is_put_aside(model, capsys):
     assert Path("tiny.previous-1.pt").exists()
 
 
+@pytest.mark.long
 def test_a_checkpoint_with_code_in_it_runs_nothing(model, capsys):
     class Evil:
         def __reduce__(self):
@@ -416,6 +429,7 @@ def test_a_checkpoint_with_code_in_it_runs_nothing(model, capsys):
     assert "cannot be read" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypatch):
     whole = TinyUNet()
     whole.load_state_dict(model.state_dict())
@@ -436,6 +450,7 @@ def test_an_interrupt_keeps_the_last_epoch_and_says_how_to_go_on(model, monkeypa
     assert same_weights(resumed, whole)
 
 
+@pytest.mark.long
 def test_a_checkpoint_without_a_scaler_goes_on_where_one_is_needed(model, monkeypatch):
     """From a CPU, a Mac or a bfloat16 GPU to a float16 GPU, which scales its losses."""
     real = fitting.save
@@ -456,6 +471,7 @@ def test_a_checkpoint_without_a_scaler_goes_on_where_one_is_needed(model, monkey
     assert torch.load("tiny.pt", weights_only=True)["scaler"]["scale"] > 1
 
 
+@pytest.mark.long
 def test_settings_may_be_numpys_numbers(model, capsys):
     """An argmin over rates gives such; a checkpoint that holds them could not be read again."""
     settings = {
@@ -474,11 +490,13 @@ def test_settings_may_be_numpys_numbers(model, capsys):
     assert "Already trained" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_any_whole_number_is_a_seed(model):
     for seed in (-1, 10**30):
         assert len(quick_fit(model, epochs=1, seed=seed)) == 1
 
 
+@pytest.mark.long
 def test_layers_unfrozen_make_another_training(model, capsys):
     model.down.requires_grad_(False)
     quick_fit(model, checkpoint="tiny.pt")
@@ -487,6 +505,7 @@ def test_layers_unfrozen_make_another_training(model, capsys):
     assert "training with other network" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_another_program_holds_is_kept(model, monkeypatch):
     quick_fit(model, checkpoint="tiny.pt")
 
@@ -625,6 +644,7 @@ def test_evaluate_refuses_what_fit_refuses(model):
         evaluate(model, data.images)
 
 
+@pytest.mark.long
 def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(model, monkeypatch):
     real, calls = fitting._batch, []
 
@@ -641,6 +661,7 @@ def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(mo
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "error",
     [
@@ -659,6 +680,7 @@ def test_out_of_memory_says_what_to_do(model, monkeypatch, error):
         quick_fit(model)
 
 
+@pytest.mark.long
 def test_out_of_memory_lets_go_of_the_failed_batch(model, monkeypatch):
     """A notebook keeps the last error; with it the tensors would fill the memory of the retry."""
     alive = []
@@ -689,6 +711,7 @@ def not_implemented(y):
     raise NotImplementedError
 
 
+@pytest.mark.long
 def test_flipped_and_read_only_arrays_are_taken(model):
     data = boxes(8)
     flipped = SegmentationSet(
@@ -764,6 +787,7 @@ def train(model, checkpoint):
     return quick_fit(model, checkpoint=checkpoint)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_train_once_trains_once_and_the_grader_loads_the_model_file(model, monkeypatch, capfd):
     history = train_once("unet", model, train)
@@ -797,6 +821,7 @@ def test_train_once_trains_once_and_the_grader_loads_the_model_file(model, monke
             assert torch.equal(value, graded.state_dict()[name]), name
 
 
+@pytest.mark.long
 def test_restart_trains_anew_and_keeps_the_old_checkpoint(model):
     train_once("unet", model, train)
     calls = []
@@ -823,6 +848,7 @@ def test_train_must_return_the_history(model):
         train_once("unet", model, lambda model, checkpoint: None)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_weights_stored_as_float16_are_loaded(model):
     proto = export(model, "models/tiny.onnx", optimize=False)
@@ -883,6 +909,7 @@ t.quick_fit(t.TinyUNet(), checkpoint="tiny.pt")
 """
 
 
+@pytest.mark.process
 def test_in_a_notebook_nothing_goes_to_stderr():
     """A warning or a progress bar on stderr costs a student all points of the cell."""
     nbformat = pytest.importorskip("nbformat")
@@ -917,6 +944,7 @@ class KeepsItsSkip(TinyUNet):
         return super().forward(x)
 
 
+@pytest.mark.long
 def test_a_net_that_keeps_a_tensor_for_a_picture_can_be_trained_again():
     model = KeepsItsSkip()
     quick_fit(model, checkpoint="tiny.pt")

@@ -104,6 +104,7 @@ def test_static_means_no_widget_at_all(shown, monkeypatch, variable, value):
         assert metadata["image/png"]["alt"]
 
 
+@pytest.mark.process
 def test_static_does_not_even_import_ipywidgets():
     code = (
         "import sys, numpy as np\n"
@@ -171,6 +172,7 @@ def test_play_draws_with_the_start_values_and_follows(shown):
     assert type(seen[1][0]) is int
 
 
+@pytest.mark.process
 def test_a_notebook_without_a_front_end_runs_through_and_keeps_a_picture():
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

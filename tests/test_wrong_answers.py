@@ -42,6 +42,11 @@ each_exercise = pytest.mark.parametrize(
 )
 
 
+def as_students(function):
+    """Return a function of the package as if a student had written it."""
+    return lambda *args, **kwargs: function(*args, **kwargs)
+
+
 def as_pattern(says, name):
     """Return what matches a message of an exercise, whatever is filled in for {got}, {wanted}."""
     constant = re.split(r"\{got\}|\{wanted\}", says.replace("{name}", name))
@@ -78,7 +83,7 @@ def test_an_exercise_has_two_right_and_six_wrong_answers(exercise, right, wrong)
 @pytest.mark.filterwarnings("error")
 @each_exercise
 def test_right_answers_pass_the_check_and_the_hidden_test(exercise, right, wrong, seed, capsys):
-    for answer in (*right, *([exercise.right] if exercise.right else [])):
+    for answer in (*right, *([as_students(exercise.right)] if exercise.right else [])):
         # nbgrader turns a cell's last value into marks: a check must not leave one behind
         assert exercise(answer) is None
         out = capsys.readouterr().out
@@ -95,7 +100,7 @@ def test_right_answers_pass_the_check_and_the_hidden_test(exercise, right, wrong
         for name, exercise, _, wrong in ALL
         for pattern, answer in [
             *(
-                (as_pattern(says, exercise.name), answer)
+                (as_pattern(says, exercise.name), as_students(answer))
                 for says, answer in exercise.mistakes.items()
             ),
             *wrong.items(),
@@ -109,6 +114,15 @@ def test_a_wrong_answer_is_told_its_misconception_and_gets_no_hidden_point(
     with pytest.raises(CheckFailed) as refusal:
         exercise.hidden(answer)
     assert len(str(refusal.value)) < 80
+
+
+@each_exercise
+def test_the_courses_own_answer_is_no_answer(exercise, right, wrong):
+    # a library's function is an answer
+    if exercise.right is not None and exercise.right.__module__.startswith("course_utils"):
+        refused(exercise, exercise.right, "the course's own")
+        with pytest.raises(CheckFailed, match="the course's own"):
+            exercise.hidden(exercise.right)
 
 
 @each_exercise

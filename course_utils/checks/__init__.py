@@ -1,8 +1,7 @@
-"""The visible checks: one module a lesson, one function an exercise.
+"""The exercises, one module a lesson, each told once (`exercise`; nets: `networks`).
 
-A check takes the student's object, goes from type and shape over a tiny value
-that can be worked out by hand to a property, and prints one line with a tick,
-or raises :class:`CheckFailed` with one line that names the misconception.
+A check takes the student's object and prints one line with a tick, or raises
+:class:`CheckFailed` with one line that names the misconception.
 ``NotImplementedError`` from a stub stays one, and says in one line which stub it is.
 """
 

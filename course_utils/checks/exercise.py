@@ -102,7 +102,7 @@ class Exercise:
     form
         What to return, in words: ``"one value a class, (C,)"``.
     learnt
-        What the line of a passed check says.
+        What the line of a passed check says; ``{got}`` is the answer to the last case.
     right
         The answer that counts, by another way than the lesson's, or a library's. None: whatever
         holds the facts is right.
@@ -156,9 +156,10 @@ class Exercise:
         CheckFailed
             In one line: what is wrong, and which misconception it shows.
         """
+        self._require_own(answer)
         for case in self.cases:
-            self._try(answer, case)
-        passed(self.name, self.learnt)
+            got = self._try(answer, case)
+        passed(self.name, _filled(self.learnt, {"got": got}))
 
     def hidden(self, answer: Any) -> None:
         """Run the hidden test: the same comparison on input drawn from the grader's seed.
@@ -168,6 +169,7 @@ class Exercise:
         CheckFailed
             With a message that gives nothing away.
         """
+        self._require_own(answer)
         seed = os.environ.get(HIDDEN_SEED)
         rng = np.random.default_rng(int(seed) if seed else None)
         try:
@@ -176,8 +178,17 @@ class Exercise:
         except CheckFailed:
             raise CheckFailed(f"{self.name} is wrong on random input.") from None
 
-    def _try(self, answer: Any, case: Case) -> None:
-        self._judge(self._ask(answer, case), case)
+    def _require_own(self, answer: Any) -> None:
+        """Refuse what this package holds, such as ``right``: a shortcut that many would try."""
+        require(
+            not str(getattr(answer, "__module__", "")).startswith("course_utils."),
+            f"{self.name} is the course's own function: write one of yours.",
+        )
+
+    def _try(self, answer: Any, case: Case) -> Any:
+        got = self._ask(answer, case)
+        self._judge(got, case)
+        return got
 
     def _ask(self, answer: Any, case: Case) -> Any:
         """Return the answer's result, surely of the right kind and with its input left alone."""
@@ -192,6 +203,12 @@ class Exercise:
             )
             return result
 
+        asked = bool(case.arguments or case.options) or case.through is not _call
+        require(
+            callable(answer) or not asked,
+            f"{self.name} is a {type(answer).__name__}; it must be a function: give the check its "
+            "name, without a call.",
+        )
         if callable(answer):
             says = "" if "{got}" in case.says else _filled(case.says, {"name": self.name})
             with (

@@ -158,9 +158,10 @@ def _percent(label: int, everywhere: bool = False) -> float:
 road_percent = Exercise(
     "road_percent",
     form="one number: of one for each class take the entry of road",
-    learnt="road's share of the labelled pixels",
+    learnt="{got} % of the labelled pixels are road",
     right=lambda: _percent(3),
     cases=[Case(says="{got} is not the percentage of road: count_pixels(mask, 10) of the scene")],
+    drawn=lambda rng: [Case()],  # the lesson's scene, again
     mistakes={
         "{got} is the number of road pixels; wanted their percentage.": lambda: (
             scene_mask() == 3

@@ -52,20 +52,23 @@ confusion_matrix = Exercise(
     cases=[
         Case(_TRUTH, _PREDICTION, 3),
         Case(_VOID, _TWO, 2, says=f"Here 2 of 4 pixels are void ({VOID}): leave them out first."),
-        Case(_TWO * 0, _TWO * 0, 4, says="Here classes 1 to 3 do not occur: see minlength."),
-        Case(_TWO * 19, _TWO * 19, 20, says="19 * 20 + 19 does not fit into uint8: use np.int64."),
+        Case(
+            *(_TWO * 0, _TWO * 0, 4),
+            says="Here classes 1 to 3 do not occur: np.bincount needs minlength=num_classes**2.",
+        ),
+        Case(_TWO * 19, _TWO * 19, 20, says="uint8 cannot hold 19 * 20: use .astype(np.int64)."),
         Case(_TRUTH[None], _PREDICTION[None], 3, says="Masks may be (N, H, W)."),
     ],
     drawn=lambda rng: [_labels(rng, num_classes) for num_classes in (3, 11, 33)],
     mistakes={
         "{name} has rows and columns swapped: rows are truth.": _made_of(lambda n: n.T),
-        "{name} holds shares of each row, no counts.": _made_of(lambda n: n / n.sum(1)[:, None]),
+        "{name} holds shares of each row: count pixels.": _made_of(lambda n: n / n.sum(1)[:, None]),
         "{name} holds shares: count pixels, divide later.": _made_of(lambda n: n / n.sum()),
         "{name} only marks what occurs: count how often it does.": _made_of(lambda n: n > 0),
-        f"{{name}} counts void pixels as class 0: leave out what is {VOID} in the "
-        f"truth, whatever is predicted.": lambda t, p, c: _counts(np.where(t == VOID, 0, t), p, c),
-        f"{{name}} counts void pixels as the last class: leave out what is {VOID} in "
-        f"the truth, whatever is predicted.": lambda t, p, c: _counts(np.minimum(t, c - 1), p, c),
+        f"{{name}} counts void pixels as class 0: leave out what is {VOID} in the truth, whatever "
+        "is predicted.": lambda t, p, c: _counts(np.where(t == VOID, 0, t), p, c),
+        f"{{name}} counts void pixels as the last class: leave out what is {VOID} in the truth, "
+        "whatever is predicted.": lambda t, p, c: _counts(np.minimum(t, c - 1), p, c),
         "{name} is one long row, as of np.bincount: reshape it.": _made_of(np.ravel),
     },
     facts={
@@ -105,15 +108,16 @@ def _per_class(name: str, right: Callable, formula: str, learnt: str, mistakes: 
         drawn=lambda rng: [Case(_random_matrix(rng))],
         mistakes=mistakes
         | {
-            "{name} is the recall: count wrong finds too.": _of_parts(lambda hit, t, p: hit / t),
-            "{name} is the precision: count misses too.": _of_parts(lambda hit, t, p: hit / p),
+            "{name} is the recall, the share of the class that is found: pixels wrongly given to "
+            "the class must count, too.": _of_parts(lambda hit, t, p: hit / t),
+            "{name} is the precision, the share of right finds: the class's missed pixels must "
+            "count, too.": _of_parts(lambda hit, t, p: hit / p),
             f"{{name}} gives 0 to {absent}": lambda m: np.nan_to_num(right(m)),
             f"{{name}} gives 1 to {absent}": lambda m: np.nan_to_num(right(m), nan=1),
             "{name} gives NaN to a class that is predicted where it is not: that is wholly wrong, "
             "0. Only absence from both is NaN.": lambda m: np.where(m.sum(1) > 0, right(m), np.nan),
-            "{name} drops absent classes: keep all, NaN where absent.": lambda m: right(m)[
-                ~np.isnan(right(m))
-            ],
+            "{name} drops absent classes, so the others lose their places: keep all, NaN where "
+            "absent.": lambda m: right(m)[~np.isnan(right(m))],
         },
         hint="It takes a (C, C) confusion matrix; its diagonal is np.diag(confusion).",
     )
@@ -125,8 +129,8 @@ iou_per_class = _per_class(
     "intersection / union",
     "intersection over union, 0 for wholly wrong, NaN for absent from both",
     {
-        "{name} counts the intersection twice in the union: truth + prediction "
-        "contains it two times, so take it away once.": _of_parts(lambda hit, t, p: hit / (t + p)),
+        "{name} counts the intersection twice in the union: truth + prediction contains it two "
+        "times, so take it away once.": _of_parts(lambda hit, t, p: hit / (t + p)),
         "{name} is Dice, 2 |A and B| / (|A| + |B|): IoU divides by the union.": metrics.dice,
         "{name} divides by all pixels: divide by the union.": lambda m: np.diag(m) / m.sum(),
     },
@@ -137,16 +141,15 @@ dice_per_class = _per_class(
     "2 |A and B| / (|A| + |B|)",
     "Dice, equal to 2J / (1 + J) class by class",
     {
-        "{name} lacks the factor 2: all right gives 0.5.": _of_parts(
-            lambda hit, t, p: hit / (t + p)
-        ),
+        "{name} lacks the factor 2: a perfect class gets 0.5, as its pixels are in both |A| and "
+        "|B|.": _of_parts(lambda hit, t, p: hit / (t + p)),
         "{name} is the IoU: Dice divides twice the intersection by |A| + |B|.": metrics.iou,
-        "{name} divides by the union, so a perfect "
-        "class gets 2: divide by the sum of both sizes, |A| + |B|.": lambda m: 2 * metrics.iou(m),
-        "{name} is J / (2 - J), which is 2J / (1 + J) upside down: it "
-        "would give J from Dice, not Dice from J.": lambda m: metrics.iou(m) / (2 - metrics.iou(m)),
-        "{name} is 2J / (2 + J), but the formula that makes Dice from an IoU "
-        "of J is another one: 2J / (1 + J).": lambda m: 2 * metrics.iou(m) / (2 + metrics.iou(m)),
+        "{name} divides by the union, so a perfect class gets 2: divide by the sum of both sizes, "
+        "|A| + |B|.": lambda m: 2 * metrics.iou(m),
+        "{name} is J / (2 - J), which is 2J / (1 + J) upside down: it would give J from Dice, not "
+        "Dice from J.": lambda m: metrics.iou(m) / (2 - metrics.iou(m)),
+        "{name} is 2J / (2 + J), but the formula that makes Dice from an IoU of J is another one: "
+        "2J / (1 + J).": lambda m: 2 * metrics.iou(m) / (2 + metrics.iou(m)),
     },
 )
 
@@ -179,21 +182,21 @@ def _leads(answer: Callable) -> tuple[float, float]:
     return a.mean() - b.mean(), dice_a.mean() - dice_b.mean()
 
 
-_LEADS = "A leads by {got} in mean IoU and mean Dice"
+_LEADS = "A minus B is {got} in mean IoU and in mean Dice"
 
 swapping_models = Exercise(
     "swapping_models",
     form="two arrays, the IoUs of A and of B",
-    learnt="mean IoU prefers A, mean Dice prefers B",
+    learnt=_LEADS,
     right=None,
     cases=[Case(through=_leads)],
     facts={
-        f"{{name}} swaps, but the other way: "
-        f"{_LEADS}. Return the two in the other order.": lambda leads: not leads[0] < 0 < leads[1],
-        f"{{name}}: {_LEADS}; mean "
-        f"IoU must prefer A by 0.02 or more. Raise A's best image.": lambda leads: leads[0] >= 0.02,
+        f"{{name}} swaps, but the other way: {_LEADS}. Return the two in the other "
+        "order.": lambda leads: not leads[0] < 0 < leads[1],
+        f"{{name}}: {_LEADS}; mean IoU must prefer A by 0.02 or more. Raise A's best "
+        "image.": lambda leads: leads[0] >= 0.02,
         f"{{name}} does not swap clearly: {_LEADS}. 2J / (1 + J) gains least near 1 and near 0, so "
-        f"let A be uneven (one image near 1, one near 0), B even.": lambda leads: leads[1] <= -0.02,
+        "let A be uneven (one image near 1, one near 0), B even.": lambda leads: leads[1] <= -0.02,
     },
 )
 
@@ -236,22 +239,22 @@ mean_iou_per_image = Exercise(
     ],
     drawn=lambda rng: [Case(matrices, rule) for matrices in [_images(rng)] for rule in _RULES],
     mistakes={
-        "{name} adds up the images first: that is the data set's mean IoU. Take each "
-        "image's own mean, then the mean of those.": lambda m, absent: metrics.mean_iou(m.sum(0)),
-        "{name} is NaN: a class absent from an image is still "
-        "in its mean, and np.nanmean leaves NaN out.": lambda m, absent: metrics.iou(m).mean(),
-        "{name} averages all images' classes in one pot: an image with more of them then "
-        "weighs more. Average each image's first.": lambda m, absent: np.nanmean(metrics.iou(m)),
+        "{name} adds up the images first: that is the data set's mean IoU. Take each image's own "
+        "mean, then the mean of those.": lambda m, absent: metrics.mean_iou(m.sum(0)),
+        "{name} is NaN: a class absent from an image is still in its mean, and np.nanmean leaves "
+        "NaN out.": lambda m, absent: metrics.iou(m).mean(),
+        "{name} averages all images' classes in one pot: an image with more of them then weighs "
+        "more. Average each image's first.": lambda m, absent: np.nanmean(metrics.iou(m)),
         "{name} averages over images first, then over classes (axis 0): take each image's mean "
-        "over "
-        "the classes first (axis 1).": lambda m, absent: np.nanmean(metrics.iou(m), axis=0).mean(),
-        "{name} skips a class that is absent from the truth alone. "
-        "Where it is predicted it is wholly wrong, 0.": lambda m, absent: _mean_iou_of_true(m),
-        "{name} divides by the number of classes: divide by "
-        "the number of images.": lambda m, absent: _mean_per_image(m, absent) * len(m) / m.shape[1],
+        "over the classes first (axis "
+        "1).": lambda m, absent: np.nanmean(metrics.iou(m), axis=0).mean(),
+        "{name} skips a class that is absent from the truth alone. Where it is predicted it is "
+        "wholly wrong, 0.": lambda m, absent: _mean_iou_of_true(m),
+        "{name} divides by the number of classes: divide by the number of "
+        "images.": lambda m, absent: _mean_per_image(m, absent) * len(m) / m.shape[1],
         **{
-            f"{{name}} gives what absent={rule!r} "
-            f"should, for another rule.": lambda m, absent, rule=rule: _mean_per_image(m, rule)
+            f"{{name}} gives what absent={rule!r} should, for another "
+            "rule.": lambda m, absent, rule=rule: _mean_per_image(m, rule)
             for rule in _RULES
         },
     },
@@ -289,21 +292,21 @@ pixel_averages = Exercise(
     mistakes={
         "{name} returns its two numbers in the wrong order.": lambda m: _pair()(m)[::-1],
         f"{_MICRO} is the pixel accuracy; divide by all unions.": _pair(metrics.pixel_accuracy),
-        f"{_MICRO} counts the intersections twice in the unions, where "
-        f"truth and prediction hold it once each.": _pair(lambda m: np.trace(m) / (2 * m.sum())),
+        f"{_MICRO} counts the intersections twice in the unions, where truth and prediction hold "
+        "it once each.": _pair(lambda m: np.trace(m) / (2 * m.sum())),
         f"{_MICRO} is the mean IoU; add up first, divide once.": _pair(metrics.mean_iou),
         f"{_MICRO} is NaN; add up counts, never NaN.": _pair(lambda m: metrics.iou(m).sum()),
-        f"{_WEIGHTED} is NaN; an absent class has weight 0, but 0 * NaN is NaN: "
-        f"use np.nansum.": _pair(weighted=lambda m: (metrics.iou(m) * m.sum(1) / m.sum()).sum()),
+        f"{_WEIGHTED} is NaN; an absent class has weight 0, but 0 * NaN is NaN: use "
+        "np.nansum.": _pair(weighted=lambda m: (metrics.iou(m) * m.sum(1) / m.sum()).sum()),
         f"{_WEIGHTED} weights by the predicted counts (columns): take the class's share of the "
-        f"truth, rows.": _pair(weighted=lambda m: np.nansum(metrics.iou(m) * m.sum(0) / m.sum())),
+        "truth, rows.": _pair(weighted=lambda m: np.nansum(metrics.iou(m) * m.sum(0) / m.sum())),
         f"{_WEIGHTED} is unweighted: weight by share of truth.": _pair(weighted=metrics.mean_iou),
-        f"{_WEIGHTED} uses counts as weights: divide them by the count "
-        f"of all labelled pixels.": _pair(weighted=lambda m: np.nansum(metrics.iou(m) * m.sum(1))),
-        f"{_WEIGHTED} divides by C: the weights sum to 1 already, so the weighted IoUs are only "
-        f"to be added up.": _pair(weighted=lambda m: metrics.frequency_weighted_iou(m) / len(m)),
+        f"{_WEIGHTED} uses counts as weights: divide them by the count of all labelled "
+        "pixels.": _pair(weighted=lambda m: np.nansum(metrics.iou(m) * m.sum(1))),
+        f"{_WEIGHTED} divides by C: the weights sum to 1 already, so the weighted IoUs are only to "
+        "be added up.": _pair(weighted=lambda m: metrics.frequency_weighted_iou(m) / len(m)),
         f"{_WEIGHTED} is averaged: the weights sum to 1 already, so the weighted IoUs are only to "
-        f"be added up.": _pair(weighted=lambda m: np.nanmean(metrics.iou(m) * m.sum(1) / m.sum())),
+        "be added up.": _pair(weighted=lambda m: np.nanmean(metrics.iou(m) * m.sum(1) / m.sum())),
     },
 )
 
@@ -365,8 +368,9 @@ match_definitions = Exercise(
         "{name} must return a dict such as {'A': 'micro', ...}.": lambda got: isinstance(got, dict),
         "{name} is the wrong way round: keys are letters.": lambda got: {*got} != {*DEFINITIONS},
         "{name} says nothing about some of the letters A to H.": lambda got: {*got} >= {*_LETTERED},
-        f"{{name}}: {{got}} holds what is no definition. They are: "
-        f"{', '.join(DEFINITIONS)}.": lambda got: all(v in [*DEFINITIONS] for v in got.values()),
+        f"{{name}} holds {{got}}, where something is no definition. They are: {', '.join(_HOW)}.": (
+            lambda got: all(value in [*_HOW] for value in got.values())
+        ),
         f"{{name}} uses a definition twice. {_FIRST}": lambda got: len({*got.values()}) == len(got),
         **{
             f"{{name}}: {definition!r} has another letter ({_HOW[definition]}).": (
@@ -422,24 +426,24 @@ inner_boundary = Exercise(
         *(Case(_square(17, 3, 14), width, says=f"Here width={width}.") for width in (2, 1)),
         Case(_square(9, 1, 8) & ~_square(9, 0, 4), 1),  # where a square reaches beyond a cross
         Case(
-            np.pad(np.ones((8, 15), bool), 2), 2, says="The mask has 12 x 20 pixels, is no square."
+            np.pad(np.ones((8, 16), bool), 2), 2, says="The mask has 12 x 20 pixels, is no square."
         ),
         Case(np.ones((5, 5), bool), 1),
     ],
     drawn=lambda rng: [Case(_blobs(rng)[0], width) for width in (1, 3)],
     mistakes={
         "{name} treats the outside of the picture as object: count it as background, so an object "
-        "cut "
-        "off by the frame has a boundary there.": lambda m, w: m & ~_eroded(m, w, border_value=1),
+        "cut off by the frame has a boundary "
+        "there.": lambda m, w: m & ~_eroded(m, w, border_value=1),
         "{name} is the core that erosion leaves: take what it takes.": _eroded,
         "{name} lies outside of the object: erode, do not dilate.": lambda m, w: _grown(m, w) & ~m,
-        "{name} is twice as wide, half of it outside of the object: "
-        "only pixels of the object belong to it.": lambda m, w: _inner(m, w) | _grown(m, w) & ~m,
+        "{name} is twice as wide, half of it outside of the object: only pixels of the object "
+        "belong to it.": lambda m, w: _inner(m, w) | _grown(m, w) & ~m,
         "{name} is the whole object.": lambda m, w: m,
         "{name} is 1 pixel wide for any width: erode `width` times.": lambda m, w: _inner(m),
         "{name} is a pixel too wide: one erosion too many.": lambda m, w: _inner(m, w + 1),
-        "{name} is twice as wide: a square of side 2 * width "
-        "+ 1 takes `width` pixels in one go, so do not repeat it.": lambda m, w: _inner(m, 2 * w),
+        "{name} is twice as wide: a square of side 2 * width + 1 takes `width` pixels in one go, "
+        "so do not repeat it.": lambda m, w: _inner(m, 2 * w),
         "{name} forgets the pixel that touches the outside by a corner: erode with np.ones((3, "
         "3)), not with the cross.": lambda m, w: m & ~ndimage.binary_erosion(m, iterations=w),
     },
@@ -513,8 +517,8 @@ boundary_f1 = Exercise(
         *_with_empty(_blobs(rng)[0], 2),
     ],
     mistakes={
-        "{name} is NaN where nothing matches: F1 is 0 if P and R are "
-        "both 0, and one does not divide by their sum.": _f1_of(lambda p, r: 2 * p * r / (p + r)),
+        "{name} is NaN where nothing matches: F1 is 0 if P and R are both 0, and one does not "
+        "divide by their sum.": _f1_of(lambda p, r: 2 * p * r / (p + r)),
         "{name} is the precision: recall, the other way, must count too.": _f1_of(lambda p, r: p),
         "{name} is the recall: contours far from any true one are free.": _f1_of(lambda p, r: r),
         "{name} is the arithmetic mean: F1 = 2PR / (P + R).": _f1_of(lambda p, r: (p + r) / 2),
@@ -522,16 +526,16 @@ boundary_f1 = Exercise(
         "{name} measures areas, not contours: take inner_boundary(mask, 1) first.": _unless_empty(
             lambda t, p, _: 2 * (t & p).sum() / (t.sum() + p.sum()), 0.0, np.nan
         ),
-        "{name} leaves out what is just as far away as the "
-        "tolerance: that still matches (<=, not <).": lambda t, p, d: _f1(t, p, np.nextafter(d, 0)),
+        "{name} leaves out what is just as far away as the tolerance: that still matches (<=, not "
+        "<).": lambda t, p, d: _f1(t, p, np.nextafter(d, 0)),
         "{name} measures as a dilation with a square does. Distances are Euclidean: 1.41 for "
-        "pixels "
-        "that touch by a corner.": _f1_of(_harmonic, lambda t, p: _nearest(t, p, "chebyshev")),
+        "pixels that touch by a "
+        "corner.": _f1_of(_harmonic, lambda t, p: _nearest(t, p, "chebyshev")),
         "{name} is the same at any tolerance: is the tolerance used?": lambda t, p, d: _f1(t, p, 2),
         "{name} is NaN where one mask is empty: that is 0.": _unless_empty(_f1, np.nan, np.nan),
         "{name} is 0 where both masks are empty: that is NaN.": _unless_empty(_f1, 0.0, 0.0),
-        "{name} finds every contour pixel matched, however far: distance_transform_edt "
-        "measures to the nearest ZERO, so hand it ~contour.": _f1_of(_harmonic, _nearest_zero),
+        "{name} finds every contour pixel matched, however far: distance_transform_edt measures to "
+        "the nearest ZERO, so hand it ~contour.": _f1_of(_harmonic, _nearest_zero),
     },
     hint="Both masks are bool (H, W).",
 )
@@ -576,27 +580,27 @@ hausdorff_distance = Exercise(
     ],
     drawn=lambda rng: [*_speck_and_ring(rng), Case(*_blobs(rng)), *_with_empty(_blobs(rng)[0])],
     mistakes={
-        "{name} looks one way only, from the truth: the prediction "
-        "may have a speck far off. Take the larger way.": _worst_of(lambda a, b: a.max()),
-        "{name} looks one way only, from the prediction: "
-        "the truth may have a speck far off. Take the larger way.": _worst_of(lambda a, b: b.max()),
-        "{name} is the mean of both ways: take the larger one of the largest distance from "
-        "the truth and that from the prediction.": _worst_of(lambda a, b: (a.max() + b.max()) / 2),
-        "{name} is the sum of both ways: take the larger of the two largest distances, "
-        "from the truth and from the prediction.": _worst_of(lambda a, b: a.max() + b.max()),
+        "{name} looks one way only, from the truth: the prediction may have a speck far off. Take "
+        "the larger way.": _worst_of(lambda a, b: a.max()),
+        "{name} looks one way only, from the prediction: the truth may have a speck far off. Take "
+        "the larger way.": _worst_of(lambda a, b: b.max()),
+        "{name} is the mean of both ways: take the larger one of the largest distance from the "
+        "truth and that from the prediction.": _worst_of(lambda a, b: (a.max() + b.max()) / 2),
+        "{name} is the sum of both ways: take the larger of the two largest distances, from the "
+        "truth and from the prediction.": _worst_of(lambda a, b: a.max() + b.max()),
         "{name} is the squared distance.": _worst_of(lambda a, b: _larger(a, b) ** 2),
         "{name} is not rounded: {wanted}.": _worst_of(lambda a, b: int(_larger(a, b))),
-        "{name} counts a king's steps (chessboard): be Euclidean.": _worst_of(
-            _larger, metric="chebyshev"
-        ),
-        "{name} counts steps along rows and columns.": _worst_of(_larger, metric="cityblock"),
-        "{name} is a mean distance: look for the worst.": _worst_of(
-            lambda a, b: max(a.mean(), b.mean())
-        ),
-        "{name} measures between all pixels of the masks: measure between "
-        "contours (inner_boundary(mask, 1)).": _worst_of(_larger, contour=lambda mask: mask),
-        "{name} is {got}, expected {wanted}: distance_transform_edt "
-        "measures to the nearest ZERO, so hand it ~contour.": _worst_of(_larger, _nearest_zero),
+        "{name} is in king's steps (chessboard), not Euclidean, as a dilation with a square would "
+        "give it: pixels that touch by a corner are 1.41 "
+        "apart.": _worst_of(_larger, metric="chebyshev"),
+        "{name} counts steps along rows and columns, and not the straight way: use Euclidean "
+        "distances, the root of the sum of both squares.": _worst_of(_larger, metric="cityblock"),
+        "{name} is a mean distance, of which a single pixel far off is a small part: one pixel far "
+        "off is what it is about.": _worst_of(lambda a, b: max(a.mean(), b.mean())),
+        "{name} measures between all pixels of the masks: measure between contours "
+        "(inner_boundary(mask, 1)).": _worst_of(_larger, contour=lambda mask: mask),
+        "{name} is {got}, expected {wanted}: distance_transform_edt measures to the nearest ZERO, "
+        "so hand it ~contour.": _worst_of(_larger, _nearest_zero),
         "{name} is 0 where one mask is empty: that is inf.": _unless_empty(_worst, 0.0, np.nan),
         "{name} is inf where both masks are empty: that is NaN.": _unless_empty(
             _worst, np.inf, np.inf
@@ -671,13 +675,13 @@ def _mean_and_spread(answer, a, b, draws, seed):
     name, found = "bootstrap_differences", as_array(answer(a, b, draws, seed))
     require(
         found.shape == (draws,),
-        f"{name} has shape {found.shape}, expected "
-        f"({draws},): return every draw's difference; the interval is read off afterwards.",
+        f"{name} has shape {found.shape}, expected ({draws},): return every draw's difference; the "
+        "interval is read off afterwards.",
     )
     require(
         _kind(found) in "biuf" and np.isfinite(found).all(),
-        f"{name} has NaN "
-        f"among its differences: where the drawn images lack a class, np.nanmean leaves it out.",
+        f"{name} has NaN among its differences: where the drawn images lack a class, np.nanmean "
+        "leaves it out.",
     )
     few, again, other = (
         as_array(answer(a.copy(), b.copy(), 20, s)) for s in (seed, seed, seed + 1)
@@ -708,22 +712,20 @@ bootstrap_differences = Exercise(
     cases=_bootstraps(np.random.default_rng(2)),
     drawn=_bootstraps,
     mistakes={
-        "{name} gives the same difference in every draw: draw WITH replacement "
-        "(rng.integers(0, N, N)), a permutation holds the same images again.": _never_drawn,
-        "{name} is B minus A: return A minus B.": lambda a, b, draws, seed: _paired()(
-            b, a, draws, seed
-        ),
-        "{name} has mean and spread {got}, expected {wanted}: far too sure. Draw images, "
-        "not pixels: pixels of one image are right or wrong together.": _unpaired(_of_drawn_pixels),
-        "{name} averages the images' own mean IoUs: add "
-        "up the drawn images' matrices first, then take the mean IoU of the sum.": _mean_of_drawn,
-        "{name} has mean and spread {got}, expected {wanted}: draw the images once "
-        "and use the same draw for A and B (both find the same images hard).": _unpaired(_of_drawn),
+        "{name} gives the same difference in every draw: draw WITH replacement (rng.integers(0, N, "
+        "N)), a permutation holds the same images again.": _never_drawn,
+        "{name} is B minus A: return A minus B.": lambda a, b, *how: _paired()(b, a, *how),
+        "{name} has mean and spread {got}, expected {wanted}: far too sure. Draw images, not "
+        "pixels: pixels of one image are right or wrong together.": _unpaired(_of_drawn_pixels),
+        "{name} averages the images' own mean IoUs: add up the drawn images' matrices first, then "
+        "take the mean IoU of the sum.": _mean_of_drawn,
+        "{name} has mean and spread {got}, expected {wanted}: draw the images once and use the "
+        "same draw for A and B (both find the same images hard).": _unpaired(_of_drawn),
         "{name} draws too few images: each draw takes N of the N images.": _paired(part=2),
-        "{name} never draws the last image: N is excluded already.": _paired(left_out=-1),
+        "{name} never draws the last image: rng.integers(0, N) excludes N.": _paired(left_out=-1),
         "{name} never draws the first image: rng.integers(0, N) includes 0.": _paired(left_out=0),
-        "{name} counts an absent class as 0: the mean leaves out a class that "
-        "is absent (np.nanmean).": _paired(mean=lambda m: np.nan_to_num(metrics.iou(m)).mean(-1)),
+        "{name} counts an absent class as 0: the mean leaves out a class that is absent "
+        "(np.nanmean).": _paired(mean=lambda m: np.nan_to_num(metrics.iou(m)).mean(-1)),
     },
     # two bootstraps agree to a small part of their spread; what has no spread must be equal
     same=lambda got, wanted: np.allclose(got, wanted, 0, 0.15 * wanted[1] + 1e-9),
@@ -741,8 +743,8 @@ def _ask_loss(answer, logits, target, *more, gradient=False, **options):
     loss = answer(logits, torch.from_numpy(target), *more, **options)
     require(
         isinstance(loss, torch.Tensor) and loss.ndim == 0,
-        "the loss must return a tensor of one number: of "
-        "soft Dice the mean over the classes, of the focal loss the mean over the labelled pixels.",
+        "the loss must return a tensor of one number: of soft Dice the mean over the classes, of "
+        "the focal loss the mean over the labelled pixels.",
     )
     if not gradient:
         return float(loss.detach())
@@ -795,6 +797,7 @@ def _dice_loss(
 
 
 _ZEROS = (np.zeros((1, 2, 2, 3), np.float32), np.array([[[0, 0, 0], [0, 0, 1]]]))
+_SURE = (np.float32(40 * (np.arange(3)[:, None, None] == _ZEROS[1])[None]), _ZEROS[1])
 
 soft_dice_loss = Exercise(
     "soft_dice_loss",
@@ -806,6 +809,7 @@ soft_dice_loss = Exercise(
         _loss(*_random_logits(1, 3, 2), says="Class 2 is absent here. Sums are over (0, 2, 3)."),
         _gradient(*_ZEROS),
         _loss(*_ZEROS, smooth=0.5, says="Here smooth=0.5."),
+        _loss(*_SURE, says="A sure and right prediction has loss 0, an absent class included."),
     ],
     drawn=lambda rng: [
         _loss(*_random_logits(rng, 4, 3), smooth=0.5),
@@ -818,24 +822,25 @@ soft_dice_loss = Exercise(
         "{name} adds `smooth` above only: Dice may then exceed 1.": _dice_loss(below=0),
         "{name} adds `smooth` below only: all right is not 0.": _dice_loss(above=0),
         "{name} lacks the factor 2 of Dice.": _dice_loss(factor=1),
-        "{name} adds the classes up before dividing: take their mean.": _dice_loss(
-            dims=(0, 1, 2, 3)
-        ),
-        "{name} counts hard labels (argmax).": _dice_loss(lambda z: _one_hot(z, z.argmax(1))),
+        "{name} adds the classes up before dividing, so large classes count more: one Dice a "
+        "class, then their mean.": _dice_loss(dims=(0, 1, 2, 3)),
+        "{name} counts hard labels (argmax), whose gradient is cut off: use the probabilities of "
+        "the softmax.": _dice_loss(lambda z: _one_hot(z, z.argmax(1))),
         "{name} takes logits as probabilities: softmax over dim 1 first.": _dice_loss(lambda z: z),
-        "{name} has rows sum to 1: the classes are dim 1.": _dice_loss(lambda z: z.softmax(2)),
-        "{name} has columns sum to 1: the classes are dim 1.": _dice_loss(lambda z: z.softmax(3)),
-        "{name} wants softmax (over the classes), not sigmoid.": _dice_loss(lambda z: z.sigmoid()),
+        "{name} takes the softmax over rows, dim 2, where it should run over the classes: the "
+        "classes are dim 1.": _dice_loss(lambda z: z.softmax(2)),
+        "{name} takes the softmax over columns, dim 3, where it should run over the classes: the "
+        "classes are dim 1.": _dice_loss(lambda z: z.softmax(3)),
+        "{name} takes the sigmoid of each class by itself: use the softmax (over the classes), not "
+        "sigmoid.": _dice_loss(lambda z: z.sigmoid()),
         "{name} is taken image by image: sum over (0, 2, 3).": _dice_loss(dims=(2, 3)),
-        "{name} leaves out a class that is absent: `smooth` sees to it.": _dice_loss(
-            all_classes=False
-        ),
-        "{name} with smooth=0.5 is as with smooth=1: use the argument, "
-        "above and below, and not its default.": lambda z, t, smooth=1.0: _dice_loss()(z, t),
+        "{name} leaves out a class that is absent.": _dice_loss(all_classes=False),
+        "{name} with smooth=0.5 is as with smooth=1: use the argument, above and below, and not "
+        "its default.": lambda z, t, smooth=1.0: _dice_loss()(z, t),
     },
     same=lambda got, wanted: is_same(got, wanted, 1e-5),
-    hint="logits are "
-    "float32 (B, C, H, W), target is int64 (B, H, W). The number of classes is logits.shape[1].",
+    hint="logits are float32 (B, C, H, W), target is int64 (B, H, W). The number of classes is "
+    "logits.shape[1].",
 )
 
 
@@ -885,19 +890,16 @@ focal_loss = Exercise(
         "{name} takes the softmax over another dim: the classes are dim 1.": _focal(dim=2),
         "{name} takes the softmax over columns: the classes are dim 1.": _focal(dim=3),
         "{name} has the wrong sign: log p is negative.": _focal(lambda p, g: -((1 - p) ** g)),
-        "{name} weights by p^gamma: that keeps the easy pixels. "
-        "Not p counts but how far it is from 1, (1 - p)^gamma.": _focal(lambda p, gamma: p**gamma),
+        "{name} weights by p^gamma: that keeps the easy pixels. Not p counts but how far it is "
+        "from 1, (1 - p)^gamma.": _focal(lambda p, gamma: p**gamma),
         "{name} is the cross-entropy: multiply by (1 - p)^gamma.": _focal(lambda p, gamma: 1),
-        "{name} is a sum: take the mean over the labelled pixels.": _focal(
-            times=lambda t: (t != VOID).sum()
-        ),
+        "{name} is a sum, which grows with the image: take the mean over the labelled pixels in "
+        "its place.": _focal(times=lambda t: (t != VOID).sum()),
         "{name} multiplies by gamma: raise to the power gamma.": _focal(lambda p, g: g * (1 - p)),
         "{name} weights the mean: weight each pixel by its own (1 - p)^gamma.": _focal_of_mean,
-        "{name} with gamma = 3 is as with 2: use the argument.": _focal(
-            lambda p, gamma: (1 - p) ** 2
-        ),
-        "{name} divides by all pixels, void too: take the mean over labelled pixels "
-        "only, those that the sum is of.": _focal(times=lambda t: (t != VOID).float().mean()),
+        "{name} with gamma = 3 is as with 2: use it.": _focal(lambda p, gamma: (1 - p) ** 2),
+        "{name} divides by all pixels, void too: take the mean over labelled pixels only, those "
+        "that the sum is of.": _focal(times=lambda t: (t != VOID).float().mean()),
     },
     causes={"out of bounds": f"{VOID} is no class: leave void pixels out (ignore_index)"},
     same=lambda got, wanted: is_same(got, wanted, 1e-5),

@@ -1,12 +1,11 @@
 """Images with their masks: ``load`` gives any data set of the course by its name.
 
 A data set is one module of this package, named like the set, with ``CLASSES``, ``SIZE``
-and ``load(split, size, count)``, and one block in the catalogue. Nothing here imports torch.
+and ``load(split, size, count)``, and one block in the catalogue.
 """
 
 from importlib import import_module
 from importlib.util import find_spec
-from pkgutil import iter_modules
 from types import ModuleType
 
 from course_utils.data.segmentation_set import VOID, SegmentationSet
@@ -70,6 +69,6 @@ def module_of(name: str) -> ModuleType:
 
 
 def _names() -> list[str]:
-    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-    found = [module for module in modules if hasattr(module, "CLASSES") and hasattr(module, "load")]
-    return [module.__name__.rpartition(".")[2] for module in found]
+    from course_utils.data import catalogue
+
+    return sorted(name for name in catalogue.entries() if find_spec(f"{__name__}.{name}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from course_utils import display
+from course_utils import display, table
 from course_utils.display import LINES
 
 if TYPE_CHECKING:
@@ -134,16 +134,15 @@ def text_table(scores: Mapping[str, Mapping[str, float]], corner: str = "") -> s
     """Return a text table: a line a row name, a column a column name, the best of each starred.
 
     >>> print(text_table({"a": {"x": 0.5, "y": 1.0}, "b": {"x": 0.75, "y": 0.0}}, "IoU"))
-    IoU      x       y
+    IoU       x       y
+    ---  ------  ------
     a    0.500   1.000*
     b    0.750*  0.000
     """
     columns = list(next(iter(scores.values())))
     best = {column: max(row[column] for row in scores.values()) for column in columns}
-    first = max(len(corner), *(len(name) for name in scores))
-    widths = {column: max(7, len(column) + 1) for column in columns}
-    lines = [f"{corner:{first}} " + " ".join(f"{c:>{widths[c] - 1}} " for c in columns)]
-    for name, row in scores.items():
-        cells = (f"{row[c]:{widths[c] - 1}.3f}{'*' if row[c] == best[c] else ' '}" for c in columns)
-        lines.append(f"{name:{first}} " + " ".join(cells))
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [
+        [name, *(f"{row[c]:.3f}{'*' if row[c] == best[c] else ' '}" for c in columns)]
+        for name, row in scores.items()
+    ]
+    return table.text_table([corner, *columns], rows)

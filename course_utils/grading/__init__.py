@@ -1,1 +1,1 @@
-"""Marking: tasks, model files, the scorer, nbgrader, reports."""
+"""The instructor's side: hand-ins collected, marked, reported; lessons published."""

@@ -32,8 +32,7 @@ from course_utils.grading.gradebook import (
     register,
     student_names,
 )
-from course_utils.grading.marking import sandbox
-from course_utils.grading.marking import task_marks as marking
+from course_utils.grading.marking import sandbox, task_marks
 from course_utils.grading.marking.job import Job, specification
 from course_utils.grading.marking.nbgrader_setup import configure, gradebook_url, make_api
 from course_utils.grading.marking.settings import Settings
@@ -256,7 +255,7 @@ def result_folder(
     key = [
         hand_in_hash or tree_hash(root / "grading" / "submitted" / student / lesson),
         _tests_hash(root, lesson, data, profile),
-        grader_version(),
+        grader_version(lesson),
         tree_hash(root / "solutions" / lesson, leave_out=("models",)),
     ]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
@@ -264,16 +263,19 @@ def result_folder(
 
 
 @cache
-def grader_version() -> str:
-    """Return a hash of all code that can change a result.
+def grader_version(lesson: str) -> str:
+    """Return a hash of all code that can change a result of a lesson.
 
-    That is the package without the instructor's side, but with ``grading/marking``.
+    That is the package, of the instructor's side ``grading/`` only ``grading/marking``, and of all
+    lessons' exercises its own: a new lesson must not have the others marked anew.
     """
-    side = _PACKAGE / "grading"
+    side, own = _PACKAGE / "grading", f"lesson_{lesson[:2]}.py"
+    exercises = set(_PACKAGE.glob("checks/lesson_*.py"))
     files = sorted(
         path
         for path in _PACKAGE.rglob("*.py")
-        if not path.is_relative_to(side) or path.is_relative_to(side / "marking")
+        if (not path.is_relative_to(side) or path.is_relative_to(side / "marking"))
+        and (path not in exercises or path.name == own)
     )
     return files_hash((str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in files)
 
@@ -292,15 +294,15 @@ def merge(root: Path, folder: Path) -> None:
 
     result = json.loads((folder / "result.json").read_text())
     student, lesson = result["student"], result["lesson"]
-    stale = marking.update_marks(result["tasks"])
+    stale = task_marks.update_marks(result["tasks"])
     handed_in = root / "grading" / "submitted" / student / lesson
     same = tree_hash(handed_in) == result["hand_in_hash"]  # else a newer one has come since
     stamp = (handed_in if same else folder) / "timestamp.txt"
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
-    scores |= {name: marking.given(task) for name, task in result["tasks"].items()}
+    scores |= {name: task_marks.given(task) for name, task in result["tasks"].items()}
     executed = json.loads((folder / f"{lesson}.ipynb").read_text(encoding="utf-8"))
-    comments = result["comments"] | marking.task_comments(executed["cells"], result["tasks"])
+    comments = result["comments"] | task_marks.task_comments(executed["cells"], result["tasks"])
     with Gradebook(gradebook_url(root)) as gradebook:
         enter_student(gradebook, student, student_names(root).get(student))
         gradebook.update_or_create_submission(lesson, student, timestamp=when)
@@ -313,7 +315,7 @@ def merge(root: Path, folder: Path) -> None:
         gradebook.db.commit()
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
-    write_atomic(target / f"{lesson}.ipynb", marking.annotate(executed, result))
+    write_atomic(target / f"{lesson}.ipynb", task_marks.annotate(executed, result))
     if when:
         shutil.copyfile(stamp, target / "timestamp.txt")
     if stale or _graded_by_hand(root, student, lesson):

@@ -1,7 +1,5 @@
 """An instructor's working folder ``grading/``: where things lie in it, and the secret seed."""
 
-import hashlib
-import json
 import os
 import secrets
 from datetime import datetime
@@ -70,30 +68,6 @@ def secret_seed(root: Path) -> int:
             f"{path} does not hold a whole number. Put the seed back from a copy, or delete the "
             "file: a new hidden test set is drawn then, and every model is marked again."
         ) from None
-
-
-def hidden_test_seed(root: Path, lesson: str, student: str) -> int:
-    """Return what the hidden tests of one student's hand-in draw their input from.
-
-    A student's code runs beside it and can read it, so it tells nothing of the secret seed, of
-    another lesson's or of another student's.
-
-    Parameters
-    ----------
-    root
-        The course's folder, with ``grading/secret_seed``.
-    lesson
-        Full name.
-    student
-        As the hand-in's folder is named.
-
-    Returns
-    -------
-    int
-        64 bits; the same at every later call, so that a mark can be made again.
-    """
-    told = json.dumps(["hidden tests", secret_seed(root), lesson, student])
-    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big")
 
 
 def marking_data(root: Path) -> Path | None:

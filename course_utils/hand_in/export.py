@@ -58,8 +58,8 @@ _COMPARED = 8
 def export(task: str, model: nn.Module, history: Any = None) -> None:
     """Write ``models/<task>.onnx`` and ``models/<task>.json``, and print what they are worth.
 
-    The model itself stays as it is: its device, its mode, its weights. Under the
-    grader nothing is written, because the file that was handed in is marked.
+    The model itself stays as it is: its device, its mode, its weights. Under the grader and
+    under Validate nothing is written, because the file that is there is marked.
 
     Parameters
     ----------

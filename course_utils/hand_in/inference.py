@@ -37,7 +37,7 @@ def predict(session, images: np.ndarray, num_classes: int, progress: Callable = 
     Raises
     ------
     ValueError
-        If the logits are not ``(B, num_classes, H, W)`` and finite.
+        If the logits are not ``(B, num_classes, H, W)``, or NaN.
     """
     count, height, width, _ = images.shape
     size = max(1, BATCH_PIXELS // (height * width))

@@ -1,4 +1,7 @@
-"""What a task leaves beside the notebook: the model file and its training record."""
+"""What a task leaves beside the notebook: the model file and its training record.
+
+``train_once`` writes what the training was, ``export`` adds what the model file is.
+"""
 
 import json
 from pathlib import Path

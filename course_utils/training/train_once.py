@@ -33,8 +33,8 @@ def train_once(
     """Train a task's model on this machine, or take its weights from the model file in grading.
 
     The first call trains. A later one finds ``models/<task>.checkpoint.pt`` and goes on, or
-    returns at once if the training was complete. The grader never trains: there the weights come
-    out of ``models/<task>.onnx``, see :func:`load_weights`.
+    returns at once if the training was complete. The grader and Validate never train: there the
+    weights come out of ``models/<task>.onnx``, see :func:`load_weights`.
 
     Parameters
     ----------

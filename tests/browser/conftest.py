@@ -62,7 +62,7 @@ def code_notebook(*cells: str) -> dict:
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def chromium(processes):
     """Return the path of an installed Chromium or Chrome; skip without one."""
     pytest.importorskip("playwright.sync_api")
     for name in BROWSERS:

@@ -28,6 +28,7 @@ def of_seen_classes(truth, prediction, num_classes):
     return bincount(truth, prediction, num_classes)[np.ix_(seen, seen)]
 
 
+@np.errstate(invalid="ignore")
 def iou(m):
     return np.diag(m) / (m.sum(0) + m.sum(1) - np.diag(m))
 

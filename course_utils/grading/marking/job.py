@@ -18,6 +18,7 @@ from course_utils.errors import CourseError
 from course_utils.files import tree_hash, write_atomic
 from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.notebook import read_notebook
+from course_utils.paths import NOT_RELEASED
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,6 @@ def _copy_files(source: Path, target: Path) -> None:
 
 def _copy_lesson(source: Path, target: Path) -> None:
     """Copy what a lesson has beside its notebook, which nbgrader lays over the hand-in."""
-    from course_utils.grading.publishing.release import NOT_RELEASED
-
     shutil.copytree(source, target, ignore=NOT_RELEASED)
     # The answers stay away from the folder that the student's kernel runs beside.
     (target / f"{source.name}.ipynb").unlink()

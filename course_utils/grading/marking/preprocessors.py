@@ -34,9 +34,8 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets import Any
 
 from course_utils.checks.exercise import HIDDEN_SEED
-from course_utils.grading.marking import sandbox
-from course_utils.grading.marking import task_marks as marking
-from course_utils.grading.workplace import hidden_test_seed
+from course_utils.grading.marking import sandbox, task_marks
+from course_utils.grading.marking.settings import hidden_test_seed
 from course_utils.hand_in.function_task import masks_path
 from course_utils.hand_in.tasks import task_names
 from course_utils.machine import processors
@@ -347,7 +346,7 @@ class JudgeCells(NbGraderPreprocessor):
 
     def preprocess(self, nb, resources):
         outcome = resources["course"]
-        tasks = marking.tasks_by_grade_id(resources["nbgrader"]["assignment"])
+        tasks = task_marks.tasks_by_grade_id(resources["nbgrader"]["assignment"])
         reasons = outcome["reasons"] = {}
         broken = elsewhere = None
         for cell in nb.cells:
@@ -449,7 +448,7 @@ class PrepareTasks(NbGraderPreprocessor):
     settings = Any(help="Of the run: where the secret seed is.").tag(config=True)
 
     def preprocess(self, nb, resources):
-        marking.prepare(
+        task_marks.prepare(
             resources["nbgrader"]["assignment"],
             Path(resources["metadata"]["path"]),
             self.settings.course,
@@ -471,7 +470,7 @@ class ScoreTasks(NbGraderPreprocessor):
         executed = Path(resources["metadata"]["path"]).resolve()
         results = {}
         for name in task_names(where["assignment"]):
-            result = marking.mark_task(
+            result = task_marks.mark_task(
                 name,
                 # What was handed in: the executed copy may have been written to by the notebook.
                 handed_in=submitted_folder(executed),
@@ -482,8 +481,8 @@ class ScoreTasks(NbGraderPreprocessor):
             results[result["grade_id"]] = result
         with Gradebook(where["db_url"]) as gradebook:
             for result in results.values():
-                marking.write_mark(gradebook, where, result)
-            for grade_id, text in marking.task_comments(nb.cells, results).items():
+                task_marks.write_mark(gradebook, where, result)
+            for grade_id, text in task_marks.task_comments(nb.cells, results).items():
                 comment = gradebook.find_comment(
                     grade_id, where["notebook"], where["assignment"], where["student"]
                 )
@@ -492,7 +491,7 @@ class ScoreTasks(NbGraderPreprocessor):
         for cell in nb.cells:
             grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
             if grade_id in results:
-                cell.outputs = [from_dict(marking.output_of(results[grade_id]))]
+                cell.outputs = [from_dict(task_marks.output_of(results[grade_id]))]
         nb.metadata["course"] = {**resources["course"], "tasks": results}
         return nb, resources
 

@@ -19,7 +19,7 @@ the files instead, with the same seccomp filter. Elsewhere (macOS, Windows)
 only the limits remain. `isolation_level` tries which one works.
 
 `launcher`, a file that needs the standard library only, isolates itself in the child
-process and becomes the program.
+process and becomes the program: Landlock's rules and the filter of system calls are there.
 """
 
 import contextlib

@@ -1,9 +1,11 @@
-"""How a run of the grader marks: one object from the command to the scorer."""
+"""How a run of the grader marks: one object from the command to each task's mark."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course_utils.grading.workplace import marking_data, marking_profile
+from course_utils.grading.workplace import marking_data, marking_profile, secret_seed
 
 CELL_SECONDS = 240
 """How long one cell of a hand-in may run."""
@@ -57,3 +59,27 @@ class Settings:
         """Return the settings that :meth:`as_json` has written."""
         data = values["data"] and Path(values["data"])
         return cls(**values | {"course": Path(values["course"]), "data": data})
+
+
+def hidden_test_seed(root: Path, lesson: str, student: str) -> int:
+    """Return what the hidden tests of one student's hand-in draw their input from.
+
+    A student's code runs beside it and can read it, so it tells nothing of the secret seed, of
+    another lesson's or of another student's.
+
+    Parameters
+    ----------
+    root
+        The course's folder, with ``grading/secret_seed``.
+    lesson
+        Full name.
+    student
+        As the hand-in's folder is named.
+
+    Returns
+    -------
+    int
+        64 bits; the same at every later call, so that a mark can be made again.
+    """
+    told = json.dumps(["hidden tests", secret_seed(root), lesson, student])
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big")

@@ -22,10 +22,7 @@ from course_utils.errors import CourseError
 from course_utils.files import with_unix_lines, write_atomic
 from course_utils.grading.marking.task_marks import tasks_by_grade_id
 from course_utils.hand_in.notebook import cells_hash, is_untouched, read_notebook
-from course_utils.paths import MARKS_FILE, course_root, list_lessons, previous_name
-
-# What running a solution leaves beside its notebook, and what no release should hold.
-NOT_RELEASED = shutil.ignore_patterns("models", "*.onnx", "*.pt", "*.zip", "__pycache__", ".*")
+from course_utils.paths import MARKS_FILE, NOT_RELEASED, course_root, list_lessons, previous_name
 
 
 def make_release(root: Path | None = None) -> list[str]:

@@ -17,11 +17,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.grading.marking import sandbox
-from course_utils.grading.marking import task_marks as marking
+from course_utils.grading.marking import sandbox, task_marks
 from course_utils.grading.marking.settings import Settings
-from course_utils.grading.publishing.release import NOT_RELEASED
-from course_utils.paths import course_root, data_setting, list_lessons, resolve_lesson
+from course_utils.paths import NOT_RELEASED, course_root, data_setting, list_lessons, resolve_lesson
 from course_utils.table import text_table
 
 _CELL_SECONDS = 1800
@@ -144,12 +142,12 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
     result = Solved(lesson)
     path = folder / f"{lesson}.ipynb"
     notebook = nbformat.read(path, as_version=4)
-    tasks = marking.tasks_by_grade_id(lesson)
+    tasks = task_marks.tasks_by_grade_id(lesson)
     environment = {**os.environ, "COURSE_STATIC": "1", "COURSE_DATA": data_setting(root)}
     if any(task.kind == "function" for task in tasks.values()):
         # Then the function is run on the hidden images, as under the grader.
         environment["NBGRADER_EXECUTION"] = "autograde"
-        marking.prepare(lesson, folder, root)
+        task_marks.prepare(lesson, folder, root)
     bar = tqdm(total=len(notebook.cells), desc=lesson, unit="cell")
     client = NotebookClient(
         notebook,
@@ -187,7 +185,7 @@ def _mark(cells, folder: Path, root: Path, result: Solved) -> None:
         if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
             continue
         meta = cell.metadata.nbgrader
-        if meta.grade_id in marking.tasks_by_grade_id(result.lesson):
+        if meta.grade_id in task_marks.tasks_by_grade_id(result.lesson):
             continue
         # As under the grader, a warning costs nothing.
         cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
@@ -198,8 +196,8 @@ def _mark(cells, folder: Path, root: Path, result: Solved) -> None:
             result.failures.append(f"test cell {meta.grade_id}: {reason}")
         result.marks += score
         result.points += meta.points
-    for grade_id, task in marking.tasks_by_grade_id(result.lesson).items():
-        record = marking.mark_task(
+    for grade_id, task in task_marks.tasks_by_grade_id(result.lesson).items():
+        record = task_marks.mark_task(
             task.name,
             handed_in=folder,
             executed=folder,
