@@ -136,6 +136,7 @@ def test_every_command_says_that_it_is_of_another_copy(other_copy, monkeypatch, 
     assert said.out == "done\n"
 
 
+@pytest.mark.process
 def test_the_doctor_says_that_it_is_of_another_copy(other_copy):
     (finding,) = doctor.copy_of_the_course()
     assert str(other_copy) in finding.problem
