@@ -172,6 +172,13 @@ def grade(
     require_isolation: Annotated[
         bool, typer.Option(help="Stop rather than run notebooks without a sandbox.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Mark models of this profile only (quick or full), or any: of the one that each "
+            "states; kept for later runs."
+        ),
+    ] = None,
 ) -> None:
     """Mark every collected hand-in and merge the marks into the gradebook.
 
@@ -179,7 +186,7 @@ def grade(
     """
     from course_utils.grading.grade import grade
 
-    grade(lessons, data=data, jobs=jobs, require_isolation=require_isolation)
+    grade(lessons, data=data, jobs=jobs, require_isolation=require_isolation, profile=profile)
 
 
 @app.command()

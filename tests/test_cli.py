@@ -97,6 +97,7 @@ def test_no_print_of_a_name_fails_whatever_a_pipe_is_encoded_in(monkeypatch, enc
     assert ("王伟" if encoding == "utf-8" else "\\u738b\\u4f1f") in said
 
 
+@pytest.mark.process
 def test_a_name_in_chinese_goes_through_a_pipe_of_windows(tmp_path):
     root = make_course(tmp_path / "course")
     handed_in = tmp_path / "hand-ins" / "王伟"
@@ -135,6 +136,7 @@ def test_every_command_says_that_it_is_of_another_copy(other_copy, monkeypatch, 
     assert said.out == "done\n"
 
 
+@pytest.mark.process
 def test_the_doctor_says_that_it_is_of_another_copy(other_copy):
     (finding,) = doctor.copy_of_the_course()
     assert str(other_copy) in finding.problem

@@ -183,11 +183,17 @@ def compiled(model):
     return torch.compile(model, backend="eager")
 
 
+def with_compiled_forward(model):
+    model.forward = compiled(model.forward)
+    return model
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "wrap",
     [
         pytest.param(compiled, id="torch.compile"),
+        pytest.param(with_compiled_forward, id="forward"),
         pytest.param(nn.DataParallel, id="DataParallel"),
         pytest.param(AveragedModel, id="AveragedModel"),
         pytest.param(lambda net: nn.DataParallel(compiled(net)), id="two of them"),
@@ -206,8 +212,7 @@ def test_of_a_wrapped_net_the_plain_one_is_exported(wrap):
         assert not other.training
         with torch.no_grad():
             x = torch.rand(2, 3, 32, 48)
-            inside = other if isinstance(other, Small) else unwrapped(other)
-            assert torch.equal(inside(x), model.eval()(x))
+            assert torch.equal(unwrapped(other)(x), unwrapped(model).eval()(x))
 
 
 @pytest.mark.long
@@ -248,6 +253,7 @@ def autocast(kind, dtype):
     return [Inside, AndBack, Decorated]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind", [*autocast("cpu", torch.bfloat16), *autocast("cuda", torch.float16)]
 )

@@ -372,6 +372,7 @@ def test_a_size_of_thousands_of_digits_is_refused_in_the_gates_own_words(sides):
     assert "parameters, allowed are" in refusal(model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operator", ["Add", "MatMul", "Gemm", "Conv", "ConvTranspose", "Concat"])
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

@@ -16,7 +16,7 @@ from onnx import helper
 
 from course_utils.data import VOID
 from course_utils.errors import CourseError
-from course_utils.grading.marking import sandbox, scorer
+from course_utils.grading.marking import sandbox, scorer, task_marks
 from course_utils.grading.marking.scorer import score_model_file
 from course_utils.hand_in import record, tasks
 from tests.model_files import bombs, endless, growing_at_run_time, small_model, tensor, then
@@ -238,12 +238,41 @@ def test_a_child_that_was_taken_over_costs_its_own_submission_only(
 # ---------------------------------------------------------------- the instructor's side
 
 
-def test_missing_data_are_the_instructors_matter_and_raise(hand_in, monkeypatch, tmp_path):
-    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "nothing"))
-    with pytest.raises(CourseError):
+def test_damaged_data_are_the_instructors_matter_and_raise(hand_in, monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    (tmp_path / "CamVid" / "trainannot").mkdir(parents=True)  # and no test images
+    with pytest.raises(CourseError, match="there is no folder"):
         hand_in(small_model(tasks.get_task("unet", "full")))
     with pytest.raises(CourseError, match="images/ and masks/"):
         hand_in(small_model(tasks.get_task("unet", "full")), data=tmp_path)
+
+
+def test_a_model_whose_data_the_instructor_has_not_waits_for_them(hand_in, monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "nothing"))
+    score = hand_in(small_model(tasks.get_task("unet", "full")))
+    assert (score.waits, score.iou, score.profile) == (True, None, "full")
+    assert "is of profile full, which is marked on camvid" in score.reason
+    assert "course data fetch camvid" in score.reason
+    record = score.as_record()
+    assert task_marks.given(record) is None
+    assert task_marks.describe(record).startswith("not marked yet: models/unet.onnx is of profile")
+    bad = small_model(tasks.get_task("unet", "full"), task="pets")
+    assert not hand_in(bad).waits  # what is the student's own fault does not wait
+
+
+@pytest.mark.parametrize(("stated", "fixed"), [("full", "quick"), ("quick", "full")])
+def test_a_model_of_another_profile_than_is_marked_is_refused(hand_in, stated, fixed):
+    score = hand_in(small_model(tasks.get_task("unet", stated)), profile=fixed)
+    assert (score.marks, score.iou, score.profile, score.waits) == (0.0, None, fixed, False)
+    assert f"was trained under profile {stated}, this class is marked under {fixed}" in score.reason
+    assert f"Set COURSE_PROFILE={fixed}, train and export again" in score.reason
+
+
+def test_a_task_that_is_the_same_under_both_profiles_takes_models_of_either(hand_in, monkeypatch):
+    monkeypatch.delitem(tasks._entries()["unet"], "full")
+    monkeypatch.setattr(scorer, "_inspect", lambda *_: "full")  # its child has tasks.toml itself
+    score = hand_in(small_model(tasks.get_task("unet", "full")), profile="quick")
+    assert score.reason == ""
 
 
 def test_a_model_of_the_full_profile_is_marked_on_the_instructors_folder(hand_in, tmp_path):

@@ -40,7 +40,9 @@ from course_utils.grading.workplace import (
     DATA_NOTE,
     grading_folder,
     keep_marking_data,
+    keep_marking_profile,
     marking_data,
+    marking_profile,
     read_timestamp,
     secret_seed,
 )
@@ -60,6 +62,7 @@ def grade(
     data: Path | None = None,
     jobs: int | None = None,
     require_isolation: bool = False,
+    profile: str | None = None,
     root: Path | None = None,
     executor: Executor | None = None,
 ) -> list[Marked]:
@@ -76,6 +79,9 @@ def grade(
         Hand-ins at a time; default: by processors and memory.
     require_isolation
         Stop rather than run a notebook or a model without a sandbox.
+    profile
+        The only one under which models are marked, or ``"any"``: the one that each states;
+        default: what was named last, else ``"any"``.
     root
         The course's folder.
     executor
@@ -100,9 +106,13 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
-    settings = _ready(root, data, require_isolation, sorted({lesson for _, lesson in found}))
+    lessons = sorted({lesson for _, lesson in found})
+    settings = _ready(root, data, require_isolation, lessons, profile)
     hashes = {pair: tree_hash(folder / "submitted" / Path(*pair)) for pair in found}
-    todo = {pair: result_folder(root, *pair, settings.data, hashes[pair]) for pair in found}
+    todo = {
+        pair: result_folder(root, *pair, settings.data, hashes[pair], settings.profile)
+        for pair in found
+    }
     failures = _run_jobs(settings, todo, hashes, jobs, executor)
     (folder / "failures.log").unlink(missing_ok=True)
     failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
@@ -115,23 +125,38 @@ def grade(
             f"Models of profile full are marked on {settings.data}, until --data names another "
             "folder."
         )
+    if settings.profile is not None:
+        print(
+            f"Models are marked under profile {settings.profile} only, until --profile names "
+            "another or any."
+        )
     level = sandbox.isolation_level()
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
     _tell_failures(failures, len(found), folder / "failures.log")
     return marked
 
 
-def _ready(root: Path, data: Path | None, require_isolation: bool, lessons: list[str]) -> Settings:
+def _ready(
+    root: Path,
+    data: Path | None,
+    require_isolation: bool,
+    lessons: list[str],
+    named: str | None = None,
+) -> Settings:
     """Return the run's settings; what is wrong with the workplace is told now, not after hours."""
     folder = grading_folder(root)
     refuse_damaged(folder / "gradebook.db")
     student_names(root)
     if require_isolation:
         sandbox.require_isolation()
-    settings = Settings(root, _marking_folder(root, data, lessons), require_isolation)
+    profile = marking_profile(root, named)
+    images = _marking_folder(root, data, lessons, profile)
+    settings = Settings(root, images, require_isolation, profile=profile)
     sandbox.require_out_of_reach(settings.private_places, [Path(data_setting(root)).expanduser()])
     if settings.data is not None:
         keep_marking_data(root, settings.data)
+    if named is not None:
+        keep_marking_profile(root, named)
     register(root, lessons)
     return settings
 
@@ -221,6 +246,7 @@ def result_folder(
     lesson: str,
     data: Path | None = None,
     hand_in_hash: str | None = None,
+    profile: str | None = None,
 ) -> Path:
     """Return where the result of this hand-in, test set and grader lies, or will lie.
 
@@ -228,7 +254,7 @@ def result_folder(
     """
     key = [
         hand_in_hash or tree_hash(root / "grading" / "submitted" / student / lesson),
-        _tests_hash(root, lesson, data),
+        _tests_hash(root, lesson, data, profile),
         grader_version(lesson),
         tree_hash(root / "solutions" / lesson, leave_out=("models",)),
     ]
@@ -274,7 +300,7 @@ def merge(root: Path, folder: Path) -> None:
     stamp = (handed_in if same else folder) / "timestamp.txt"
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
-    scores |= {name: task["marks"] for name, task in result["tasks"].items()}
+    scores |= {name: task_marks.given(task) for name, task in result["tasks"].items()}
     executed = json.loads((folder / f"{lesson}.ipynb").read_text(encoding="utf-8"))
     comments = result["comments"] | task_marks.task_comments(executed["cells"], result["tasks"])
     with Gradebook(gradebook_url(root)) as gradebook:
@@ -310,10 +336,22 @@ def summary(marked: list[Marked]) -> str:
     return text_table(["student", "lesson", "marks", "IoU", "what went wrong"], rows)
 
 
-def _marking_folder(root: Path, named: Path | None, lessons: list[str]) -> Path | None:
+def _marking_folder(
+    root: Path, named: Path | None, lessons: list[str], profile: str | None
+) -> Path | None:
     """Return the folder on which models of profile full are marked, if any: checked now, once."""
-    tasks = [task for lesson in lessons for task in _tasks_on_data(lesson)]
+    tasks = [task for lesson in lessons for task in _tasks_on_data(lesson, profile)]
+    if named and profile == "quick":
+        raise CourseError(
+            "--data is for models of profile full, and this class is marked under profile quick. "
+            "Leave --data out, or give --profile full or --profile any with it."
+        )
     data = named or marking_data(root)
+    if data is None and profile and (gone := [task.data for task in tasks if not task.here]):
+        raise CourseError(
+            f"profile {profile} is marked on {gone[0]}, which is not here. Run `course data fetch "
+            f"{gone[0]}`, or name a folder of images/ and masks/ with --data."
+        )
     if data is None or not (named or tasks):
         return None
     try:
@@ -333,9 +371,9 @@ def _marking_folder(root: Path, named: Path | None, lessons: list[str]) -> Path 
     return data.resolve() if tasks else None  # nothing else is marked on it
 
 
-def _tasks_on_data(lesson: str) -> list[Task]:
+def _tasks_on_data(lesson: str, profile: str | None) -> list[Task]:
     """Return a lesson's tasks whose models of profile full may have an instructor's folder."""
-    tasks = [get_task(name, "full") for name in task_names(lesson)]
+    tasks = [get_task(name, profile or "full") for name in task_names(lesson)]
     return [task for task in tasks if not task.generated]
 
 
@@ -451,15 +489,17 @@ def _time_limit(lesson: str, seconds: int) -> float:
     return 2 * seconds + tasks + 180
 
 
-def _tests_hash(root: Path, lesson: str, data: Path | None) -> str:
+def _tests_hash(root: Path, lesson: str, data: Path | None, profile: str | None) -> str:
     """Return what stands for the test sets of a lesson, without drawing a picture of them."""
     parts = [str(secret_seed(root))]  # hidden tests draw from it, too
     for name in task_names(lesson):
-        for profile in PROFILES:
-            task = get_task(name, profile)
+        model = get_task(name, "quick").kind == "model"
+        for one in (profile,) if profile and model else PROFILES:
+            task = get_task(name, one)
             parts += [task.kind, task.data, str(task.size), str(task.hidden)]
+            parts.append(str(data is not None or task.here))  # what waited is marked once it is
             parts += [str(task.max_megabytes), str(task.max_parameters), str(task.seconds)]
-    if data is not None and _tasks_on_data(lesson):
+    if data is not None and _tasks_on_data(lesson, profile):
         for path in sorted(filter(Path.exists, data.rglob("*"))):  # no link to nothing
             facts = path.stat()
             name = path.relative_to(data).as_posix()

@@ -7,9 +7,14 @@ from pathlib import Path
 
 from course_utils.errors import CourseError
 from course_utils.files import write_atomic
+from course_utils.hand_in.tasks import PROFILES
 
 DATA_NOTE = "marking_data"
 """In ``grading/``: the folder on which models of profile ``full`` are marked."""
+PROFILE_NOTE = "marking_profile"
+"""In ``grading/``: the profile under which all models of the class are marked, if one is fixed."""
+ANY_PROFILE = "any"
+"""The name for no fixed profile: each model is marked under the one that it states."""
 
 
 def grading_folder(root: Path) -> Path:
@@ -78,6 +83,37 @@ def marking_data(root: Path) -> Path | None:
 def keep_marking_data(root: Path, folder: Path) -> None:
     """Store the folder, an absolute path, that `marking_data` returns."""
     write_atomic(grading_folder(root) / DATA_NOTE, f"{folder}\n")
+
+
+def marking_profile(root: Path, named: str | None = None) -> str | None:
+    """Return the only profile under which the class's models are marked; None if any is.
+
+    Parameters
+    ----------
+    named
+        What the instructor says now. Default: what `keep_marking_profile` has stored, so that
+        all later runs, nbgrader's too, mark alike.
+
+    Raises
+    ------
+    CourseError
+        If there is no such profile.
+    """
+    note = root / "grading" / PROFILE_NOTE
+    if named is None and not note.is_file():
+        return None
+    name = named or note.read_text(encoding="utf-8").strip()
+    if name not in (*PROFILES, ANY_PROFILE):
+        raise CourseError(
+            f"there is no profile {name!r:.40}{'' if named else f', which {note} names'}. Give "
+            f"--profile {', '.join(PROFILES)} or {ANY_PROFILE}."
+        )
+    return None if name == ANY_PROFILE else name
+
+
+def keep_marking_profile(root: Path, name: str) -> None:
+    """Store the name of a profile, or ``any``, for `marking_profile`."""
+    write_atomic(grading_folder(root) / PROFILE_NOTE, f"{name}\n")
 
 
 def read_timestamp(path: Path) -> datetime | None:

@@ -444,12 +444,11 @@ def _untraceable(error: Exception) -> CourseError:
 
 
 def _unwritable(error: BaseException) -> str:
-    """Return which function of torch the exporter does not know, from the causes of its error."""
-    at: BaseException | None = error
-    while at is not None:
-        if told := re.search(r"torch\.ops\.aten\.(\w+)", str(at)):
+    """Return the first cause of the exporter's error, such as a function that ONNX has not."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+        if told := re.search(r"torch\.ops\.aten\.(\w+)", str(error)):
             return f"{told[1]} is not known there"
-        at = at.__cause__
     return _first_line(error)
 
 

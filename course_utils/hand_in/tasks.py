@@ -90,6 +90,14 @@ class Task:
         """Whether the data are drawn from seeds, so that hidden images need no folder."""
         return hasattr(module_of(self.data), self.data)
 
+    @property
+    def here(self) -> bool:
+        """Whether the data are drawn, or lie on this machine."""
+        try:
+            return self.generated or bool(module_of(self.data).find())  # as CamVid's, it raises
+        except CourseError:
+            return False
+
     def marks(self, iou: float) -> float:
         """Return ``points * clip((iou - low) / (high - low), 0, 1)`` as a plain, finite float.
 

@@ -19,10 +19,14 @@ def unwrapped(module: nn.Module) -> nn.Module:
         module = inner
     children = dict(module._modules.items())
     plain = {name: None if child is None else unwrapped(child) for name, child in children.items()}
-    if all(plain[name] is child for name, child in children.items()):
+    # net.forward = torch.compile(net.forward): it would go on computing with the first net.
+    compiled = hasattr(vars(module).get("forward"), "_torchdynamo_orig_callable")
+    if not compiled and all(plain[name] is child for name, child in children.items()):
         return module
     twin = copy.copy(module)
     twin._modules = plain
+    if compiled:
+        del twin.forward
     return twin
 
 

@@ -50,6 +50,8 @@ class Score:
         The isolation that the model, or the notebook, ran in.
     sha256
         Of the model file or of the masks; empty if there were none.
+    waits
+        Whether there is no mark yet, since the instructor has not what it is marked on.
     """
 
     task: str
@@ -69,6 +71,7 @@ class Score:
     isolation: str
     sha256: str = ""
     seconds: float = 0.0
+    waits: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """Return the score as plain JSON values."""
@@ -82,11 +85,13 @@ def score_model_file(
     secret: int,
     data: Path | None = None,
     require_isolation: bool = False,
+    profile: str | None = None,
 ) -> Score:
     """Score a model file on the hidden images of its task.
 
-    The profile is the one that the file states: a model of CamVid is marked on
-    CamVid, between the bounds of that profile.
+    Where no profile is fixed, it is the one that the file states: a model of CamVid is
+    marked on CamVid, between the bounds of that profile. Where that is not on this
+    machine, the score waits for it.
 
     Parameters
     ----------
@@ -100,24 +105,28 @@ def score_model_file(
         Folder of ``images/`` and ``masks/`` for tasks whose data are not generated.
     require_isolation
         Whether to raise rather than to run the model with limits only.
+    profile
+        The only one that is marked, if the instructor has fixed it.
 
     Raises
     ------
     CourseError
-        If the instructor's side is at fault: the data are missing, or the isolation.
+        If the instructor's side is at fault: the data are damaged, or the isolation.
     """
     started = time.monotonic()
     path = Path(path)
     path = model_path(name, path) if path.is_dir() else path
     level = sandbox.require_isolation() if require_isolation else sandbox.isolation_level()
     label = f"models/{path.name}"
-    task = get_task(name, "quick")
+    task = get_task(name, profile or "quick")
     digest = ""
     try:
         limit = max(get_task(name, profile).max_megabytes for profile in PROFILES)
         content = read_plain_file(path, limit, label)
         digest = hashlib.sha256(content).hexdigest()
-        task = get_task(name, _inspect(content, name, label, level))
+        task = _task_of(name, _inspect(content, name, label, level), profile, label)
+        if data is None and not task.here:
+            return _waiting(task, label, isolation=level, sha256=digest)
         hidden = task.hidden_set(secret, data)
         masks = _predict(content, task, hidden, level)
     except Refused as refusal:
@@ -125,6 +134,27 @@ def score_model_file(
     else:
         score = score_masks(task, hidden, masks, isolation=level, sha256=digest)
     return replace(score, seconds=round(time.monotonic() - started, 2))
+
+
+def _task_of(name: str, stated: str, fixed: str | None, label: str) -> Task:
+    """Return the task under the profile that a model states; refuse another than is marked."""
+    task = get_task(name, stated)
+    if fixed and replace(task, profile=fixed) != get_task(name, fixed):
+        raise Refused(
+            f"{label} was trained under profile {stated}, this class is marked under {fixed}. "
+            f"Set COURSE_PROFILE={fixed}, train and export again."
+        )
+    return task
+
+
+def _waiting(task: Task, label: str, *, isolation: str, sha256: str) -> Score:
+    """Return the score of a model whose data the instructor has not: none yet, and why."""
+    reason = (
+        f"{label} is of profile {task.profile}, which is marked on {task.data}, and that is not on "
+        f"the grader's machine: `course data fetch {task.data}`, --data FOLDER or --profile quick"
+    )
+    score = no_score(task, reason, isolation=isolation, sha256=sha256)
+    return replace(score, waits=True)
 
 
 def score_masks(

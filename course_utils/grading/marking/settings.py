@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course_utils.grading.workplace import marking_data, secret_seed
+from course_utils.grading.workplace import marking_data, marking_profile, secret_seed
 
 CELL_SECONDS = 240
 """How long one cell of a hand-in may run."""
@@ -27,6 +27,8 @@ class Settings:
         Stop rather than run a notebook or a model without a sandbox.
     cell_seconds, notebook_seconds
         How long one cell, and all together, may run.
+    profile
+        The one under which models of the class are marked; None: the one that each states.
     """
 
     course: Path
@@ -34,11 +36,12 @@ class Settings:
     require_isolation: bool = False
     cell_seconds: int = CELL_SECONDS
     notebook_seconds: int = NOTEBOOK_SECONDS
+    profile: str | None = None
 
     @classmethod
     def of_course(cls, course: Path) -> "Settings":
-        """Return what holds where nothing is said: the folder of data is the one named last."""
-        return cls(course, marking_data(course))
+        """Return what holds where nothing is said: folder and profile that were named last."""
+        return cls(course, marking_data(course), profile=marking_profile(course))
 
     @property
     def private_places(self) -> list[Path]:

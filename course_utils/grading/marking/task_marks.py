@@ -86,6 +86,7 @@ def mark_task(
             secret=secret,
             data=settings.data,
             require_isolation=settings.require_isolation,
+            profile=settings.profile,
         ).as_record()
         if not path.exists() and (told := misnamed(path)):
             record["reason"] = f"no {path.name}, {told}"
@@ -113,8 +114,15 @@ def update_marks(results: dict[str, dict]) -> bool:
     return changed
 
 
+def given(result: dict) -> float | None:
+    """Return a task's marks; None where they wait for the instructor."""
+    return None if result.get("waits") else result["marks"]
+
+
 def describe(result: dict) -> str:
     """Return a task's result as one line for student and instructor."""
+    if given(result) is None:
+        return f"not marked yet: {result['reason']}"
     marks = f"{result['marks']:.4g} of {result['points']:.4g} points"
     if result["iou"] is None:
         return f"{marks}: {result['reason']}"
@@ -131,8 +139,9 @@ def write_mark(gradebook, where: dict, result: dict) -> None:
     grade = gradebook.find_grade(
         result["grade_id"], where["notebook"], where["assignment"], where["student"]
     )
-    grade.auto_score = min(max(result["marks"], 0.0), grade.max_score)
-    grade.needs_manual_grade = grade.manual_score is not None
+    marks = given(result)
+    grade.auto_score = None if marks is None else min(max(marks, 0.0), grade.max_score)
+    grade.needs_manual_grade = grade.manual_score is not None or marks is None
 
 
 def annotate(notebook: dict, result: dict) -> str:
