@@ -3,7 +3,8 @@
 A run leaves files in a folder whose name ends in a hash of all that can change them: the
 notebooks, the package, this file, the installed versions, the machine and the environment's
 variables. So an old run is never taken for a new one. The folders lie in pytest's cache,
-``.pytest_cache/d/runs``; ``pytest --cache-clear`` empties it.
+``.pytest_cache/d/runs``. (Delete it by hand: with ``--cache-clear`` a worker that takes the
+place of one that crashed empties it while the others run.)
 """
 
 import functools
