@@ -1174,3 +1174,11 @@ def test_what_may_not_be_read_stops_no_other(root, tmp_path, monkeypatch):
     assert "ada" in who(result)
     if os.geteuid():
         assert any("cannot be read" in why for what, why in result.refused if "cleo" in what)
+
+
+@pytest.mark.parametrize("name", [f"{MINI}.zip", "hw6.zip", "my work.zip"])
+def test_zips_of_one_name_given_together_are_told_apart_by_their_folders(root, tmp_path, name):
+    people = ("Jane Doe", "Max Roe")
+    given = [write(tmp_path / p / name, lesson_zip(tmp_path, p)) for p in people]
+    assert who(collect(given, root=root)) == ["Jane-Doe", "Max-Roe"]
+    assert text_of(root, "Max-Roe") == "Max Roe"
