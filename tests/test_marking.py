@@ -5,6 +5,7 @@ import json
 import pytest
 
 from course_utils.grading.gradebook import register
+from course_utils.grading.marking.settings import Settings
 from course_utils.grading.marking.task_marks import mark_task
 from tests.marked_cells import mark_notebook
 from tests.mini_course import (
@@ -190,9 +191,7 @@ def test_a_model_of_other_classes_gets_its_reason(root):
         "unet",
         handed_in=folder,
         executed=folder,
-        course=root,
-        data=None,
-        require_isolation=False,
+        settings=Settings(root),
         isolation="",
     )
     assert record["marks"] == 0

@@ -4,7 +4,9 @@ import re
 
 import pytest
 from traitlets.config import Config
+from typer.testing import CliRunner
 
+from course_utils import cli
 from course_utils.errors import CourseError
 from course_utils.grading import grade as grade_module
 from course_utils.grading.export_marks import export_marks
@@ -117,3 +119,12 @@ def test_a_model_of_profile_full_waits_without_an_error_until_its_data_are_there
     assert marked["whole"].marks["task_unet"].score == 0
     assert "this class is marked under quick" in marked["whole"].remarks[0]
     assert marked["quick"].marks["task_unet"].score is not None
+
+
+@pytest.mark.parametrize(("words", "named"), [([], None), (["--profile", "quick"], "quick")])
+def test_the_command_passes_the_profile_on(monkeypatch, words, named):
+    given = []
+    monkeypatch.setattr(grade_module, "grade", lambda *_, profile, **__: given.append(profile))
+    result = CliRunner().invoke(cli.app, ["grade", "06", *words])
+    assert result.exit_code == 0, result.output
+    assert given == [named]
