@@ -166,7 +166,7 @@ def monkeymodule():
 def course(tmp_path_factory, monkeymodule):
     """Return a course whose class of good, hurried and hostile students has been graded."""
     root = make_course(tmp_path_factory.mktemp("course"))
-    short = partial(Settings, cell_seconds=6, notebook_seconds=60)
+    short = partial(Settings, cell_seconds=10, notebook_seconds=60)
     monkeymodule.setattr(grade_module, "Settings", short)
     hand_in(root, "good", double=RIGHT)
     hand_in(root, "stub", double="def double(x):\n    raise NotImplementedError()")

@@ -174,9 +174,13 @@ def test_real_control_group_limits_memory():
 def test_torch_takes_no_more_threads_than_there_are_cores_and_no_more_than_it_was_told():
     code = (
         "from course_utils import machine; machine.processors = lambda: 2\n"
-        "import course_utils.training, torch; print(torch.get_num_threads())"
+        "import torch; before = torch.get_num_threads()\n"
+        "from course_utils.training.devices import limited_threads\n"
+        "assert torch.get_num_threads() == before\n"
+        "with limited_threads(): print(torch.get_num_threads())\n"
+        "assert torch.get_num_threads() == before"
     )
     for told, taken in (("4", "2"), ("1", "1")):
-        environment = os.environ | {"OMP_NUM_THREADS": told}
+        environment = os.environ | {"OMP_NUM_THREADS": told, "MKL_NUM_THREADS": told}
         command = [sys.executable, "-c", code]
         assert subprocess.check_output(command, env=environment, text=True).strip() == taken

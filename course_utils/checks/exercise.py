@@ -5,6 +5,7 @@ test (:meth:`Exercise.hidden`) and, in the tests, the bank of wrong answers: eac
 run as if a student had written it, must be refused in its own words, and gets no hidden point.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -180,8 +181,9 @@ class Exercise:
 
     def _require_own(self, answer: Any) -> None:
         """Refuse what this package holds, such as ``right``: a shortcut that many would try."""
+        written = inspect.isroutine(answer) or isinstance(answer, type)
         require(
-            not str(getattr(answer, "__module__", "")).startswith("course_utils."),
+            not (written and str(answer.__module__).startswith("course_utils.")),
             f"{self.name} is the course's own function: write one of yours.",
         )
 
