@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 
+from course_utils.checks import NotYet
 from course_utils.checks import lesson_00 as checks
 from course_utils.data import VOID, load
 from course_utils.paths import list_lessons
@@ -81,3 +82,8 @@ def test_some_poles_are_two_pixels_wide(lesson):
 def test_the_number_is_the_scenes(lesson):
     mask = load("scenes", "valid", count=checks.SCENE + 1).masks[checks.SCENE]
     assert lesson.road_percent == 100 * (mask == 3).sum() / (mask != VOID).sum()
+
+
+def test_a_number_that_is_not_computed_yet_is_no_wrong_answer():
+    with pytest.raises(NotImplementedError, match="first: compute road_percent"):
+        checks.road_percent(NotYet("compute road_percent"))
