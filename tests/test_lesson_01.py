@@ -208,7 +208,7 @@ def test_genetic_search_finds_the_exhaustive_optimum_with_fewer_scores(claims):
     assert claims["one threshold"]
     for k, tried in ((2, 32_385), (3, 2_731_135)):
         hits, worst, scores, exhaustive = claims[f"genetic, {k}"]
-        assert hits >= 15
+        assert hits >= 18  # of 20: "all or nearly all"
         assert worst > 0.9999
         assert scores == 2_400 < exhaustive == tried
 
