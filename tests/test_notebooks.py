@@ -45,6 +45,25 @@ def test_cells_have_ids_of_their_own_and_no_outputs(lesson):
 
 
 @each_lesson
+def test_two_hints_that_unfold_stand_between_a_stub_and_its_check(lesson):
+    cells = notebook(lesson).cells
+    for number, cell in enumerate(cells):
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            hints, check = cells[number + 1 : number + 3]
+            assert hints["id"] == f"{cell['id']}-hints"
+            assert hints.source.count("<details><summary>") == 2 == hints.source.count("</details>")
+            if cell["id"] != "train":  # a training has no check
+                assert check.metadata.get("nbgrader", {}).get("grade"), cell["id"]
+
+
+@each_lesson
+def test_links_between_lessons_lead_to_a_notebook(lesson):
+    text = "\n".join(cell.source for cell in notebook(lesson).cells)
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)", text):
+        assert (ROOT / "solutions" / lesson / link).is_file(), link
+
+
+@each_lesson
 def test_cells_are_short_enough_to_be_read_at_a_glance(lesson):
     for cell in notebook(lesson).cells:
         if cell.cell_type == "code":
