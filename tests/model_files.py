@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.tasks import Task
 
 
@@ -167,3 +168,12 @@ def endless(task: Task, layers: int = 40) -> onnx.ModelProto:
         tensor("out", rng.normal(size=(len(task.classes), wide, 1, 1)).astype(np.float32)),
     ]
     return small_model(task, nodes, weights)
+
+
+def settings_of(folder, secret, **options):
+    """Return the settings of a course in a folder, with this secret seed."""
+    course = folder / "course"
+    for name in ("solutions", "grading"):
+        (course / name).mkdir(parents=True, exist_ok=True)
+    (course / "grading" / "secret_seed").write_text(f"{secret}\n")
+    return Settings(course, **options)

@@ -28,6 +28,7 @@ from course_utils.hand_in.submit import check_task_files
 from course_utils.hand_in.wrapped import unwrapped
 from course_utils.metrics import ConfusionMatrix
 from course_utils.training import History
+from tests.model_files import settings_of
 
 MODEL, RECORD = Path("models/unet.onnx"), Path("models/unet.json")
 
@@ -78,7 +79,7 @@ def trained(model):
 
 
 @pytest.mark.long
-def test_the_file_passes_the_gate_and_scores_as_promised(capfd):
+def test_the_file_passes_the_gate_and_scores_as_promised(capfd, tmp_path):
     model = trained(Small())
     export("unet", model)
     said = capfd.readouterr()
@@ -93,7 +94,7 @@ def test_the_file_passes_the_gate_and_scores_as_promised(capfd):
     assert (record["task"], record["profile"]) == ("unet", "quick")
     promised = re.search(r"mean IoU (\d\.\d{3})", said.out)[1]
     assert f"{record['validation']['mean IoU']:.3f}" == promised
-    score = score_model_file(".", "unet", secret=7)
+    score = score_model_file(".", "unet", settings_of(tmp_path, 7))
     assert score.reason == ""
     assert score.sha256 == record["sha256"]
 
@@ -348,11 +349,11 @@ class Shifting(Small):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [SegNet, Shifting])
-def test_unpooling_and_other_nets_that_count_pass_the_gate_and_score(kind, capsys):
+def test_unpooling_and_other_nets_that_count_pass_the_gate_and_score(kind, capsys, tmp_path):
     export("unet", kind())
     assert "the grader's gate is passed" in capsys.readouterr().out
     assert "Range" in {node.op_type for node in onnx.load(MODEL).graph.node}
-    assert score_model_file(".", "unet", secret=7).reason == ""
+    assert score_model_file(".", "unet", settings_of(tmp_path, 7)).reason == ""
 
 
 @pytest.mark.long
@@ -383,7 +384,7 @@ def test_equal_weights_of_two_trainings_give_two_files(lesson):
 
 
 @pytest.mark.long
-def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatch):
+def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatch, tmp_path):
     model = trained(Small(width=32))
     export("unet", model)
     whole = os.path.getsize("models/unet.onnx")
@@ -396,7 +397,7 @@ def test_a_large_net_is_stored_in_half_precision_under_the_same_names(monkeypatc
     weight = onnx.numpy_helper.to_array(names["bottom.0.weight"])
     assert weight.dtype == np.float16
     assert np.allclose(weight, model.bottom[0].weight.detach().numpy(), atol=1e-3)
-    assert score_model_file(".", "unet", secret=7).reason == ""
+    assert score_model_file(".", "unet", settings_of(tmp_path, 7)).reason == ""
 
 
 @pytest.mark.long

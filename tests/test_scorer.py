@@ -19,7 +19,15 @@ from course_utils.errors import CourseError
 from course_utils.grading.marking import sandbox, scorer, task_marks
 from course_utils.grading.marking.scorer import score_model_file
 from course_utils.hand_in import record, tasks
-from tests.model_files import bombs, endless, growing_at_run_time, small_model, tensor, then
+from tests.model_files import (
+    bombs,
+    endless,
+    growing_at_run_time,
+    settings_of,
+    small_model,
+    tensor,
+    then,
+)
 
 SECRET = 0x1234_5678_9ABC_DEF0_1234_5678_9ABC_DEF0
 
@@ -42,7 +50,7 @@ def hand_in(tmp_path, processes):
         path = record.model_path("unet", tmp_path)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
-        return score_model_file(tmp_path, "unet", secret=SECRET, **options)
+        return score_model_file(tmp_path, "unet", settings_of(tmp_path, SECRET, **options))
 
     return write_and_score
 
@@ -129,7 +137,7 @@ def test_the_child_gets_neither_labels_nor_secret_nor_a_path_to_them(hand_in, mo
 
 @pytest.mark.process
 def test_a_missing_model_file_gets_no_marks_and_the_reason(tmp_path):
-    score = score_model_file(tmp_path, "unet", secret=SECRET)
+    score = score_model_file(tmp_path, "unet", settings_of(tmp_path, SECRET))
     assert (score.marks, score.iou, score.sha256) == (0.0, None, "")
     assert re.search(r"there is no file models/unet.onnx", score.reason)
     assert str(tmp_path) not in score.reason  # a student reads it
@@ -177,7 +185,7 @@ def test_a_link_is_not_followed(tmp_path):
     path = record.model_path("unet", tmp_path)
     path.parent.mkdir()
     path.symlink_to(secret)
-    score = score_model_file(tmp_path, "unet", secret=SECRET)
+    score = score_model_file(tmp_path, "unet", settings_of(tmp_path, SECRET))
     assert "is a link" in score.reason
 
 
@@ -321,10 +329,12 @@ def test_parent_and_child_stay_under_one_gigabyte_and_without_torch(tmp_path):
     path = record.model_path("unet", tmp_path)
     path.parent.mkdir()
     path.write_bytes(model.SerializeToString())
+    settings = settings_of(tmp_path, 1)
     code = f"""
 import resource, sys
 from course_utils.grading.marking.scorer import score_model_file
-score = score_model_file({str(tmp_path)!r}, "unet", secret=1)
+from course_utils.grading.marking.settings import Settings
+score = score_model_file({str(tmp_path)!r}, "unet", Settings.from_json({settings.as_json()!r}))
 assert score.images == 200 and not score.reason, score
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -19,6 +19,8 @@ import numpy as np
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking import sandbox
+from course_utils.grading.marking.settings import Settings
+from course_utils.grading.workplace import secret_seed
 from course_utils.hand_in.gate import Refused, read_plain_file
 from course_utils.hand_in.record import model_path
 from course_utils.hand_in.tasks import PROFILES, HiddenSet, Task, get_task
@@ -78,15 +80,7 @@ class Score:
         return json.loads(json.dumps(asdict(self)))
 
 
-def score_model_file(
-    path: Path | str,
-    name: str,
-    *,
-    secret: int,
-    data: Path | None = None,
-    require_isolation: bool = False,
-    profile: str | None = None,
-) -> Score:
+def score_model_file(path: Path | str, name: str, settings: Settings) -> Score:
     """Score a model file on the hidden images of its task.
 
     Where no profile is fixed, it is the one that the file states: a model of CamVid is
@@ -99,14 +93,8 @@ def score_model_file(
         The model file, such as ``models/unet.onnx``; or the lesson's folder that holds it.
     name
         The task's name.
-    secret
-        The instructor's secret seed.
-    data
-        Folder of ``images/`` and ``masks/`` for tasks whose data are not generated.
-    require_isolation
-        Whether to raise rather than to run the model with limits only.
-    profile
-        The only one that is marked, if the instructor has fixed it.
+    settings
+        Of the run: where the secret seed is, the folder of data, isolation, a fixed profile.
 
     Raises
     ------
@@ -116,7 +104,8 @@ def score_model_file(
     started = time.monotonic()
     path = Path(path)
     path = model_path(name, path) if path.is_dir() else path
-    level = sandbox.require_isolation() if require_isolation else sandbox.isolation_level()
+    required, profile = settings.require_isolation, settings.profile
+    level = sandbox.require_isolation() if required else sandbox.isolation_level()
     label = f"models/{path.name}"
     task = get_task(name, profile or "quick")
     digest = ""
@@ -125,9 +114,9 @@ def score_model_file(
         content = read_plain_file(path, limit, label)
         digest = hashlib.sha256(content).hexdigest()
         task = _task_of(name, _inspect(content, name, label, level), profile, label)
-        if data is None and not task.here:
+        if settings.data is None and not task.here:
             return _waiting(task, label, isolation=level, sha256=digest)
-        hidden = task.hidden_set(secret, data)
+        hidden = task.hidden_set(secret_seed(settings.course), settings.data)
         masks = _predict(content, task, hidden, level)
     except Refused as refusal:
         score = no_score(task, str(refusal), isolation=level, sha256=digest)

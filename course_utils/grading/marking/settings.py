@@ -1,4 +1,4 @@
-"""How a run of the grader marks: one object from the command to each task's mark."""
+"""How a run of the grader marks: one object from the command to the scorer."""
 
 import hashlib
 import json

@@ -73,21 +73,16 @@ def mark_task(
     from course_utils.grading.marking import scorer
     from course_utils.grading.workplace import secret_seed
 
-    task, secret = get_task(name, "quick"), secret_seed(settings.course)
+    task = get_task(name, "quick")
     if task.kind == "function":
         from course_utils.grading.marking.function_marks import score_function_task
 
-        record = score_function_task(executed, task, secret, isolation=isolation).as_record()
+        record = score_function_task(
+            executed, task, secret_seed(settings.course), isolation=isolation
+        ).as_record()
     else:
         path = model_path(name, handed_in)
-        record = scorer.score_model_file(
-            path,
-            name,
-            secret=secret,
-            data=settings.data,
-            require_isolation=settings.require_isolation,
-            profile=settings.profile,
-        ).as_record()
+        record = scorer.score_model_file(path, name, settings).as_record()
         if not path.exists() and (told := misnamed(path)):
             record["reason"] = f"no {path.name}, {told}"
     result = record | {"grade_id": task.grade_id, "kind": task.kind}
