@@ -1057,6 +1057,7 @@ def _no_writing(*_, **__):
     raise sqlite3.OperationalError("attempt to write a readonly database")
 
 
+@pytest.mark.process
 def test_a_lock_that_ends_while_it_is_waited_for_costs_nothing(root, tmp_path, monkeypatch):
     monkeypatch.setattr(collect_module, "_register", _register)
     held = locked(root / "grading" / "gradebook.db")

@@ -275,6 +275,7 @@ IN_MOODLE = {
 }
 
 
+@pytest.mark.process
 def test_who_is_called_otherwise_in_moodle_s_files_is_found(tmp_path, monkeypatch, capsys):
     students = {f"s{i}": ("moodle", name, str(i)) for i, name in enumerate(IN_MOODLE)}
     root = graded_class(tmp_path / "c", monkeypatch, **students)
@@ -286,6 +287,7 @@ def test_who_is_called_otherwise_in_moodle_s_files_is_found(tmp_path, monkeypatc
     assert "Warning" not in capsys.readouterr().out
 
 
+@pytest.mark.process
 def test_a_group_before_a_name_gives_nobody_the_marks_of_another(tmp_path, monkeypatch, capsys):
     root = graded_class(
         tmp_path / "c",
