@@ -94,3 +94,15 @@ def zip_bytes(files: dict[str, bytes]) -> bytes:
             info.external_attr = 0o100644 << 16
             archive.writestr(info, files[name])
     return buffer.getvalue()
+
+
+def exchange(draft: Path, target: Path, old: Path) -> None:
+    """Put a folder in place of another, which goes to ``old`` and comes back if that fails."""
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(draft, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise

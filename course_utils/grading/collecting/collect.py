@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from course_utils.errors import CourseError
-from course_utils.files import tree_hash, write_atomic
+from course_utils.files import exchange, tree_hash, write_atomic
 from course_utils.grading.collecting.hand_ins import HandIn, hand_ins
 from course_utils.grading.collecting.identity import Student, tell_apart
 from course_utils.grading.collecting.unpack import MAX_BYTES, MAX_FILES, Refused, is_machine_fault
@@ -214,14 +214,7 @@ def _place(hand_in: HandIn, submitted: Path, scratch: Path) -> list[str]:
         return notes  # the same again: whoever has marked it is up to date
     target.parent.mkdir(parents=True, exist_ok=True)
     old = Path(tempfile.mkdtemp(dir=scratch)) / "old"
-    if target.exists():
-        os.rename(target, old)
-    try:
-        os.rename(draft, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
-        raise
+    exchange(draft, target, old)
     if present and not hand_in.when:
         notes.append(f"it tells no time; it has replaced the one of {present} UTC")
     return notes

@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from course_utils.errors import CourseError
-from course_utils.files import with_unix_lines, write_atomic
+from course_utils.files import exchange, with_unix_lines, write_atomic
 from course_utils.grading.marking.task_marks import tasks_by_grade_id
 from course_utils.hand_in.notebook import cells_hash, is_untouched, read_notebook
 from course_utils.paths import MARKS_FILE, NOT_RELEASED, course_root, list_lessons, previous_name
@@ -46,14 +46,7 @@ def make_release(root: Path | None = None) -> list[str]:
     with tempfile.TemporaryDirectory(dir=root, prefix=".release-") as draft_root:
         draft = generate(root, _lessons(root), Path(draft_root))
         lessons, old = root / "lessons", Path(draft_root) / "old"
-        if lessons.exists():
-            os.rename(lessons, old)
-        try:
-            os.rename(draft, lessons)
-        except OSError:
-            if old.exists():
-                os.rename(old, lessons)
-            raise
+        exchange(draft, lessons, old)
         for kept in [*old.glob("*/models"), *old.glob("*.zip")]:
             if (target := lessons / kept.relative_to(old)).parent.is_dir():
                 os.rename(kept, target)
