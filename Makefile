@@ -16,8 +16,8 @@ lab: setup  ## open JupyterLab on the first lesson; make lab ARGS=--no-browser o
 test: setup  ## run all tests, two at a time; make test ARGS="-n 0 -k lesson_06" for some
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-quick: setup  ## run the tests that train nothing and start no process (a minute)
-	@$(BIN)/python -m pytest -p tests.quick $(ARGS)
+quick: setup  ## run the tests that train nothing and start no process (under a minute)
+	@$(BIN)/python -m pytest -n 2 -p tests.quick $(ARGS)
 
 demo: setup  ## make a class of sample students, grade it, open the report
 	@$(BIN)/course demo

@@ -60,7 +60,7 @@ def server():
     handler = type("Handler", (Server,), {"files": {}, "ranges": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         handler.address = f"http://127.0.0.1:{running.server_port}"
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         yield handler
         running.shutdown()
 

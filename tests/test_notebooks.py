@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from course_utils.paths import list_lessons
-from tests.test_wrong_answers import EXERCISES
+from tests.test_wrong_answers import exercises_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = list_lessons(ROOT / "solutions")
@@ -87,7 +87,7 @@ def test_the_first_cell_says_how_long_it_takes(lesson):
 
 @each_lesson
 def test_every_exercise_is_checked_in_a_cell_with_points_and_a_hidden_test(lesson):
-    exercises = EXERCISES.get(f"lesson_{lesson[:2]}", {})
+    exercises = exercises_of(lesson[:2])
     checked = set()
     for cell in code_cells(lesson):
         meta = cell.metadata.get("nbgrader", {})

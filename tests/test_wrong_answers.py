@@ -1,20 +1,36 @@
 """Every exercise takes right answers and refuses wrong ones, each with the message that helps."""
 
 import importlib
-import importlib.util
-import pkgutil
 import re
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-from course_utils import checks
 from course_utils.checks import CheckFailed
 from course_utils.checks.exercise import HIDDEN_SEED
 
+ROOT = Path(__file__).resolve().parent.parent
 
-def exercises_of(lesson):
+
+def checked_in(number):
+    """Return the names of a lesson's exercises: what its notebook checks by more than a function.
+
+    They are read and not imported, so that torch comes with the tests and not before them.
+    """
+    (notebook,) = ROOT.glob(f"solutions/{number}_*/*.ipynb")
+    checks = (ROOT / f"course_utils/checks/lesson_{number}.py").read_text("utf-8")
+    names = dict.fromkeys(re.findall(r"checks\.(\w+)\(", notebook.read_text("utf-8")))
+    return [name for name in names if f"\ndef {name}(" not in checks]
+
+
+LESSONS = [path.stem[-2:] for path in sorted(ROOT.glob("course_utils/checks/lesson_*.py"))]
+EXERCISES = [(number, name) for number in LESSONS for name in checked_in(number)]
+
+
+def exercises_of(number):
     """Return a lesson's exercises by name: whatever has a hidden test and known mistakes."""
-    module = importlib.import_module(f"course_utils.checks.{lesson}")
+    module = importlib.import_module(f"course_utils.checks.lesson_{number}")
     return {
         name: value
         for name, value in vars(module).items()
@@ -22,24 +38,18 @@ def exercises_of(lesson):
     }
 
 
-def bank_of(lesson):
+def bank_of(number):
     """Return the module with a lesson's answers: a bank of its own, or the lesson's tests."""
-    own = f"tests.wrong_answers.{lesson}"
-    return importlib.import_module(own if importlib.util.find_spec(own) else f"tests.test_{lesson}")
+    own = f"tests.wrong_answers.lesson_{number}"
+    return importlib.import_module(own if find_spec(own) else f"tests.test_lesson_{number}")
 
 
-LESSONS = [name for _, name, _ in pkgutil.iter_modules(checks.__path__) if name[:7] == "lesson_"]
-EXERCISES = {lesson: found for lesson in LESSONS if (found := exercises_of(lesson))}
-BANKS = {lesson: bank_of(lesson) for lesson in EXERCISES}
-# (id, exercise, its right answers, its wrong answers that are no mistakes of its own)
-ALL = [
-    (f"{lesson}-{name}", exercise, bank.RIGHT[name], bank.WRONG.get(name, {}))
-    for lesson, bank in BANKS.items()
-    for name, exercise in EXERCISES[lesson].items()
-]
-each_exercise = pytest.mark.parametrize(
-    ("exercise", "right", "wrong"), [pytest.param(*told, id=name) for name, *told in ALL]
-)
+@pytest.fixture(params=EXERCISES, ids=lambda told: "-".join(told))
+def told(request):
+    """Return an exercise, right answers, and wrong ones that are not mistakes of its own."""
+    number, name = request.param
+    bank = bank_of(number)
+    return exercises_of(number)[name], bank.RIGHT[name], bank.WRONG.get(name, {})
 
 
 def as_students(function):
@@ -66,23 +76,25 @@ def seed(request, monkeypatch):
     monkeypatch.setenv(HIDDEN_SEED, request.param)
 
 
-@pytest.mark.parametrize("lesson", EXERCISES)
-def test_a_bank_is_of_exercises_that_are_named_as_in_the_lesson(lesson):
-    for name, exercise in EXERCISES[lesson].items():  # ConvLayer is conv_layer
+@pytest.mark.parametrize("number", LESSONS)
+def test_exercises_and_answers_are_named_as_in_the_lesson(number):
+    exercises, bank = exercises_of(number), bank_of(number)
+    assert set(exercises) == set(checked_in(number))
+    for name, exercise in exercises.items():  # ConvLayer is conv_layer
         assert re.sub(r"(?<=[a-z])(?=[A-Z])", "_", exercise.name).lower() == name
-    assert {*BANKS[lesson].RIGHT, *BANKS[lesson].WRONG} == set(EXERCISES[lesson])
+    assert {*bank.RIGHT, *bank.WRONG} == set(exercises)
 
 
-@each_exercise
-def test_an_exercise_has_two_right_and_six_wrong_answers(exercise, right, wrong):
+def test_an_exercise_has_two_right_and_six_wrong_answers(told):
+    exercise, right, wrong = told
     assert len(right) >= 2
     assert len([*exercise.mistakes, *wrong]) >= 6
 
 
 # a warning is text on stderr, which costs all of a test cell's points: a check must not let it out
 @pytest.mark.filterwarnings("error")
-@each_exercise
-def test_right_answers_pass_the_check_and_the_hidden_test(exercise, right, wrong, seed, capsys):
+def test_right_answers_pass_the_check_and_the_hidden_test(told, seed, capsys):
+    exercise, right, _ = told
     for answer in (*right, *([as_students(exercise.right)] if exercise.right else [])):
         # nbgrader turns a cell's last value into marks: a check must not leave one behind
         assert exercise(answer) is None
@@ -93,31 +105,22 @@ def test_right_answers_pass_the_check_and_the_hidden_test(exercise, right, wrong
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("exercise", "pattern", "answer"),
-    [
-        pytest.param(exercise, pattern, answer, id=f"{name}-{pattern[:40]}")
-        for name, exercise, _, wrong in ALL
-        for pattern, answer in [
-            *(
-                (as_pattern(says, exercise.name), as_students(answer))
-                for says, answer in exercise.mistakes.items()
-            ),
-            *wrong.items(),
-        ]
-    ],
-)
-def test_a_wrong_answer_is_told_its_misconception_and_gets_no_hidden_point(
-    exercise, pattern, answer, seed
-):
-    refused(exercise, answer, pattern)
-    with pytest.raises(CheckFailed) as refusal:
-        exercise.hidden(answer)
-    assert len(str(refusal.value)) < 80
+def test_a_wrong_answer_is_told_its_misconception_and_gets_no_hidden_point(told, seed, subtests):
+    exercise, _, wrong = told
+    mistakes = {
+        as_pattern(says, exercise.name): as_students(answer)
+        for says, answer in exercise.mistakes.items()
+    }
+    for pattern, answer in [*mistakes.items(), *wrong.items()]:
+        with subtests.test(pattern):
+            refused(exercise, answer, pattern)
+            with pytest.raises(CheckFailed) as refusal:
+                exercise.hidden(answer)
+            assert len(str(refusal.value)) < 80
 
 
-@each_exercise
-def test_the_courses_own_answer_is_no_answer(exercise, right, wrong):
+def test_the_courses_own_answer_is_no_answer(told):
+    exercise, *_ = told
     # a library's function is an answer
     if exercise.right is not None and exercise.right.__module__.startswith("course_utils"):
         refused(exercise, exercise.right, "the course's own")
@@ -125,8 +128,8 @@ def test_the_courses_own_answer_is_no_answer(exercise, right, wrong):
             exercise.hidden(exercise.right)
 
 
-@each_exercise
-def test_what_can_go_wrong_with_any_function_is_told(exercise, right, wrong):
+def test_what_can_go_wrong_with_any_function_is_told(told):
+    exercise, right, _ = told
     answer = right[0]
     if not callable(answer):
         return
