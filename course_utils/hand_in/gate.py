@@ -181,8 +181,8 @@ def check_model_bytes(content: bytes, task: Task, name: str = "the model file") 
     _refuse_foreign(model, name)
     parameters = _refuse_large(model, task, name)
     _hold_against_task(model, task, name)
-    multiplications = _cost(model, task, name)
-    return ModelFacts(parameters, len(model.graph.node), multiplications, len(content) / 1e6)
+    nodes = len(model.graph.node)
+    return ModelFacts(parameters, nodes, *_cost(model, task, name), len(content) / 1e6)
 
 
 def stated_profile(content: bytes, task: str, name: str = "the model file") -> str:
@@ -457,8 +457,8 @@ def _count(sides: Iterable[int]) -> int:
     return count
 
 
-def _cost(model: "onnx.ModelProto", task: Task, name: str) -> int:
-    """Return the multiplications for one image; refuse tensors that would fill memory.
+def _cost(model: "onnx.ModelProto", task: Task, name: str) -> tuple[int, int]:
+    """Return multiplications and values for one image; refuse tensors that would fill memory.
 
     The model is changed: it is of no more use.
     """
@@ -488,7 +488,8 @@ def _cost(model: "onnx.ModelProto", task: Task, name: str) -> int:
     shape = shapes.get("logits")
     if shape and None not in shape:
         _check_logits_shape([None, *shape[1:]], task, name)
-    return total
+    made = [shapes.get(output) for node in graph.node for output in node.output[:1]]
+    return total, sum(_count(shape) for shape in made if shape and None not in shape)
 
 
 def _infer(model: "onnx.ModelProto", name: str, data_prop: bool) -> "onnx.ModelProto":
