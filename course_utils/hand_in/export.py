@@ -35,14 +35,15 @@ from torch import nn
 from tqdm import tqdm
 
 from course_utils.checks import NotYet
-from course_utils.data.segmentation_set import SegmentationSet
+from course_utils.data.segmentation_set import SegmentationSet, data_hash
 from course_utils.errors import CourseError
 from course_utils.execution import run_by
 from course_utils.files import write_atomic
 from course_utils.hand_in.gate import ModelFacts, check_model_bytes, read_plain_file
-from course_utils.hand_in.inference import open_model, predict
+from course_utils.hand_in.inference import open_model, predict, run
 from course_utils.hand_in.logits import shape_fault
 from course_utils.hand_in.record import model_path, read_record, record_path, write_record
+from course_utils.hand_in.sliding import patches
 from course_utils.hand_in.tasks import Task, get_task
 from course_utils.hand_in.wrapped import never_run, unwrapped
 from course_utils.metrics import ConfusionMatrix
@@ -66,9 +67,10 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     task
         The task's name, such as ``"unet"``.
     model
-        Any net from float32 images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C, H, W)``. The
-        plain net inside of ``torch.compile``, DataParallel and AveragedModel is exported, in
-        float32 also where forward uses autocast.
+        Any net from float32 images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C, H, W)``; for a
+        task with a window, from patches to logits ``(B, C)``. The plain net inside of
+        ``torch.compile``, DataParallel and AveragedModel is exported, in float32 also where
+        forward uses autocast.
     history
         What ``train_once`` or ``fit`` has returned; goes into the training record.
 
@@ -88,15 +90,16 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     valid = facts_of_task.load("valid")
     still = _copy_for_export(model)
     known = _known_record(facts_of_task, history)
+    x = _compared(facts_of_task, valid.images[:_COMPARED])
     with _without_autocast():
-        logits = _compute_logits(still, valid.images[:_COMPARED], facts_of_task)
+        logits = _compute_logits(still, x, facts_of_task)
         content = _to_onnx(still, facts_of_task, _run_of(known))
     name = str(model_path(task))
     facts = check_model_bytes(content, facts_of_task, name)
     session = open_model(content)
-    agreement = _compare(session, valid.images[:_COMPARED], logits, len(valid.classes))
+    agreement = _compare(session, x, logits)
     started = time.perf_counter()
-    confusion = _validate(session, valid)
+    confusion = _validate(session, valid, facts_of_task)
     seconds = (time.perf_counter() - started) / len(valid)
     _require_speed(seconds, facts_of_task)
 
@@ -105,7 +108,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     write_atomic(model_path(task), content)
     write_record(record_path(task), record)
     _report(facts_of_task, facts, agreement, confusion.mean_iou(), seconds)
-    _warn_of_another_model(record.get("history"), confusion.mean_iou())
+    _warn_of_another_model(record.get("history"), confusion.mean_iou(), valid)
 
 
 # ------------------------------------------------------------------------ torch
@@ -158,9 +161,18 @@ def _without_autocast() -> Iterator[None]:
         yield
 
 
-def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.Tensor:
+def _compared(task: Task, images: np.ndarray) -> torch.Tensor:
+    """Return inputs of the net, images or patches of them, ``(B, 3, H, W)`` in [0, 1]."""
+    if task.window is None:
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255
+    far = max(task.size) // 4
+    some = np.concatenate([patches(image, task.window, far) for image in images])
+    some = some.reshape(-1, 3, task.window, task.window)
+    return torch.from_numpy(np.ascontiguousarray(some)).float() / 255
+
+
+def _compute_logits(model: nn.Module, x: torch.Tensor, task: Task) -> torch.Tensor:
     """Return the logits of torch, or say what about the net's output is wrong."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255
     try:
         with torch.inference_mode():
             logits = model(x)
@@ -171,12 +183,11 @@ def _compute_logits(model: nn.Module, images: np.ndarray, task: Task) -> torch.T
             f"the model fails on images of shape {tuple(x.shape)}{_where(error)}: "
             f"{type(error).__name__}: {_first_line(error)}"
         ) from error
-    count, (height, width) = len(task.classes), task.size
-    wanted = (len(x), count, height, width)
+    wanted = (len(x), *task.output_shape)
     if not isinstance(logits, torch.Tensor):
         raise CourseError(
             f"the model gives a {type(logits).__name__}; it must return one tensor of logits "
-            f"(B, {count}, {height}, {width})."
+            f"(B, {', '.join(map(str, task.output_shape))})."
         )
     if fault := shape_fault(tuple(logits.shape), wanted, f"the task {task.name!r}"):
         raise CourseError(f"for input {tuple(x.shape)} the model {fault}")
@@ -200,7 +211,7 @@ def _to_onnx(model: nn.Module, task: Task, run: str) -> bytes:
     With the run, only copies have equal bytes: two students with one seed on one server may
     well train the same weights.
     """
-    x = torch.zeros(2, 3, *task.size, dtype=torch.float32, device="cpu")
+    x = torch.zeros(2, 3, *task.input_size, dtype=torch.float32, device="cpu")
     batch = torch.export.Dim("batch", min=1, max=4096)
     with _silence():
         try:
@@ -289,9 +300,11 @@ def _halve(proto: onnx.ModelProto) -> None:
 # ------------------------------------------------------------------- its worth
 
 
-def _compare(session, images: np.ndarray, logits: torch.Tensor, count: int) -> float:
-    """Return the share of pixels on which onnxruntime and torch agree, if it is nearly all."""
-    agreement = float(np.mean(predict(session, images, count) == logits.argmax(1).numpy()))
+def _compare(session, x: torch.Tensor, logits: torch.Tensor) -> float:
+    """Return the share of labels on which onnxruntime and torch agree, if it is nearly all."""
+    wanted = logits.shape[1:]
+    found = np.concatenate([run(session, one.numpy(), *wanted).argmax(1) for one in x.split(1)])
+    agreement = float(np.mean(found == logits.argmax(1).numpy()))
     if agreement < 0.99:
         raise CourseError(
             f"onnxruntime and torch agree on {agreement:.1%} of the pixels only. Does forward "
@@ -300,10 +313,11 @@ def _compare(session, images: np.ndarray, logits: torch.Tensor, count: int) -> f
     return agreement
 
 
-def _validate(session, valid: SegmentationSet) -> ConfusionMatrix:
+def _validate(session, valid: SegmentationSet, task: Task) -> ConfusionMatrix:
     # On stdout, because nbgrader takes stderr for a failure; only if it takes a while.
     progress = partial(tqdm, desc="validation", file=sys.stdout, delay=2, leave=False)
-    masks = predict(session, valid.images, len(valid.classes), progress)
+    sliding = {"window": task.window, "stride": task.stride}
+    masks = predict(session, valid.images, len(valid.classes), progress, **sliding)
     return ConfusionMatrix(len(valid.classes)).update(masks, valid.masks)
 
 
@@ -327,7 +341,7 @@ def _keep_better(
         facts = check_model_bytes(there, task, str(path))
     except CourseError:
         return  # none, or of another profile
-    before = confusion if there == content else _validate(open_model(there), valid)
+    before = confusion if there == content else _validate(open_model(there), valid, task)
     if before.mean_iou() <= confusion.mean_iou() + 0.02:
         return
     kept = previous_name(path)
@@ -342,8 +356,11 @@ def _keep_better(
     )
 
 
-def _warn_of_another_model(history: Any, measured: float) -> None:
+def _warn_of_another_model(history: Any, measured: float, valid: SegmentationSet) -> None:
     """Say so if the training that the record tells of ended elsewhere than this model is."""
+    settings = history.get("settings", {}) if isinstance(history, dict) else {}
+    if data_hash(valid) not in settings.get("validation data", data_hash(valid)):
+        return  # it has watched fewer images
     told = history.get("mean_iou") if isinstance(history, dict) else None
     if told and abs(told[-1] - measured) > 0.02:
         print(

@@ -28,9 +28,6 @@ MAX_VALUES = 1 << 26
 _MAX_SHAPE_VALUES = 1024  # tensors that say a shape are smaller, weights are larger
 MAX_STRUCTURE = 4_000_000
 """Most bytes beside the weights: read, an empty operator of 2 bytes takes 160 of memory."""
-MAX_MULTIPLICATIONS = 500e9
-"""Most multiplications for one image: about a minute on one slow core."""
-
 MAX_OPSET, MAX_IR = 23, 11
 """Newest ONNX that the oldest onnxruntime of pyproject.toml reads (1.23); export() writes older."""
 
@@ -81,7 +78,7 @@ class ModelFacts:
     parameters
         Number of stored weights and statistics.
     multiplications
-        For one image, in convolutions and matrix products.
+        For one image (or one patch), in convolutions and matrix products.
     """
 
     parameters: int
@@ -399,7 +396,7 @@ def _hold_against_task(model: "onnx.ModelProto", task: Task, name: str) -> None:
             f"{name} was trained under profile {said.get('profile')!r:.20}, not {task.profile!r}. "
             f"Set COURSE_PROFILE={said.get('profile')!s:.20} to use it, or train again."
         )
-    height, width = task.size
+    height, width = task.input_size
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
@@ -430,8 +427,8 @@ def _hold_against_task(model: "onnx.ModelProto", task: Task, name: str) -> None:
 
 
 def _check_logits_shape(shape: list[int | None], task: Task, name: str) -> None:
-    """Refuse logits that are not (batch, C, H, W) of the task."""
-    wanted = ("batch", len(task.classes), *task.size)
+    """Refuse logits that are not (batch, C, H, W) of the task; of patches (batch, C)."""
+    wanted = ("batch", *task.output_shape)
     if fault := shape_fault(shape, wanted, f"the task {task.name!r}"):
         raise Refused(f"{name} {fault}")
 
@@ -480,10 +477,12 @@ def _cost(model: "onnx.ModelProto", task: Task, name: str) -> tuple[int, int]:
     shapes = _sizes(graph, name)
     shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     total = sum(_multiplications(node, shapes) for node in graph.node)
-    if total > MAX_MULTIPLICATIONS:
+    if total > task.max_multiplications:
+        scale, unit = (1e6, "million") if task.window else (1e9, "billion")
         raise Refused(
-            f"{name} needs {total / 1e9:,.0f} billion multiplications for one image, allowed are "
-            f"{MAX_MULTIPLICATIONS / 1e9:,.0f}. Use fewer channels."
+            f"{name} needs {total / scale:,.0f} {unit} multiplications for one "
+            f"{'patch' if task.window else 'image'}, allowed are "
+            f"{task.max_multiplications / scale:,.0f}. Use fewer channels."
         )
     shape = shapes.get("logits")
     if shape and None not in shape:

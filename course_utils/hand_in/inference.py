@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from course_utils.hand_in.sliding import slide
+
 BATCH_PIXELS = 1 << 17
 """Images of a batch have this many pixels together: enough to be fast, and little memory."""
 
@@ -24,7 +26,15 @@ def open_model(content: bytes):
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def predict(session, images: np.ndarray, num_classes: int, progress: Callable = iter) -> np.ndarray:
+def predict(
+    session,
+    images: np.ndarray,
+    num_classes: int,
+    progress: Callable = iter,
+    *,
+    window: int | None = None,
+    stride: int = 1,
+) -> np.ndarray:
     """Return the most likely class of every pixel, ``(N, H, W)`` uint8.
 
     Parameters
@@ -33,22 +43,35 @@ def predict(session, images: np.ndarray, num_classes: int, progress: Callable = 
         ``(N, H, W, 3)`` uint8; the net gets float32 ``(B, 3, H, W)`` in [0, 1].
     progress
         Wraps the iterable of batch starts, as tqdm does.
+    window, stride
+        The net labels one patch, and is slid over each image: see ``sliding.py``.
 
     Raises
     ------
     ValueError
-        If the logits are not ``(B, num_classes, H, W)``, or NaN.
+        If the logits are not ``(B, num_classes, H, W)``, of patches ``(B, num_classes)``, or NaN.
     """
     count, height, width, _ = images.shape
-    size = max(1, BATCH_PIXELS // (height * width))
     masks = np.empty((count, height, width), np.uint8)
+    if window is not None:
+        for k in progress(range(count)):
+            scores = slide(lambda x: run(session, x, num_classes), images[k], window, stride)
+            masks[k] = scores.argmax(0)
+        return masks
+    size = max(1, BATCH_PIXELS // (height * width))
     for start in progress(range(0, count, size)):
         batch = images[start : start + size].transpose(0, 3, 1, 2).astype(np.float32) / 255
-        (logits,) = session.run(["logits"], {"images": batch})
-        wanted = (len(batch), num_classes, height, width)
-        if logits.shape != wanted:
-            raise ValueError(f"the logits have shape {logits.shape}, wanted is {wanted}")
-        if np.isnan(logits).any():
-            raise ValueError("the logits are not numbers (NaN): the training has diverged")
+        logits = run(session, batch, num_classes, height, width)
         masks[start : start + len(batch)] = logits.argmax(1)
     return masks
+
+
+def run(session, batch: np.ndarray, *wanted: int) -> np.ndarray:
+    """Return the logits of a batch, of the shape that is wanted for one input."""
+    (logits,) = session.run(["logits"], {"images": batch})
+    if logits.shape != (len(batch), *wanted):
+        shape = (len(batch), *wanted)
+        raise ValueError(f"the logits have shape {logits.shape}, wanted is {shape}")
+    if np.isnan(logits).any():
+        raise ValueError("the logits are not numbers (NaN): the training has diverged")
+    return logits

@@ -1,5 +1,6 @@
-"""What a net must return: logits ``(B, C, H, W)``, one score a class and pixel.
+"""What a net must return: logits, one score a class and pixel, ``(B, C, H, W)``.
 
+Of patches, which have one class each, ``(B, C)``.
 Training, export and the grader's gate look at it, and say the same of what it is not.
 """
 
@@ -16,7 +17,7 @@ def shape_fault(found: Sequence[Side], wanted: Sequence[Side], of: str) -> str |
     found
         Sides of the output; None where a model file does not say.
     wanted
-        ``(B, C, H, W)``; a text, such as ``"C"``, where any number will do.
+        ``(B, C, H, W)``, or ``(B, C)``; a text, such as ``"C"``, where any number will do.
     of
         What has the C classes, such as ``"the task 'unet'"``.
 
@@ -26,14 +27,16 @@ def shape_fault(found: Sequence[Side], wanted: Sequence[Side], of: str) -> str |
     'gives (2, 96, 128); wanted are logits (2, 10, 96, 128). Return the scores of all classes, not \
 their argmax.'
     """
-    if len(found) == 4 and all(map(_fits, found, wanted)):
+    if len(found) == len(wanted) and all(map(_fits, found, wanted)):
         return None
     classes, size = wanted[1], wanted[2:]
-    if len(found) == 3:
+    if len(found) > len(wanted) == 2:
+        cure = "A patch has one class, that of its centre: flatten the maps before the last layer."
+    elif len(found) == len(wanted) - 1:
         cure = "Return the scores of all classes, not their argmax."
-    elif len(found) != 4:
-        cure = "Keep the four axes of a batch of images."
-    elif _fits(found[3], classes) and not _fits(found[1], classes):
+    elif len(found) != len(wanted):
+        cure = f"Keep the {len(wanted)} axes of a batch."
+    elif size and _fits(found[3], classes) and not _fits(found[1], classes):
         cure = "The classes must be axis 1, as Conv2d gives them: leave out the permute."
     elif not _fits(found[1], classes):
         cure = (

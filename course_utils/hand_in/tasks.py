@@ -38,6 +38,11 @@ class Task:
         The largest model file (of 10**6 bytes) and the most values that it may store.
     seconds
         Wall-clock time that the grader grants all hidden images together.
+    window, stride
+        Of a net that labels one patch: the side of the patches, and that every ``stride``-th pixel
+        is labelled by it (see ``sliding.py``). None: the net takes whole images.
+    max_multiplications
+        The most multiplications for one image, or for one patch.
     """
 
     name: str
@@ -59,6 +64,9 @@ class Task:
     max_megabytes: float = 40
     max_parameters: int = 10_000_000
     seconds: float = 120
+    window: int | None = None
+    stride: int = 1
+    max_multiplications: float = 500e9  # of an image: about a minute on one slow core
 
     def __post_init__(self):
         def insist(condition: bool, message: str) -> None:
@@ -75,7 +83,12 @@ class Task:
             len(self.size) == 2 and all(isinstance(side, int) and side > 0 for side in self.size),
             f"size is {list(self.size)}; give [height, width] in pixels.",
         )
-        for key in ("train", "valid", "hidden", "max_megabytes", "max_parameters", "seconds"):
+        insist(
+            self.window is None or self.window % 2 == 1,
+            f"window is {self.window}; it must be odd, so that it has a middle.",
+        )
+        limits = ("max_megabytes", "max_parameters", "seconds", "max_multiplications")
+        for key in ("train", "valid", "hidden", "window", "stride", *limits):
             value = getattr(self, key)
             insist(value is None or value > 0, f"{key} is {value}; it must be above 0.")
         object.__setattr__(self, "size", tuple(self.size))
@@ -84,6 +97,16 @@ class Task:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes 0..C-1."""
         return tuple(module_of(self.data).CLASSES)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the net is given: an image, or a patch."""
+        return (self.window, self.window) if self.window else self.size
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the logits for one input: ``(C, H, W)``, of a patch ``(C,)``."""
+        return (len(self.classes),) if self.window else (len(self.classes), *self.size)
 
     @property
     def generated(self) -> bool:

@@ -8,6 +8,7 @@ notebooks on Windows and macOS cannot start.
 from course_utils.training.devices import Mode, fastest_mode, pick_device, seed_everything
 from course_utils.training.fitting import class_weights, evaluate, fit, predict
 from course_utils.training.history import History
+from course_utils.training.patch_fitting import fit_patches, predict_patches
 from course_utils.training.train_once import load_weights, train_once
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "evaluate",
     "fastest_mode",
     "fit",
+    "fit_patches",
     "load_weights",
     "pick_device",
     "predict",
+    "predict_patches",
     "seed_everything",
     "train_once",
 ]

@@ -52,7 +52,8 @@ def behaviour(model: nn.Module, size: tuple[int, int], device: torch.device) -> 
         with torch.no_grad():
             for weight, value in zip(weights, before, strict=True):
                 weight.copy_(value)
-    sample = F.adaptive_avg_pool2d(logits.cpu(), 2)[0].flatten()  # MPS pools no odd sizes
+    maps = logits.cpu() if logits.ndim > 2 else logits.cpu()[..., None, None]  # of a patch
+    sample = F.adaptive_avg_pool2d(maps, 2)[0].flatten()  # MPS pools no odd sizes
     shapes = {name: list(weight.shape) for name, weight in model.state_dict().items()}
     frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
     text = json.dumps([shapes, frozen]) + repr(model)

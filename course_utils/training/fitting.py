@@ -131,8 +131,8 @@ def fit(
         "class_weights": None if weight is None else [round(w, 4) for w in weight.tolist()],
         "augment": augment if isinstance(augment, bool) else repr(augment),
         "seed": as_number("seed", seed, int),
-        "training data": _described(train),
-        "validation data": _described(valid),
+        "training data": described(train),
+        "validation data": described(valid),
     }
     if augment is True:
         from course_utils.data.transforms import augmenting
@@ -154,7 +154,7 @@ def _train(
     """Train from the checkpoint, or from the start, to the last epoch."""
     mode = fastest_mode(device)
     images, masks = _labelled(train)
-    batch_size, epochs = min(settings["batch_size"], len(images)), settings["epochs"]
+    batch_size = min(settings["batch_size"], len(images))
     steps = len(images) // batch_size
     load_compiler()
     with limited_threads(), memory_advice(batch_size, train.size):
@@ -164,30 +164,55 @@ def _train(
             few = _as_channels_first(data.images[:2])
             require_logits(model, _to_input(few, device, mode), len(train.classes))
         settings["network"] = behaviour(model, train.size, device)
-        state = _start(model, settings, epochs * steps, device, mode)
-        history = state.history
-        if checkpoint is not None:
-            resume(Path(checkpoint), state, settings)
-        with (
-            _progress(total=epochs * steps, initial=len(history) * steps) as bar,
-            own_randomness(device),
-            _stopping(model, checkpoint, history, epochs),
-        ):
-            for epoch in range(len(history), epochs):
-                started = time.perf_counter()
-                bar.set_description(f"epoch {epoch + 1}/{epochs}")
-                # Seeded anew for every epoch: an interrupted run goes on as it would have.
-                torch.manual_seed((settings["seed"] * 1_000_003 + epoch) % 2**63)
-                order = torch.randperm(len(images))[: steps * batch_size].split(batch_size)
-                batches = (
-                    _batch(images[chosen], masks[chosen], augment, device, mode) for chosen in order
-                )
-                loss, rate = _train_epoch(state, batches, weight, mode, bar)
-                valid_loss, confusion = _validate(model, valid, weight, batch_size, mode)
-                history.add(loss, valid_loss, confusion, rate, time.perf_counter() - started)
-                bar.set_postfix(_bar_text(loss, history))
-                if checkpoint is not None:
-                    save(Path(checkpoint), state, settings)
+
+        def batches(epoch):
+            order = torch.randperm(len(images))[: steps * batch_size].split(batch_size)
+            return (
+                _batch(images[chosen], masks[chosen], augment, device, mode) for chosen in order
+            )
+
+        def measure():
+            return _validate(model, valid, weight, batch_size, mode)
+
+        return run_epochs(model, batches, measure, steps, weight, settings, checkpoint, mode)
+
+
+def run_epochs(
+    model: nn.Module,
+    batches: Callable[[int], Iterator[tuple[torch.Tensor, torch.Tensor]]],
+    measure: Callable[[], tuple[float, ConfusionMatrix]],
+    steps: int,
+    weight: torch.Tensor | None,
+    settings: dict,
+    checkpoint: str | Path | None,
+    mode: Mode,
+) -> History:
+    """Train on ``steps`` batches an epoch, from the checkpoint, or from the start, to the end.
+
+    ``batches(epoch)`` gives a net's input and its labels; ``measure()`` loss and confusion matrix
+    on the validation set.
+    """
+    epochs, device = settings["epochs"], device_of(model)
+    state = _start(model, settings, epochs * steps, device, mode)
+    history = state.history
+    if checkpoint is not None:
+        resume(Path(checkpoint), state, settings)
+    with (
+        _progress(total=epochs * steps, initial=len(history) * steps) as bar,
+        own_randomness(device),
+        _stopping(model, checkpoint, history, epochs),
+    ):
+        for epoch in range(len(history), epochs):
+            started = time.perf_counter()
+            bar.set_description(f"epoch {epoch + 1}/{epochs}")
+            # Seeded anew for every epoch: an interrupted run goes on as it would have.
+            torch.manual_seed((settings["seed"] * 1_000_003 + epoch) % 2**63)
+            loss, rate = _train_epoch(state, batches(epoch), weight, mode, bar)
+            valid_loss, confusion = measure()
+            history.add(loss, valid_loss, confusion, rate, time.perf_counter() - started)
+            bar.set_postfix(_bar_text(loss, history))
+            if checkpoint is not None:
+                save(Path(checkpoint), state, settings)
     return history
 
 
@@ -351,7 +376,7 @@ def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=fused)
 
 
-def _described(data: SegmentationSet) -> str:
+def described(data: SegmentationSet) -> str:
     """Return a name of a data set that changes with any of its bytes."""
     return f"{data.name} {data.split}, {len(data)} images, sha256 {data_hash(data)}"
 

@@ -223,6 +223,7 @@ def _predict(content: bytes, task: Task, hidden: HiddenSet, level: str) -> np.nd
     images = np.ascontiguousarray(hidden.data.images)
     classes = len(task.classes)
     request = {"bytes": len(content), "shape": images.shape, "classes": classes}
+    request |= {"window": task.window, "stride": task.stride}
     size = images.shape[0] * images.shape[1] * images.shape[2]
     label = f"models/{task.name}.onnx"
     answer = _ask(request, [content, images.data], size, task.seconds, label, level)

@@ -43,7 +43,8 @@ def main() -> None:
     session = open_model(content)
     del content
     images = np.frombuffer(stdin.read(), np.uint8).reshape(request["shape"])
-    answer.write(predict(session, images, request["classes"]).tobytes())
+    sliding = {key: request[key] for key in ("window", "stride")}
+    answer.write(predict(session, images, request["classes"], **sliding).tobytes())
     answer.flush()
 
 
