@@ -79,11 +79,14 @@ class ModelFacts:
         Number of stored weights and statistics.
     multiplications
         For one image (or one patch), in convolutions and matrix products.
+    activations
+        Values that the layers give for it: what training keeps in memory.
     """
 
     parameters: int
     nodes: int
     multiplications: int
+    activations: int
     megabytes: float
 
 
