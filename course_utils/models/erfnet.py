@@ -32,6 +32,7 @@ class Downsampler(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return half the size."""
         both = torch.cat([self.convolution(x), F.max_pool2d(x, 2)], dim=1)
         return F.relu(self.norm(both))
 
@@ -63,14 +64,15 @@ class NonBottleneck1D(nn.Module):
         self.branch = nn.Sequential(*first, nn.ReLU(), *second, nn.Dropout2d(dropout))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the same shape."""
         return F.relu(x + self.branch(x))
 
 
 class Upsampler(nn.Module):
     """Twice the size: a transposed convolution, batch norm, ReLU.
 
-    ``(B, in_channels, H, W)`` -> ``(B, out_channels, 2H, 2W)``. The paper's kernel is 3, which leaves
-    a checkerboard; 4 covers every pixel alike.
+    ``(B, in_channels, H, W)`` -> ``(B, out_channels, 2H, 2W)``. The paper's kernel is 3, which
+    covers neighbouring pixels unequally (a checkerboard); 4 covers them alike.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3):
@@ -82,6 +84,7 @@ class Upsampler(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return twice the size."""
         return F.relu(self.norm(self.convolution(x)))
 
 
@@ -91,7 +94,9 @@ class ERFNet(nn.Module):
     Parameters
     ----------
     num_classes
-        C. For 20 (Cityscapes: 19 and void) and the defaults it holds 2.06 million parameters.
+        C. For 20 (Cityscapes: 19 and void) and the defaults it has 2,064,256 parameters, the 2.06
+        million under which the paper's network is listed; the authors' code holds another 2,580,
+        those of the head that the encoder alone has.
     channels
         At 1/2, 1/4 and 1/8 of the size, growing.
     blocks
@@ -152,6 +157,7 @@ class ERFNet(nn.Module):
             self.head = nn.Conv2d(eighth, num_classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits, of the images' height and width."""
         height, width = x.shape[2:]
         if height % 8 or width % 8:
             raise ValueError(f"ERFNet takes sides that are multiples of 8, got {height} x {width}")
