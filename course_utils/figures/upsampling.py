@@ -32,8 +32,8 @@ def draw_overlap(kernel: int, stride: int, counts: np.ndarray) -> Figure:
     left.set(xlabel="pixel of the output", ylabel="kernels that cover it")
     inside = counts[kernel : len(counts) - kernel]
     even = inside.size and np.ptp(inside) == 0
-    told = f"kernel {kernel}, stride {stride}: " + (
-        f"even inside, {inside[0]} each" if even else "uneven: a checkerboard"
+    told = f"kernel {kernel}, stride {stride}, " + (
+        f"even inside: {inside[0]} each" if even else "uneven: a checkerboard"
     )
     left.set_title(told if inside.size else f"kernel {kernel}, stride {stride}")
     grid = np.outer(counts, counts)
