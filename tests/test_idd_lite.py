@@ -18,10 +18,9 @@ def save(path: Path, array: np.ndarray) -> None:
     Image.fromarray(array).save(path)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Three images of train in two sequences, one of val and one of test without a mask."""
-    root = tmp_path / "idd20k_lite"
+def make_idd_lite(place: Path) -> Path:
+    """Write three images of train in two sequences, one of val and one of test without a mask."""
+    root = place / "idd20k_lite"
     rng = np.random.default_rng(0)
     values = np.array([*range(7), VOID], np.uint8)
     frames = [("train", "0", "024541"), ("train", "0", "024703"), ("train", "7", "024541")]
@@ -33,6 +32,11 @@ def folder(tmp_path):
             save(root / "gtFine" / split / sequence / f"{frame}_label.png", mask)
             save(root / "gtFine" / split / sequence / f"{frame}_inst_label.png", mask)
     return root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_idd_lite(tmp_path)
 
 
 def test_it_is_found_by_name_and_loaded_at_a_size_that_networks_can_halve(folder, monkeypatch):
