@@ -314,8 +314,7 @@ def test_discs_are_brightest_where_they_overlap(lesson):
 
 def test_the_matrix_transposed_gives_the_stamps_and_is_no_inverse(lesson):
     assert lesson.difference < 1e-12
-    back = lesson.W.T @ (lesson.W @ lesson.by_matrix.ravel())
-    assert not np.allclose(back, lesson.by_matrix.ravel(), atol=0.1)
+    assert lesson.changed > 0.1
 
 
 def test_two_of_the_five_pairs_are_no_transposes(lesson):
@@ -361,6 +360,12 @@ def test_checkerboards_of_equal_and_of_random_weights(lesson):
     assert chance[3] == 0
 
 
+def test_kernel_3_has_a_tent_that_makes_up_for_its_coverage(lesson):
+    tent = torch.tensor([[0.5, 1, 0.5]])
+    up = lesson.ways_up["kernel 3, stride 2"][1]
+    assert lesson.checkerboard(up, tent.T @ tent[None]) == 0
+
+
 def test_the_decoder_has_less_than_a_tenth_of_erfnet(lesson):
     assert lesson.count(lesson.paper) == 2_064_256
     assert lesson.count(lesson.paper.decoder) < 0.1 * lesson.count(lesson.paper)
@@ -379,7 +384,7 @@ def test_what_blows_the_memory_is_not_what_the_parameters_are_in(lesson):
     assert parameters["down, 1/8"] / sum(parameters.values()) == pytest.approx(2 / 3, abs=0.03)
     assert max(kept, key=kept.get) == "up, 1/2"
     assert parameters["up, 1/2"] / sum(parameters.values()) == pytest.approx(1 / 20, abs=0.01)
-    assert 1.5 < sum(kept.values()) / lesson.whole[2] < 3
+    assert 1.5 < sum(kept.values()) / lesson.whole[2] < 1.8
 
 
 def test_each_tenth_of_the_probability_costs_the_same():
@@ -427,14 +432,17 @@ def test_a_score_has_the_colour_of_its_value(lesson, score, code):
 def test_the_best_weights_are_kept_and_no_later_ones(lesson, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
-    model, history = torch.nn.Linear(1, 1, bias=False), History()
+    model, history = torch.nn.Linear(1, 1, bias=False), History(settings={"run": "a"})
     confusion = ConfusionMatrix(10).update(np.zeros((2, 2), int), np.zeros((2, 2), int))
     for value, score in [(1.0, 0.2), (2.0, 0.5), (3.0, 0.4)]:
         torch.nn.init.constant_(model.weight, value)
         history.mean_iou.append(score)
         history.train_loss.append(1.0)
         lesson.say_iou(model, history, confusion)
-    assert torch.load(lesson.BEST, weights_only=True)["weight"].item() == 2
+    lesson.take_best(model, History(settings={"run": "another"}))
+    assert model.weight.item() == 3
+    lesson.take_best(model, history)
+    assert model.weight.item() == 2
     assert ["best" in line for line in capsys.readouterr().out.splitlines()] == [True, True, False]
 
 
