@@ -338,6 +338,27 @@ def test_coverage_is_even_inside_where_the_stride_divides_the_kernel(lesson, ker
     assert (np.ptp(inside) == 0) == (kernel % stride == 0)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "title"),
+    [
+        (3, 2, "kernel 3, stride 2, uneven: a checkerboard"),
+        (4, 2, "kernel 4, stride 2, even inside: 2 each"),
+        (1, 4, "kernel 1, stride 4, uneven: a checkerboard"),
+        (7, 1, "kernel 7, stride 1"),  # 6 pixels are too few to have an inside
+    ],
+)
+def test_the_figure_of_overlaps_says_whether_the_inside_is_even(lesson, kernel, stride, title):
+    assert lesson.show_overlap(kernel, stride).axes[0].get_title() == title
+
+
+@pytest.mark.parametrize(
+    ("probability", "title"),
+    [(0.1, "p = 0.1: -ln p = 2.30, 1 - p = 0.90"), (1.0, "p = 1: -ln p = 0.00, 1 - p = 0.00")],
+)
+def test_the_figure_of_unhappiness_says_its_numbers(probability, title):
+    assert upsampling.draw_unhappiness(probability).axes[0].get_title() == title
+
+
 def test_kernel_3_at_stride_2_covers_some_pixels_four_times_as_often(lesson):
     counts = lesson.coverage(6, 3, 2)
     assert set(np.outer(counts, counts)[3:-3, 3:-3].ravel()) == {1, 2, 4}

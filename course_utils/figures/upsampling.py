@@ -83,14 +83,12 @@ def draw_unhappiness(probability: float) -> Figure:
     figure, ((axes,),) = new_figure(7, 3.3)
     axes.plot(p, -np.log(p), color=BLUE, label="cross-entropy, -ln p")
     axes.plot(p, 1 - p, color=VERMILION, linestyle="--", label="1 - p, never more than 1")
-    mark = {"color": "black", "zorder": 3}
-    axes.scatter([probability], [-np.log(probability)], marker="o", **mark)
+    mark, unhappy = {"color": "black", "zorder": 3}, abs(np.log(probability))
+    axes.scatter([probability], [unhappy], marker="o", **mark)
     axes.scatter([probability], [1 - probability], marker="s", **mark)
     axes.set(xscale="log", xlabel="probability of the right class", ylim=(0, 9.5))
     axes.set_ylabel("unhappiness")
-    axes.set_title(
-        f"p = {probability:.4g}: -ln p = {-np.log(probability):.2f}, 1 - p = {1 - probability:.2f}"
-    )
+    axes.set_title(f"p = {probability:.4g}: -ln p = {unhappy:.2f}, 1 - p = {1 - probability:.2f}")
     axes.legend(frameon=False)
     return figure
 
