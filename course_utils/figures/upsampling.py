@@ -12,6 +12,8 @@ from course_utils.display import AMBER, BLUE, GREEN, SILVER, SKY, VERMILION, new
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from course_utils.models.erfnet import ERFNet
+
 
 def draw_overlap(kernel: int, stride: int, counts: np.ndarray) -> Figure:
     """Return a figure of how kernels overlap, in one direction and in two.
@@ -110,3 +112,36 @@ def show_shares(levels: Sequence[str], costs: Mapping[str, Sequence[float]]) -> 
     axes.set(ylabel="share of the whole network", title="Who holds, who computes, who remembers")
     axes.legend(frameon=False, ncols=2)
     show(figure, "Bars of each level's share. " + " ".join(texts))
+
+
+def show_erfnet(net: ERFNet, size: tuple[int, int]) -> None:
+    """Show the blocks of an ERFNet as bars, as high as their maps, with channels and dilations."""
+    import torch
+
+    from course_utils.models.erfnet import Downsampler, NonBottleneck1D
+
+    figure, ((axes,),) = new_figure(9, 3.2)
+    x, told = torch.zeros(1, 3, *size), []
+    axes.bar(0, size[0], 0.7, color="white", edgecolor="black")
+    axes.text(0, size[0] / 2 + 3, "3", ha="center", va="bottom")
+    for place, block in enumerate([*net.encoder, *net.decoder], 1):
+        with torch.no_grad():
+            x = block.eval()(x)
+        channels, height = x.shape[1:3]
+        inner = isinstance(block, NonBottleneck1D)
+        colour = SILVER if inner else BLUE if isinstance(block, Downsampler) else GREEN
+        axes.bar(place, height, 0.7, bottom=-height / 2, color=colour, edgecolor="black")
+        dilation = max(block.branch[5].dilation) if inner else 1
+        if dilation > 1:
+            axes.text(place, -height / 2 - 3, f"{dilation}", ha="center", va="top", fontsize=9)
+        if not inner:
+            axes.text(place, height / 2 + 3, f"{channels}", ha="center", va="bottom")
+            told.append(f"{channels} x {height} x {x.shape[3]}")
+    axes.patches[0].set_y(-size[0] / 2)
+    axes.set_ylim(-0.6 * size[0], 0.68 * size[0])
+    axes.set_axis_off()
+    axes.set_title(
+        "blue: half the size, grey: residual block (below: dilation), green: twice the size; "
+        "above: channels"
+    )
+    show(figure, f"The blocks of ERFNet in a row; sizes after each change: {', '.join(told)}.")
