@@ -237,7 +237,7 @@ def test_only_the_named_folder_of_a_zip_is_kept(tmp_path):
 def test_a_set_behind_a_registration_says_where_to_go(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     with pytest.raises(CourseError, match=r"Register at https://idd\.insaan\.iiit\.ac\.in"):
-        catalogue.fetch("idd-lite")
+        catalogue.fetch("idd_lite")
 
 
 def test_scenes_need_no_download():

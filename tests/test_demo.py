@@ -47,6 +47,15 @@ def test_too_few_epochs_cost_points_of_the_task_only(demo_run):
     assert "marks" in remarks(demo_run, "Ben-Hurried")
 
 
+@pytest.mark.parametrize(("lesson", "points"), [("05_encoder_decoder", 13)])
+def test_other_lessons_go_the_whole_way_with_a_net_of_one_epoch(demo_run, lesson, points):
+    one = demo_run.marked["Ben-Hurried", lesson]
+    assert sum(mark.score or 0 for mark in one.marks.values() if not mark.task) == points
+    (record,) = one.tasks
+    assert 0 < record["iou"] < 0.4
+    assert (demo_run.place / "grading/feedback/Ben-Hurried" / lesson / f"{lesson}.html").exists()
+
+
 def test_half_of_the_exercises_get_about_half_of_the_points(demo_run):
     got, possible = exercises(demo_run, "Cleo-Halfway")
     assert 0.15 * possible < got < 0.85 * possible

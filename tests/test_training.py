@@ -116,6 +116,22 @@ def test_fit_learns_and_tells_what_happened(model):
 
 
 @pytest.mark.long
+def test_fit_calls_back_after_each_step_and_each_epoch(model):
+    steps, epochs = [], []
+    history = quick_fit(
+        model,
+        epochs=2,
+        batch_size=8,
+        on_step=lambda step, loss: steps.append((step, loss.item())),
+        on_epoch=lambda *given: epochs.append((len(given[1]), given[1].mean_iou[-1], given[2])),
+    )
+    assert [step for step, _ in steps] == [1, 2, 3, 1, 2, 3]
+    assert np.mean([loss for _, loss in steps[3:]]) == pytest.approx(history.train_loss[1])
+    assert [number for number, _, _ in epochs] == [1, 2]
+    assert [confusion.mean_iou() for *_, confusion in epochs] == history.mean_iou
+
+
+@pytest.mark.long
 def test_learning_rate_makes_one_cycle(model):
     rates = quick_fit(model, epochs=6, max_lr=1e-2).learning_rate
     top = int(np.argmax(rates))

@@ -25,13 +25,13 @@ def load(
     Parameters
     ----------
     name
-        ``"scenes"`` or ``"cells"`` (drawn on the spot), or ``"camvid"`` (must lie in the data
-        folder).
+        ``"scenes"`` or ``"cells"`` (drawn on the spot), or ``"camvid"`` or ``"idd_lite"`` (must
+        lie in the data folder).
     split
         ``"train"``, ``"valid"`` or ``"test"``.
     size
         (height, width) of every image. Default: (96, 128) for scenes, (120, 160) for
-        cells, (256, 384) for CamVid.
+        cells, (256, 384) for CamVid, (224, 320) for IDD Lite.
     count
         Only the first so many. Default: 600 / 100 / 100 scenes, 60 / 40 / 40 cells, the whole
         split otherwise.

@@ -1,7 +1,8 @@
 """``course demo``: the instructor's whole way, with a class of sample students.
 
 Everything happens in ``build/demo``, a course folder of its own with its own secret
-seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real;
+seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real, of
+others only a net is trained for a moment;
 from these solutions eight students are made who hand in what students hand in; their
 files are packed as Moodle packs them, collected, graded and reported.
 """
@@ -28,6 +29,8 @@ from course_utils.paths import course_root, resolve_lesson
 
 _TASK = "unet"
 _HURRIED_EPOCHS = 4
+_ALSO = ("05",)
+"""Lessons of which one student hands in a net of one epoch: they go the whole way, too."""
 
 
 def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
@@ -59,11 +62,17 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
     _step(1, "solve the lessons, as the best student will")
     solved = solve(keep=place / "solved", root=place)
     _step(2, f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will")
-    _train_in_a_hurry(place, net)
+    _train_in_a_hurry(place, net, _HURRIED_EPOCHS)
+    others = [resolve_lesson(number, root / "solutions") for number in _ALSO]
+    for lesson in others:
+        shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
+        _train_in_a_hurry(place, lesson, epochs=1)
     _step(3, "release the lessons, and make what eight students hand in")
     make_release(place)
     hand_ins = sample_hand_ins(place, start, net)
-    for lesson in (start, net):
+    for lesson in others:
+        hand_ins["Ben Hurried"][lesson] = _files(place / "hurried" / lesson)
+    for lesson in (start, net, *others):
         packed = {
             f"{name}_{4000 + number}_assignsubmission_file_/{lesson}.zip": zip_bytes(
                 {f"{lesson}/{file}": content for file, content in hand_in[lesson].items()}
@@ -89,7 +98,7 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
 
     ==================  ==================================================================
     Ada Excellent       the solution and its model
-    Ben Hurried         the solution, trained for a few epochs
+    Ben Hurried         the solution, trained for a few epochs; other lessons for one
     Cleo Halfway        the first half of the exercises; her model is worse than Ada's
     Dan Pickle          the solution, but torch.save instead of export
     Eve Tamper          no exercise solved; patches checks and metric, prints an IoU of 1
@@ -233,7 +242,7 @@ def _pickle() -> bytes:
     return buffer.getvalue()
 
 
-def _train_in_a_hurry(place: Path, net: str) -> None:
+def _train_in_a_hurry(place: Path, net: str, epochs: int) -> None:
     """Run the cells that training needs, for few epochs; leave the notebook and its model."""
     folder = place / "hurried" / net
     shutil.copytree(place / "solutions" / net, folder)
@@ -241,13 +250,13 @@ def _train_in_a_hurry(place: Path, net: str) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = {cell["id"]: cell for cell in notebook["cells"]}
     cells["settings"]["source"] = "".join(
-        [*cells["settings"]["source"], f"\nEPOCHS = {_HURRIED_EPOCHS}  # no time"]
+        [*cells["settings"]["source"], f"\nEPOCHS = {epochs}  # no time"]
     )
     whole = json.dumps(notebook)
     notebook["cells"] = [
         cell
         for cell in notebook["cells"]
-        if cell["id"] in ("imports", "settings", "export")
+        if cell["id"] in ("imports", "settings", "reports", "export")
         or (cell["metadata"].get("nbgrader", {}).get("solution") and cell["cell_type"] == "code")
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")

@@ -362,7 +362,8 @@ def _warn_of_another_model(history: Any, measured: float, valid: SegmentationSet
     if data_hash(valid) not in settings.get("validation data", data_hash(valid)):
         return  # it has watched fewer images
     told = history.get("mean_iou") if isinstance(history, dict) else None
-    if told and abs(told[-1] - measured) > 0.02:
+    # the last epoch's weights, or the best that were kept
+    if told and min(abs(told[-1] - measured), abs(max(told) - measured)) > 0.02:
         print(
             f"Careful: the history ends at a validation mean IoU of {told[-1]:.3f}, this model has "
             f"{measured:.3f}. Is it the model that was trained, and is the training finished?"

@@ -82,6 +82,8 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
+    on_step: Callable | None = None,
+    on_epoch: Callable | None = None,
 ) -> History:
     """Train a net with AdamW, one cycle of the learning rate, and cross-entropy without void.
 
@@ -111,6 +113,12 @@ def fit(
         it, and ends as if it had not been interrupted; a finished one is just loaded.
     device
         Default: :func:`pick_device`.
+    on_step
+        ``on_step(step, loss)`` is called after each step of an epoch, counted from 1; the loss is a
+        tensor of one number.
+    on_epoch
+        ``on_epoch(model, history, confusion)`` is called after each epoch, with the confusion
+        matrix of the validation set.
 
     Raises
     ------
@@ -138,7 +146,8 @@ def fit(
         from course_utils.data.transforms import augmenting
 
         augment = augmenting()
-    return _train(model, train, valid, weight, settings, augment or None, checkpoint, device)
+    calls = (on_step, on_epoch)
+    return _train(model, train, valid, weight, settings, augment or None, checkpoint, device, calls)
 
 
 def _train(
@@ -150,6 +159,7 @@ def _train(
     augment: Callable | None,
     checkpoint: str | Path | None,
     device: torch.device,
+    calls: tuple[Callable | None, Callable | None],
 ) -> History:
     """Train from the checkpoint, or from the start, to the last epoch."""
     mode = fastest_mode(device)
@@ -174,7 +184,7 @@ def _train(
         def measure():
             return _validate(model, valid, weight, batch_size, mode)
 
-        return run_epochs(model, batches, measure, steps, weight, settings, checkpoint, mode)
+        return run_epochs(model, batches, measure, steps, weight, settings, checkpoint, mode, calls)
 
 
 def run_epochs(
@@ -186,6 +196,7 @@ def run_epochs(
     settings: dict,
     checkpoint: str | Path | None,
     mode: Mode,
+    calls: tuple[Callable | None, Callable | None] = (None, None),
 ) -> History:
     """Train on ``steps`` batches an epoch, from the checkpoint, or from the start, to the end.
 
@@ -207,10 +218,12 @@ def run_epochs(
             bar.set_description(f"epoch {epoch + 1}/{epochs}")
             # Seeded anew for every epoch: an interrupted run goes on as it would have.
             torch.manual_seed((settings["seed"] * 1_000_003 + epoch) % 2**63)
-            loss, rate = _train_epoch(state, batches(epoch), weight, mode, bar)
+            loss, rate = _train_epoch(state, batches(epoch), weight, mode, bar, calls[0])
             valid_loss, confusion = measure()
             history.add(loss, valid_loss, confusion, rate, time.perf_counter() - started)
             bar.set_postfix(_bar_text(loss, history))
+            if calls[1] is not None:
+                calls[1](model, history, confusion)
             if checkpoint is not None:
                 save(Path(checkpoint), state, settings)
     return history
@@ -309,6 +322,7 @@ def _train_epoch(
     weight: torch.Tensor | None,
     mode: Mode,
     bar,
+    on_step: Callable | None = None,
 ) -> tuple[float, float]:
     """Take one step a batch; return the mean loss and the last learning rate."""
     model, optimizer, scheduler, scaler, history = state
@@ -326,6 +340,8 @@ def _train_epoch(
         scheduler.step()
         total, steps = total + loss.detach(), steps + 1
         bar.update()
+        if on_step is not None:
+            on_step(steps, loss.detach())
         if steps % 10 == 0:  # to read the loss is to wait for the GPU, hence not in each step
             bar.set_postfix(_bar_text(require_finite(total, history) / steps, history))
     return require_finite(total, history) / steps, rate

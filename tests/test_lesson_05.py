@@ -1,0 +1,532 @@
+"""Lesson 05: answers to its exercises, and what its text claims."""
+
+import contextlib
+import io
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.special import log_softmax
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from course_utils.data import VOID
+from course_utils.figures import upsampling
+from course_utils.metrics import ConfusionMatrix
+from course_utils.training import History
+from tests.test_idd_lite import make_idd_lite
+
+# --- right answers, by other ways
+
+
+def unpool_by_torch(values, places, shape):
+    given = (torch.as_tensor(part)[None, None] for part in (values, places))
+    return F.max_unpool2d(*given, 2, output_size=shape)[0, 0]
+
+
+def unpool_by_flat(values, places, shape):
+    full = np.zeros(shape)
+    full.reshape(-1)[places] = values
+    return full
+
+
+def stamps(x, kernel, stride):
+    """Put zeros between the pixels, then convolve with the kernel turned round."""
+    k = len(kernel)
+    spread = np.zeros(((len(x) - 1) * stride + 1, (x.shape[1] - 1) * stride + 1))
+    spread[::stride, ::stride] = x
+    padded = np.pad(spread, k - 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k))
+    return (windows * kernel[::-1, ::-1]).sum((-1, -2))
+
+
+def stamp_loop(x, kernel, stride):
+    full = np.zeros([(n - 1) * stride + len(kernel) for n in x.shape])
+    for row, column in np.ndindex(*x.shape):
+        for i, j in np.ndindex(*kernel.shape):
+            full[row * stride + i, column * stride + j] += x[row, column] * kernel[i, j]
+    return full.tolist()
+
+
+def matrix_loop(kernel, height, width, stride):
+    k = len(kernel)
+    rows = []
+    for top in range(0, height - k + 1, stride):
+        for left in range(0, width - k + 1, stride):
+            row = np.zeros((height, width))
+            row[top : top + k, left : left + k] = kernel
+            rows.append(row.ravel())
+    return np.array(rows)
+
+
+def matrix_by_formula(kernel, height, width, stride):
+    k = len(kernel)
+    h, w = (height - k) // stride + 1, (width - k) // stride + 1
+    matrix = np.zeros((h, w, height, width))
+    for i, j, a, b in np.ndindex(h, w, k, k):
+        matrix[i, j, i * stride + a, j * stride + b] = kernel[a, b]
+    return matrix.reshape(h * w, height * width)
+
+
+def tent(stride):
+    k = 2 * stride - stride % 2
+    row = [1 - abs(i - (k - 1) / 2) / stride for i in range(k)]
+    return [[a * b for a in row] for b in row]
+
+
+def tent_by_boxes(stride):
+    """Return a box convolved with a box, which is a tent; an even one is sampled in between."""
+    if stride % 2:
+        row = np.convolve(np.ones(stride), np.ones(stride)) / stride
+    else:
+        row = np.concatenate([up := (2 * np.arange(stride) + 1) / (2 * stride), up[::-1]])
+    return np.outer(row, row)
+
+
+def count_loop(size, kernel, stride):
+    counts = [0] * ((size - 1) * stride + kernel)
+    for n in range(size):
+        for i in range(kernel):
+            counts[n * stride + i] += 1
+    return counts
+
+
+def cost_by_torch(cin, cout, kernel, height, width):
+    layer = torch.nn.Conv2d(cin, cout, kernel, padding="same")
+    made = layer(torch.zeros(1, cin, height, width))
+    weights = layer.weight.numel()
+    return layer.bias.numel() + weights, weights * height * width, made.nbytes
+
+
+def loss_by_scipy(logits, labels):
+    told = log_softmax(np.asarray(logits, float), axis=0)
+    kept = labels != VOID
+    return -np.mean([told[c, i, j] for (i, j), c in np.ndenumerate(labels) if kept[i, j]])
+
+
+def loss_by_torch(logits, labels):
+    x, y = torch.tensor(logits)[None].double(), torch.tensor(labels)[None].long()
+    return F.cross_entropy(x, y, ignore_index=VOID)
+
+
+def classic(height, width, shift):
+    """Resize, flip and crop out of a void frame, by hand."""
+
+    def run(image, mask):
+        image = v2.functional.resize(image, [height, width])
+        mask = v2.functional.resize(mask, [height, width], v2.InterpolationMode.NEAREST)
+        if torch.rand(()) < 0.5:
+            image, mask = image.flip(-1), mask.flip(-1)
+        top, left = torch.randint(0, 2 * shift + 1, (2,)).tolist()
+        frame = [shift] * 4
+        image = v2.functional.pad(tv_tensors.Image(image), frame, fill=0)
+        mask = v2.functional.pad(tv_tensors.Mask(mask), frame, fill=VOID)
+        return tuple(part[..., top : top + height, left : left + width] for part in (image, mask))
+
+    return run
+
+
+def composed(height, width, shift, flip=None, move=None, resize=None, fill=None):
+    fill = {tv_tensors.Image: 0, tv_tensors.Mask: VOID} if fill is None else fill
+    share = (shift / width, shift / height)
+    return v2.Compose(
+        [
+            resize or v2.Resize((height, width)),
+            v2.RandomHorizontalFlip() if flip is None else flip,
+            v2.RandomAffine(0, translate=share, fill=fill) if move is None else move,
+        ]
+    )
+
+
+RIGHT = {
+    "unpool": [unpool_by_torch, unpool_by_flat],
+    "upsampled_size": [
+        lambda size, kernel, stride, padding=0, output_padding=0: (
+            (size - 1) * stride + kernel - 2 * padding + output_padding
+        ),
+        lambda n, k, s, p=0, o=0: len(range(0, (n - 1) * s + 1)) + k - 1 - 2 * p + o,
+    ],
+    "transposed_conv": [stamps, stamp_loop],
+    "conv_matrix": [matrix_loop, matrix_by_formula],
+    "bilinear_kernel": [tent, tent_by_boxes],
+    "coverage": [
+        count_loop,
+        lambda n, k, s: np.convolve(np.arange((n - 1) * s + 1) % s == 0, np.ones(k)),
+    ],
+    "conv_cost": [
+        lambda cin, cout, k, h, w: (
+            (k[0] * k[1] * cin + 1) * cout,
+            k[0] * k[1] * cin * cout * h * w,
+            4 * cout * h * w,
+        ),
+        cost_by_torch,
+    ],
+    "unhappiness": [loss_by_scipy, loss_by_torch],
+    "joint_transform": [composed, classic],
+}
+
+
+def separate(height, width, shift):
+    transform = composed(height, width, shift)
+    return lambda image, mask: (transform(image), transform(mask))
+
+
+def plain_mask(height, width, shift):
+    """Take the mask for an image: it is resized smoothly."""
+    transform = composed(height, width, shift, fill=0)
+
+    def run(image, mask):
+        image, mask = transform(image, tv_tensors.Image(mask[None]))
+        return image, mask[0]
+
+    return run
+
+
+def naive_softmax(logits, labels):
+    shares = np.exp(logits) / np.exp(logits).sum(axis=0)
+    kept = labels != VOID
+    return -np.log(np.moveaxis(shares, 0, -1)[kept, labels[kept]]).mean()
+
+
+def labels_first(logits, labels):
+    shares = np.moveaxis(logits, 0, -1)
+    return np.take_along_axis(shares, labels[..., None].astype(int), -1).mean()
+
+
+# A regular expression of the message -> an answer that gets it.
+WRONG = {
+    "unpool": {
+        "places count through the whole map": lambda values, places, shape: np.zeros(shape)[places],
+    },
+    "upsampled_size": {
+        "gives a float": lambda n, k, s, p=0, o=0: float((n - 1) * s + k - 2 * p + o),
+        "kernel 5, stride 3 give": lambda n, k, s, p=0, o=0: (n - 1) * 2 + k - 2 * p + 2 * o + p,
+    },
+    "transposed_conv": {
+        "is the output large enough": lambda x, kernel, stride: (
+            (np.zeros(np.array(x.shape) * stride)[-1:, -1:] + kernel)[:, :2] + np.zeros((7, 5))
+        ),
+        "hard-coded": lambda x, kernel, stride: stamps(x, kernel, 2),
+        "zeros stay between": lambda x, kernel, stride: stamps(x, kernel, min(stride, len(kernel))),
+    },
+    "conv_matrix": {
+        "not for a 3x3 kernel": lambda kernel, height, width, stride: matrix_loop(
+            kernel, height, width, 1
+        )[: ((height - len(kernel)) // stride + 1) * ((width - len(kernel)) // stride + 1)],
+    },
+    "bilinear_kernel": {
+        "For stride 3 one direction is": lambda stride: np.outer(*[[0.25, 0.75, 0.75, 0.25]] * 2),
+    },
+    "conv_cost": {
+        "no array of numbers": lambda *given: "448",
+        "expected .*448": lambda *given: (0, 0, 0),
+    },
+    "unhappiness": {
+        "too small for a float": naive_softmax,
+        "which is no class: leave them out": labels_first,
+    },
+    "joint_transform": {
+        "returns no transform": lambda *given: composed(*given)(
+            tv_tensors.Image(torch.zeros(3, 4, 4)), tv_tensors.Mask(torch.zeros(4, 4))
+        ),
+        "image has another size": lambda h, w, s: composed(h, w, s, resize=v2.Resize((w, h))),
+        "holds values that were no class before": plain_mask,
+        "the image is no longer uint8": lambda h, w, s: v2.Compose(
+            [composed(h, w, s), v2.ToDtype(torch.float32)]
+        ),
+        "class 0 in the mask": lambda h, w, s: composed(h, w, s, fill=0),
+        "do not move alike": separate,
+        "nothing is ever flipped": lambda h, w, s: composed(h, w, s, flip=v2.Identity()),
+        "everything is flipped": lambda h, w, s: composed(h, w, s, flip=v2.RandomHorizontalFlip(1)),
+        "upside down": lambda h, w, s: v2.Compose([v2.RandomVerticalFlip(), composed(h, w, s)]),
+        "nothing is ever shifted": lambda h, w, s: composed(h, w, s, move=v2.Identity()),
+        "shifted by more than": lambda h, w, s: composed(
+            h,
+            w,
+            s,
+            move=v2.RandomAffine(
+                0,
+                translate=(s / h, s / w),
+                fill={tv_tensors.Image: 0, tv_tensors.Mask: VOID},
+            ),
+        ),
+        "not shifted by up to": lambda h, w, s: composed(h, w, 2),
+        "no rotation or shear": lambda h, w, s: v2.Compose(
+            [
+                composed(h, w, s),
+                v2.RandomRotation(4, fill={tv_tensors.Image: 0, tv_tensors.Mask: VOID}),
+            ]
+        ),
+    },
+}
+
+
+# --- what the text says
+
+NAME = "05_encoder_decoder"
+NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
+CELLS = {cell["id"]: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+TRAINED = ("train", "curves", "export", "look", "scores", "edges")
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """What the solution's cells leave, but for the training and what needs it."""
+    namespace, printed = {}, {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_STATIC", "1")
+        for name, cell in CELLS.items():
+            if cell.cell_type == "code" and name not in (*TRAINED, "idd", "idd-look"):
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    exec(compile(cell.source, name, "exec"), namespace)
+                printed[name] = out.getvalue()
+    return SimpleNamespace(**namespace, printed=printed)
+
+
+def test_the_smooth_way_up_gains_eight_hundredths(lesson):
+    repeated, smooth = (confusion.mean_iou() for confusion in lesson.ways.values())
+    assert round(repeated, 2) == 0.69
+    assert round(smooth, 2) == 0.77
+    assert round(smooth - repeated, 2) == 0.08
+
+
+def test_unpooling_lights_one_pixel_in_sixteen(lesson):
+    assert (lesson.back > 0).mean() == 1 / 16
+
+
+def test_sizes_are_those_of_torch(lesson):
+    *_, table = lesson.printed["size-figure"].partition("-\n")
+    rows = [line.split() for line in table.splitlines() if line.split()[0].isdigit()]
+    assert len(rows) == 4
+    assert all(row[-1] == row[-2] for row in rows)
+
+
+def test_discs_are_brightest_where_they_overlap(lesson):
+    assert [part.max() for part in lesson.stamped] == [3, 5, 6]
+    assert (lesson.stamped[2] == 6).any(axis=0).sum() == 1  # "in one column"
+
+
+def test_the_matrix_transposed_gives_the_stamps_and_is_no_inverse(lesson):
+    assert lesson.difference < 1e-12
+    assert lesson.changed > 0.1
+
+
+def test_two_of_the_five_pairs_are_no_transposes(lesson):
+    failing = {name for name, gap in lesson.gaps.items() if abs(gap) > 1e-3}
+    assert len(lesson.gaps) == 5
+    assert failing == {"convolution / transposed, turned", "average / bilinear, divided by 4"}
+    assert all(abs(gap) < 1e-12 for name, gap in lesson.gaps.items() if name not in failing)
+
+
+def test_stamped_tents_are_bilinear_but_for_a_frame_of_two_pixels(lesson):
+    assert lesson.apart[2:-2, 2:-2].max() < 1e-6
+    assert lesson.apart[1, 2:-2].max() > 0.01
+    frame = lesson.mine[0, 8:-8] / lesson.torchs[0, 8:-8]
+    assert frame.max() < 1  # "they fade to dark"
+
+
+@pytest.mark.parametrize("kernel", range(1, 8))
+@pytest.mark.parametrize("stride", range(1, 5))
+def test_coverage_is_even_inside_where_the_stride_divides_the_kernel(lesson, kernel, stride):
+    inside = lesson.coverage(20, kernel, stride)[kernel:-kernel]
+    assert (np.ptp(inside) == 0) == (kernel % stride == 0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "title"),
+    [
+        (3, 2, "kernel 3, stride 2, uneven: a checkerboard"),
+        (4, 2, "kernel 4, stride 2, even inside: 2 each"),
+        (1, 4, "kernel 1, stride 4, uneven: a checkerboard"),
+        (7, 1, "kernel 7, stride 1"),  # 6 pixels are too few to have an inside
+    ],
+)
+def test_the_figure_of_overlaps_says_whether_the_inside_is_even(lesson, kernel, stride, title):
+    assert lesson.show_overlap(kernel, stride).axes[0].get_title() == title
+
+
+@pytest.mark.parametrize(
+    ("probability", "title"),
+    [(0.1, "p = 0.1: -ln p = 2.30, 1 - p = 0.90"), (1.0, "p = 1: -ln p = 0.00, 1 - p = 0.00")],
+)
+def test_the_figure_of_unhappiness_says_its_numbers(probability, title):
+    assert upsampling.draw_unhappiness(probability).axes[0].get_title() == title
+
+
+def test_kernel_3_at_stride_2_covers_some_pixels_four_times_as_often(lesson):
+    counts = lesson.coverage(6, 3, 2)
+    assert set(np.outer(counts, counts)[3:-3, 3:-3].ravel()) == {1, 2, 4}
+
+
+def test_only_kernel_3_peaks_at_half_a_cycle(lesson):
+    ends = {
+        name: upsampling.spectrum(part[0, 0, 4:-4, 4:-4].numpy())[1][-1]
+        for name, part in lesson.ups.items()
+    }
+    first, *others = ends.values()
+    assert first == pytest.approx(1 / 3, abs=0.02)  # neighbours of 1 and 2
+    assert max(others) < 0.01
+
+
+def test_checkerboards_of_equal_and_of_random_weights(lesson):
+    equal, chance = zip(*lesson.shares.values(), strict=True)
+    assert equal == pytest.approx((0, 0.19, 0, 0), abs=1e-6)
+    assert chance[:3] == pytest.approx((0.75, 0.75, 0.75), abs=0.03)
+    assert chance[3] == 0
+
+
+def test_kernel_3_has_a_tent_that_makes_up_for_its_coverage(lesson):
+    tent = torch.tensor([[0.5, 1, 0.5]])
+    up = lesson.ways_up["kernel 3, stride 2"][1]
+    assert lesson.checkerboard(up, tent.T @ tent[None]) == 0
+
+
+def test_the_decoder_has_less_than_a_tenth_of_erfnet(lesson):
+    assert lesson.count(lesson.paper) == 2_064_256
+    assert lesson.count(lesson.paper.decoder) < 0.1 * lesson.count(lesson.paper)
+
+
+def test_each_level_costs_what_was_predicted(lesson):
+    assert "NOT" not in lesson.printed["levels-table"]
+    assert lesson.printed["levels-table"].count(" both ") == 6
+    assert lesson.whole[0] == lesson.count(lesson.net)
+
+
+def test_what_blows_the_memory_is_not_what_the_parameters_are_in(lesson):
+    parameters = {name: cost.parameters for name, cost in lesson.measured.items()}
+    kept = {name: cost.kept for name, cost in lesson.measured.items()}
+    assert max(parameters, key=parameters.get) == "down, 1/8"
+    assert parameters["down, 1/8"] / sum(parameters.values()) == pytest.approx(2 / 3, abs=0.03)
+    assert max(kept, key=kept.get) == "up, 1/2"
+    assert parameters["up, 1/2"] / sum(parameters.values()) == pytest.approx(1 / 20, abs=0.01)
+    assert 1.5 < sum(kept.values()) / lesson.whole[2] < 1.8
+
+
+def test_each_tenth_of_the_probability_costs_the_same():
+    p = np.array([0.1, 0.01, 0.001])
+    assert np.diff(-np.log(p)).round(1).tolist() == [2.3, 2.3]
+    assert np.diff(1 - p).round(3).tolist() == [0.09, 0.009]
+
+
+def test_an_untrained_network_is_about_as_unhappy_as_one_that_guesses(lesson):
+    yours, log_c, torchs = map(float, re.findall(r"\d\.\d{4}", lesson.printed["loss-figure"]))
+    assert yours == pytest.approx(torchs, abs=1e-3)
+    assert yours == pytest.approx(log_c, abs=0.35)
+
+
+def test_void_as_a_class_gives_the_same_loss_only_if_it_is_never_chosen(lesson):
+    never, alike, ignored = lesson.losses.values()
+    assert never == pytest.approx(ignored, abs=1e-4)
+    assert alike > ignored + 0.05
+
+
+def test_colours_lead_back_to_classes_and_mixed_ones_are_refused(lesson):
+    assert "the same mask" in lesson.printed["colours-figure"]
+    share = re.search(r"neighbour: (\d+\.\d)% of the pixels", lesson.printed["colours-figure"])
+    assert 2 < float(share[1]) < 30
+
+
+def test_what_a_shift_uncovers_is_black_and_void(lesson):
+    torch.manual_seed(0)
+    for _ in range(20):
+        image, mask = lesson.move(*lesson.pair)
+        uncovered = (mask == VOID) & (image == 0).all(dim=0)
+        if uncovered[0].all() or uncovered[-1].all() or uncovered[:, 0].all():
+            return
+    pytest.fail("no shift in 20 rolls")
+
+
+@pytest.mark.parametrize(
+    ("score", "code"), [(0.05, 31), (0.3, 33), (0.5, 34), (0.7, 36), (0.9, 32), (1.0, 32)]
+)
+def test_a_score_has_the_colour_of_its_value(lesson, score, code):
+    assert lesson.coloured(score) == f"\033[{code}m{score:.2f}\033[0m"
+    assert lesson.coloured(math.nan) == "-"
+
+
+def test_the_best_weights_are_kept_and_no_later_ones(lesson, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    model, history = torch.nn.Linear(1, 1, bias=False), History(settings={"run": "a"})
+    confusion = ConfusionMatrix(10).update(np.zeros((2, 2), int), np.zeros((2, 2), int))
+    for value, score in [(1.0, 0.2), (2.0, 0.5), (3.0, 0.4)]:
+        torch.nn.init.constant_(model.weight, value)
+        history.mean_iou.append(score)
+        history.train_loss.append(1.0)
+        lesson.say_iou(model, history, confusion)
+    lesson.take_best(model, History(settings={"run": "another"}))
+    assert model.weight.item() == 3
+    lesson.take_best(model, history)
+    assert model.weight.item() == 2
+    assert ["best" in line for line in capsys.readouterr().out.splitlines()] == [True, True, False]
+
+
+@pytest.mark.long
+def test_the_lesson_trains_on_idd_lite_unchanged(lesson, tmp_path, monkeypatch, capsys):
+    make_idd_lite(tmp_path)
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    monkeypatch.setenv("COURSE_STATIC", "1")
+    names = dict(vars(lesson))
+    for name in ("idd", "idd-look"):
+        exec(compile(CELLS[name].source, name, "exec"), names)
+    out = capsys.readouterr().out
+    assert "<SegmentationSet idd_lite/train: 3 images of 112x160, 7 classes>" in out
+    assert "3 epochs" in out
+    assert all(name in out for name in ("drivable", "roadside objects", "sky"))
+
+
+def test_without_idd_lite_the_lesson_says_how_to_get_it(lesson, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    names = dict(vars(lesson))
+    for name in ("idd", "idd-look"):
+        exec(compile(CELLS[name].source, name, "exec"), names)
+    assert "Register at https://idd.insaan.iiit.ac.in/" in capsys.readouterr().out
+
+
+# --- the notebook as it was run
+
+
+@pytest.fixture(scope="module")
+def run(solved):
+    """Each cell's printed text, by cell id."""
+    done = solved(NAME)
+    cells = nbformat.read(done.folder / f"{NAME}.ipynb", as_version=4).cells
+    texts = {c["id"]: "".join(o.get("text", "") for o in c.get("outputs", [])) for c in cells}
+    return SimpleNamespace(result=done.result, texts=texts)
+
+
+@pytest.mark.slow
+def test_solve_05_has_all_marks_in_memory(run):
+    assert not run.result.failures
+    assert run.result.marks == run.result.points == 23
+    assert run.result.peak_bytes < 4e9
+
+
+@pytest.mark.slow
+def test_the_training_says_its_loss_and_every_epochs_iou(run):
+    text = run.texts["train"]
+    assert len(re.findall(r"step +\d+: loss \d\.\d{3}", text)) == 14 * 3
+    assert len(re.findall(r"epoch \d+: mean IoU \x1b\[3\dm0\.\d\d\x1b\[0m", text)) == 14
+
+
+@pytest.mark.slow
+def test_erfnet_reaches_what_the_text_says_and_small_things_suffer_most(run):
+    rows = re.findall(r"^(\w+) +[\d.]+% +(\d\.\d{3})", run.texts["scores"], re.M)
+    scores = {name: float(score) for name, score in rows}
+    mean = float(re.search(r"^mean +(\d\.\d{3})", run.texts["scores"], re.M)[1])
+    assert 0.62 < mean < 0.68
+    assert min(scores, key=scores.get) == "pedestrian"
+    assert set(sorted(scores, key=scores.get)[:4]) == {"pedestrian", "pole", "sign", "fence"}
+    assert scores["road"] > 0.88
+
+
+@pytest.mark.slow
+def test_most_wrong_pixels_lie_near_edges(run):
+    everywhere, wrong = map(int, re.findall(r"(\d+)%", run.texts["edges"]))
+    assert wrong > everywhere + 25
