@@ -117,8 +117,11 @@ def _limit(memory: int, cpu: int, file_size: int) -> None:
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # Processor time: SIGXCPU first. SIGKILL, at the hard limit, would look like the system's.
+        top = value + 5 if name == "RLIMIT_CPU" else value
+        top = top if hard == resource.RLIM_INFINITY else min(top, hard)
         try:
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (value, top))
         except (ValueError, OSError):
             if sys.platform == "linux":
                 raise
@@ -244,6 +247,9 @@ _NUMBERS = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
+    "setrlimit": (160, 164),
+    "timer_create": (222, 107),
+    "seccomp": (317, 277),
     "setpriority": (141, 140),
     "sched_setaffinity": (203, 122),
     "sched_setscheduler": (144, 119),
@@ -349,6 +355,7 @@ _PRETENDED = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2"),
     *("chown", "lchown", "fchown", "fchownat"),
     *("utime", "utimes", "futimesat", "utimensat"),
+    "setrlimit",
 )
 _NEEDED = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "capset")
 
@@ -366,6 +373,15 @@ _REFUSE, _PERMIT = (_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW)
 def _argument(index: int) -> int:
     """Return where the low half of a call's argument lies (both machines are little-endian)."""
     return 16 + 8 * index
+
+
+def _signal_itself(pid: int, index: int) -> list[tuple[int, int, int, int]]:
+    """Return the instructions that allow any signal but SIGKILL (at this index) to itself.
+
+    So a process that ends by SIGKILL was killed from outside, such as by a system without memory.
+    """
+    to_itself = [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 3, pid)]
+    return [*to_itself, (_LOAD, 0, 0, _argument(index)), (_JUMP_EQUAL, 1, 0, 9), _PERMIT, _REFUSE]
 
 
 def _refuse_values(index: int, values: Sequence[int]) -> list[tuple[int, int, int, int]]:
@@ -400,13 +416,19 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
         # Threads only. clone3 hides its flags from a filter; libc falls back to clone.
         "clone": [(_LOAD, 0, 0, _argument(0)), (_JUMP_BITS, 0, 1, 0x00010000), allow, refuse],
         "clone3": [(_RETURN, 0, 0, _ERRNO | _ENOSYS)],
-        "kill": [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, pid), allow, refuse],
-        "tgkill": [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, pid), allow, refuse],
+        "kill": _signal_itself(pid, 1),
+        "tgkill": _signal_itself(pid, 2),
+        # Of itself, and to read only: a limit of its own would end it as the system does.
         "prlimit64": [
             (_LOAD, 0, 0, _argument(0)),
             (_JUMP_EQUAL, 1, 0, 0),
-            (_JUMP_EQUAL, 0, 1, pid),
+            (_JUMP_EQUAL, 0, 6, pid),
+            (_LOAD, 0, 0, _argument(2)),
+            (_JUMP_EQUAL, 0, 3, 0),
+            (_LOAD, 0, 0, _argument(2) + 4),
+            (_JUMP_EQUAL, 0, 1, 0),
             allow,
+            pretend,
             refuse,
         ],
         # AF_UNIX (1), SOCK_STREAM (1) beside its flags.
@@ -429,8 +451,9 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
             allow,
             refuse,
         ],
-        # PR_SET_PDEATHSIG: it would outlive the grader that is killed.
-        "prctl": _refuse_values(0, (_PR_SET_PDEATHSIG,)),
+        # PR_SET_PDEATHSIG: it would outlive the grader that is killed. PR_SET_SECCOMP: its strict
+        # mode ends a process as the system does.
+        "prctl": _refuse_values(0, (_PR_SET_PDEATHSIG, _PR_SET_SECCOMP)),
         # MAP_SHARED | MAP_ANONYMOUS: memory that RLIMIT_DATA does not count.
         "mmap": [
             (_LOAD, 0, 0, _argument(3)),
