@@ -280,6 +280,31 @@ def temporary_folder(prefix: str) -> Iterator[str]:
         remove_tree(folder)
 
 
+def short_temporary_folder(room: int) -> Path:
+    """Return the folder for temporary files, or another where that one's path is too long.
+
+    Parameters
+    ----------
+    room
+        Bytes of path that come below it. A Unix socket's may have 103 on macOS, 107 on Linux.
+
+    Raises
+    ------
+    CourseError
+        If there is no such folder.
+    """
+    usual = tempfile.gettempdir()
+    for place in (usual, "/tmp", "/var/tmp"):
+        path = os.path.realpath(place)
+        short = len(os.fsencode(path)) + room <= 103 or os.name != "posix"
+        if short and os.access(path, os.W_OK | os.X_OK):
+            return Path(path)
+    raise CourseError(
+        f"the path of {usual} is too long for the sockets of notebooks' kernels. Set TMPDIR to a "
+        "folder with a shorter path."
+    )
+
+
 def remove_tree(folder: str | os.PathLike) -> None:
     """Remove a folder that hostile code could write to: very deep ones too, and locked ones."""
     if os.name == "posix":  # shutil gives up on very deep folders
