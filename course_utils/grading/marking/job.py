@@ -228,10 +228,21 @@ def bare_notebook(cells: list[dict]) -> str:
         bare["source"] = source
         if bare["cell_type"] == "code":
             bare |= {"outputs": [], "execution_count": None}
-        elif isinstance(cell.get("attachments"), dict):
-            bare["attachments"] = cell["attachments"]
+        elif pictures := _attachments(cell.get("attachments")):
+            bare["attachments"] = pictures
         kept.append(bare)
     return json.dumps({"cells": kept, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _attachments(told: object) -> dict[str, dict[str, str]]:
+    """Return the pictures that were pasted into a cell, of those that are written as they must."""
+    pictures = told if isinstance(told, dict) else {}
+    sound = {
+        name: {kind: data for kind, data in kinds.items() if isinstance(data, str)}
+        for name, kinds in pictures.items()
+        if isinstance(kinds, dict)
+    }
+    return {name: kinds for name, kinds in sound.items() if kinds}
 
 
 def _explaining(problem: str) -> str:

@@ -26,12 +26,15 @@ SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
     *("/etc/fonts", "/etc/localtime", "/etc/mime.types"),
-    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat"),
+    *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat"),
     "/proc/sys/vm/overcommit_memory",
     *("/sys/devices/system/cpu", "/sys/devices/system/node"),
     *("/dev/random", "/dev/urandom", "/dev/zero"),
 )
 """What any program may read: libraries, fonts, what the machine is."""
+
+OWN_PROC = ("cmdline", "comm", "limits", "maps", "smaps", "stat", "statm", "status")
+"""Of ``/proc/self``: not the network's state, nor what is mounted where."""
 
 
 def minimal_environment(home: str) -> dict[str, str]:
@@ -200,13 +203,17 @@ def _landlock(read: Sequence[str], write: Sequence[str], sockets: bool) -> None:
         for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIR), (write, everything)):
             for path in paths:
                 _landlock_rule(ruleset, path, rights)
+        _landlock_rule(ruleset, "/proc/self", _READ_DIR)
+        for name in OWN_PROC:
+            # Kept open: a rule holds as long as the kernel does not make the file anew.
+            _landlock_rule(ruleset, f"/proc/self/{name}", _READ_FILE, keep=True)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _syscall("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
 
 
-def _landlock_rule(ruleset: int, path: str, rights: int) -> None:
+def _landlock_rule(ruleset: int, path: str, rights: int, keep: bool = False) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -217,7 +224,10 @@ def _landlock_rule(ruleset: int, path: str, rights: int) -> None:
         rule = struct.pack("=Qi", rights, handle)
         _syscall("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:
-        os.close(handle)
+        if keep:
+            os.set_inheritable(handle, True)
+        else:
+            os.close(handle)
 
 
 # System call numbers of (x86_64, aarch64); None: that machine does not have the call.

@@ -26,7 +26,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionComplete, DeadKernelError
 from nbformat import NotebookNode, from_dict
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
@@ -573,17 +573,36 @@ def submitted_folder(executed: Path) -> Path:
 
 
 class HideTests(NbGraderPreprocessor):
-    """Before feedback is written: neither hidden tests nor a traceback through them."""
+    """Before feedback is written: neither hidden tests nor a traceback through them.
 
-    def preprocess_cell(self, cell, resources, cell_index):
-        if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
-            return cell, resources
-        cell.source = re.sub(
+    Nor what was printed or drawn where a hidden test or hidden images were within reach: in the
+    cell of a hidden test, and in all cells from a function task's on.
+    """
+
+    def preprocess(self, nb, resources):
+        tasks = task_marks.tasks_by_grade_id(resources["nbgrader"]["assignment"])
+        functions = {grade_id for grade_id, task in tasks.items() if task.kind == "function"}
+        reached = False
+        for cell in nb.cells:
+            test = is_grade(cell) and not is_solution(cell)
+            if reached and not test and cell.get("outputs"):
+                text = "Not shown: made in grading, where the hidden images were within reach.\n"
+                cell.outputs = [new_output("stream", name="stdout", text=text)]
+            if test and cell.cell_type == "code":
+                self._hide(cell)
+            reached = reached or (test and cell.metadata.nbgrader.grade_id in functions)
+        return nb, resources
+
+    def _hide(self, cell):
+        source = re.sub(
             r"(?ms)^[^\n]*BEGIN HIDDEN TESTS.*?(END HIDDEN TESTS[^\n]*\n?|\Z)", "", cell.source
         )
+        if source != cell.source:
+            decide = ("error", "execute_result")
+            cell.source = source
+            cell.outputs = [out for out in cell.outputs if out.output_type in decide]
         for out in _errors(cell):
             out.traceback = [_short(out)]
-        return cell, resources
 
 
 class FitPictures(NbGraderPreprocessor):
