@@ -74,18 +74,19 @@ def _launch(arguments: Sequence[str]) -> None:
     parser.add_argument("--cpu", type=int, default=600)
     parser.add_argument("--file-size", type=int, default=64 << 20)
     parser.add_argument("--sockets", action="store_true")
+    parser.add_argument("--parent", type=int, default=os.getppid())
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
     home = options.write[0] if options.write else "/nonexistent"
     environment = minimal_environment(home) | dict(pair.split("=", 1) for pair in options.env)
     # A notebook's kernel ends by itself when this one is gone.
-    environment["JPY_PARENT_PID"] = str(os.getppid())
+    environment["JPY_PARENT_PID"] = str(os.getppid() if options.level == "L2" else options.parent)
     try:
         if options.cwd:
             os.chdir(options.cwd)
         _limit(options.memory, options.cpu, options.file_size)
         if options.level != "L1":
-            _die_with_parent()
+            _die_with_parent(None if options.level == "L2" else options.parent)
             _drop_privileges()
             if options.level == "L3":
                 _landlock([*SYSTEM, *options.read], [*options.write, "/dev/null"], options.sockets)
@@ -135,10 +136,11 @@ _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-def _die_with_parent() -> None:
-    parent = os.getppid()
+def _die_with_parent(parent: int | None) -> None:
+    """End with the parent, whose number is not known where there are namespaces of numbers."""
+    parent = parent or os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between
+    if os.getppid() != parent:  # it died before
         os._exit(FAILED)
 
 

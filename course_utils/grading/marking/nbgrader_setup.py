@@ -8,7 +8,6 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from urllib.parse import quote
 
 from traitlets.config import Config
 
@@ -130,9 +129,8 @@ def gradebook_url(root: Path, seconds: float = 60) -> str:
 
 def database_url(path: Path, seconds: float = 60) -> str:
     """Return the URL of a gradebook, whatever signs its path holds."""
-    if "?" in str(path):  # which begins the options otherwise
-        return f"sqlite:///file:{quote(str(path))}?uri=true&timeout={seconds:g}"
-    return f"sqlite:///{path}?timeout={seconds:g}"
+    name = str(path).replace("%", "%25").replace("?", "%3F")  # which begins the options otherwise
+    return f"sqlite:///{name}?timeout={seconds:g}"
 
 
 def make_api(config: Config):

@@ -170,6 +170,7 @@ def command(
     read = [os.fspath(path) for path in (*python_paths(), *read)]
     options = ["--level", level.split()[0], "--memory", str(memory), "--cpu", str(cpu)]
     options += ["--file-size", str(file_size)] + ["--sockets"] * sockets
+    options += ["--parent", str(os.getpid())]
     for flag, paths in (("--read", read), ("--write", write)):
         for path in paths:
             options += [flag, path]
