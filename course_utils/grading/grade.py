@@ -54,6 +54,7 @@ from course_utils.grading.workplace import (
     marking_data,
     marking_profile,
     read_timestamp,
+    scratch_folder,
     secret_seed,
 )
 from course_utils.hand_in.tasks import PROFILES, Task, get_task, task_names
@@ -424,26 +425,12 @@ def _tasks_on_data(lesson: str, profile: str | None) -> list[Task]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Give an empty folder for the time of a run; remove what killed runs have left of theirs.
-
-    Every run shares one lock, which the system takes off when its process ends, however
-    it ends. Who gets it for himself knows that no other run is alive.
-    """
-    with open(folder / ".grade.lock", "w") as lock:
-        with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks
-            import fcntl
-
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for left in folder.glob(".grade-*"):
-                    _remove_temporary(left)
-                    shutil.rmtree(left, ignore_errors=True)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        with (
-            tempfile.TemporaryDirectory(dir=folder, prefix=".grade-") as scratch,
-            _temporary(Path(scratch)),
-        ):
-            yield Path(scratch)
+    """Give a run its folder and one for temporary files; clean up after the dead."""
+    with (
+        scratch_folder(folder, "grade", _remove_temporary) as scratch,
+        _temporary(scratch),
+    ):
+        yield scratch
 
 
 @contextlib.contextmanager
