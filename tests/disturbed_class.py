@@ -1,7 +1,7 @@
 """Grade a mixed class on a machine that is disturbed at random; in the end every mark is right.
 
-``python -m tests.disturbed_class --rounds 20`` makes forty hand-ins (honest, broken, hostile) of the
-tiny course, grades them once undisturbed, and then so many times anew while the command, its jobs
+``python -m tests.disturbed_class --rounds 20`` makes forty hand-ins (honest, broken, hostile) of
+the tiny course, grades them once undisturbed, and then so many times anew while the command, its jobs
 and kernels are killed, the folder of temporary files is filled and the gradebook locked. After each
 round a quiet run must give the marks of the undisturbed one, and leave no file and no process.
 
@@ -109,15 +109,10 @@ def processes(places: Path) -> dict[int, str]:
         with contextlib.suppress(OSError):
             told = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             variables = (folder / "environ").read_bytes()
-            if os.fsencode(places) in variables or os.fsencode(places) in told.encode():
-                kind = (
-                    "kernel"
-                    if "marking.kernel" in told
-                    else "job"
-                    if "marking.job" in told
-                    else "command"
-                )
-                found[int(folder.name)] = kind
+            if os.fsencode(places) in variables or str(places) in told:
+                kinds = {"course_utils.cli grade": "command", "marking.job": "job"}
+                names = (kind for name, kind in kinds.items() if name in told)
+                found[int(folder.name)] = next(names, "kernel")  # or what runs a model
     return found
 
 
