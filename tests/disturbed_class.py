@@ -1,8 +1,8 @@
 """Grade a mixed class on a machine that is disturbed at random; in the end every mark is right.
 
 ``python -m tests.disturbed_class --rounds 20`` makes forty hand-ins (honest, broken, hostile) of
-the tiny course, grades them once undisturbed, and then so many times anew while the command, its jobs
-and kernels are killed, the folder of temporary files is filled and the gradebook locked. After each
+the tiny course, grades them once undisturbed, and then so many times anew while the command, its
+jobs and kernels are killed, temporary files fill their disk and the gradebook is locked. After each
 round a quiet run must give the marks of the undisturbed one, and leave no file and no process.
 
 Linux, as root for a small file system of temporary files; without one it is not filled.

@@ -23,7 +23,7 @@ from course_utils.grading.marking import machine_faults, nbgrader_setup, preproc
 from course_utils.grading.marking.machine_faults import MachineFault, disk_fault, told_fault
 from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.tasks import get_task
-from tests.mini_course import MINI, hand_in, make_course, merge_result
+from tests.mini_course import MINI, code, hand_in, make_course, merge_result, save
 
 FULL = "the disk of / is full (3 MB are free)"
 
@@ -319,11 +319,56 @@ def processes_below(folder):
 # ---------------------------------------------------------------- what is within reach
 
 
+FUNCTION = get_task("classical").lesson
+CELLS = {
+    "start": "import os, time\nfrom course_utils.hand_in.function_task import run_function_task\n"
+    "def segment(image): time.sleep(PAUSE); return image.mean(axis=2) > image.mean()\n"
+    "def looks():\n    open('masks_classical.bin', 'wb').write(b'forged')\n"
+    "    return os.path.exists('hidden_classical.npy')\nbefore = looks()",
+    "task_classical": "run_function_task('classical', segment)",
+    "after": "after = looks()",
+    "reach": "float(not before and not after)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [False, True])
+def test_a_function_has_the_hidden_images_in_its_own_cell_and_by_the_graders_clock(
+    root, tmp_path, monkeypatch, late
+):
+    points = {"task_classical": get_task("classical").points, "reach": 1}
+    cells = [
+        code(name, text, **({"grade_id": name, "points": points[name]} if name in points else {}))
+        for name, text in CELLS.items()
+    ]
+    cells[0]["source"] = f"PAUSE = {0.2 if late else 0}\n{CELLS['start']}"
+    if late:
+        monkeypatch.setattr(preprocessors, "_GRACE", 3 - get_task("classical").seconds)
+    folder = root / "grading" / "submitted" / "ada" / FUNCTION
+    for place in (root / "solutions" / FUNCTION, folder):
+        save(place / f"{FUNCTION}.ipynb", cells)
+    register(root, [FUNCTION])
+    for name in ("output", "job"):
+        (tmp_path / name).mkdir()
+    job = job_module.Job(
+        student="ada",
+        lesson=FUNCTION,
+        handed_in=str(folder),
+        hand_in_hash=tree_hash(folder),
+        gradebook=str(root / "grading" / "gradebook.db"),
+        output=str(tmp_path / "output"),
+        settings=Settings(root),
+    )
+    result = job_module.run(job, tmp_path / "job")
+    assert result["exercises"]["reach"]["score"] == 1
+    task = result["tasks"]["task_classical"]
+    assert (task["iou"] is None) == late
+    assert ("took longer than the 60 s" in task["reason"]) == late
+
+
 def test_what_was_made_within_reach_of_hidden_images_is_not_in_the_feedback():
     from nbformat import from_dict
     from nbformat.v4 import new_output
-
-    from tests.mini_course import code
 
     def cell(name, **meta):
         made = code(name, f"{name}()", **meta)

@@ -119,6 +119,13 @@ def test_values_are_cut_and_never_dropped():
     assert found[-1].data["text/plain"] == "(too long)"
 
 
+@pytest.mark.parametrize("before", [error(), stream("x"), shown("x")])
+def test_no_flood_keeps_a_value_from_being_counted(before):
+    value = message("execute_result", data={"text/plain": "0.0"}, metadata={})
+    _, found = outcome(*[before, shown("y")] * 3000, value)
+    assert kinds(found)[-1] == "execute_result"
+
+
 @pytest.mark.parametrize(
     "odd",
     [

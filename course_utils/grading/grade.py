@@ -118,10 +118,19 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
-    with _scratch(folder) as scratch:
-        failures, marked = _grade(
-            root, scratch, found, data, jobs, require_isolation, profile, executor
-        )
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with _scratch(folder) as scratch:
+            failures, marked = _grade(
+                root, scratch, found, data, jobs, require_isolation, profile, executor
+            )
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise CourseError(
+            f"{folder / 'gradebook.db'} cannot be used now ({why}). What is graded is kept: run "
+            "the command again."
+        ) from None
     _tell_failures(failures, len(found), folder / "failures.log")
     return marked
 
@@ -161,9 +170,19 @@ def _grade(
             f"Models are marked under profile {settings.profile} only, until --profile names "
             "another or any."
         )
+    if seen := sorted({one.lesson for one in marked if _shows_images(one.lesson)}):
+        print(
+            f"Notebooks of {', '.join(seen)} had hidden images within reach: before a class hands "
+            f"in again, delete {folder / 'secret_seed'} to draw new ones."
+        )
     level = sandbox.isolation_level()
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
     return failures, marked
+
+
+def _shows_images(lesson: str) -> bool:
+    """Tell whether a lesson has a function task, whose images the notebook sees."""
+    return any(get_task(name, "quick").kind == "function" for name in task_names(lesson))
 
 
 def _class_marks(root: Path) -> list[Marked]:

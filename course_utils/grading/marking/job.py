@@ -253,6 +253,8 @@ def _explaining(problem: str) -> str:
 
 def _end_with_parent() -> None:
     """End this process when the one that started it is gone and so has closed our input."""
+    if os.name != "posix":  # there a thread that reads it can hold up the start of a process
+        return
 
     def wait() -> None:
         sys.stdin.buffer.read()

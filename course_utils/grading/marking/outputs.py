@@ -85,7 +85,8 @@ class Outputs:
         text = _text(content.get("text"), CELL_ROOM)
         if self._token and self._token in text:
             lines = text.splitlines(True)
-            self.guard += [line.rstrip("\n") for line in lines if self._token in line][:1000]
+            told = [line.rstrip("\n")[:500] for line in lines if self._token in line]
+            self.guard += told[: max(0, _OUTPUTS - len(self.guard))]
             text = "".join(line for line in lines if self._token not in line)
             if not text:
                 return
@@ -122,8 +123,8 @@ class Outputs:
         self._add(out)
 
     def _add(self, out: NotebookNode) -> None:
-        decides = out.output_type in ("error", "execute_result")
-        if len(self._kept) < _OUTPUTS or (decides and len(self._kept) < 2 * _OUTPUTS):
+        values = [one for one in self._kept if one.output_type == "execute_result"]
+        if len(self._kept) < _OUTPUTS or (out.output_type == "execute_result" and len(values) < 2):
             self._kept.append(out)
             self.size += _length(out.get("data", {})) + len(out.get("text", ""))
             self.size += len(out.get("evalue", ""))
