@@ -21,7 +21,7 @@ from course_utils.grading.marking import job, nbgrader_setup, preprocessors
 from course_utils.hand_in.notebook import read_notebook
 
 _OF_KERNEL = preprocessors.SandboxedExecute
-_AROUND_IT = (preprocessors.PrepareTasks, SaveAutoGrades, preprocessors.ScoreTasks)
+_AROUND_IT = (SaveAutoGrades, preprocessors.ScoreTasks)
 
 
 @dataclass(frozen=True)

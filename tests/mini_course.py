@@ -169,6 +169,7 @@ def merge_result(root: Path, student: str, lesson: str, double: float = 2, **out
     """Enter a hand-in into the gradebook as if it had been graded, without running anything."""
     from course_utils.grading.grade import merge
     from course_utils.grading.gradebook import register
+    from course_utils.grading.marking import task_marks
 
     if not (root / "grading" / "gradebook.db").exists():
         (root / "grading").mkdir(exist_ok=True)
@@ -199,7 +200,9 @@ def merge_result(root: Path, student: str, lesson: str, double: float = 2, **out
     reasons = {k: v["reason"] for k, v in result["exercises"].items() if v["reason"]}
     keys = ("stopped", "tampered", "isolation")
     notebook["metadata"]["course"] = {key: result[key] for key in keys} | {"reasons": reasons}
-    path.write_text(json.dumps(notebook))
+    result["order"] = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in cells]
+    result["comment_places"] = task_marks.comment_places(notebook["cells"], tasks)
+    path.write_text(task_marks.annotate(notebook, result))
     (folder / f"{lesson}.html").write_text("<p>feedback</p>")
     (folder / "result.json").write_text(json.dumps(result))
     (root / "grading" / "submitted" / student / lesson).mkdir(parents=True, exist_ok=True)

@@ -1183,3 +1183,11 @@ def test_zips_of_one_name_given_together_are_told_apart_by_their_folders(root, t
     given = [write(tmp_path / p / name, lesson_zip(tmp_path, p)) for p in people]
     assert who(collect(given, root=root)) == ["Jane-Doe", "Max-Roe"]
     assert text_of(root, "Max-Roe") == "Max Roe"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks")
+def test_what_a_killed_run_has_left_is_removed_by_the_next(root, tmp_path):
+    left = root / "grading" / ".collect-killed" / "old"
+    left.mkdir(parents=True)
+    collect([write(tmp_path / "ada.zip", lesson_zip(tmp_path))], root=root)
+    assert not left.exists()

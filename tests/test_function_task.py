@@ -231,6 +231,13 @@ def test_masks_of_another_kind_get_no_marks_and_the_reason(work, content, reason
     assert str(work) not in score.reason
 
 
+def test_masks_that_took_too_long_by_the_graders_clock_get_no_marks(work):
+    run_function_task("classical", bright)
+    score = score_function_task(work, "classical", SECRET, isolation="L3", late=True)
+    assert (score.marks, score.iou) == (0.0, None)
+    assert score.reason == "the function took longer than the 60 s for all images"
+
+
 def test_no_masks_get_no_marks_and_the_reason(work):
     assert re.search(r"wrote no masks: its cell with run_function_task", scored(work).reason)
 

@@ -123,14 +123,32 @@ def nothing_but_sources(notebook: dict) -> dict:
 # What runs in a student's own Jupyter, and so must not cost a mark here.
 HARMLESS = {
     "prints": "import builtins, sys\nbuiltins.print = lambda *args, **more: None\n"
-    "class Tee:\n    def write(self, text): pass\n    def flush(self): pass\n"
-    "sys.stdout = Tee()",
+    "class Tee:\n    def write(self, text): pass\n"
+    "sys.stdout = Tee()\nsys.stderr = None",
+    "clears, updates and shows": "from IPython.display import clear_output, display\n"
+    "print('before')\nbar = display('0 %', display_id=True)\nprint('after')\n"
+    "def told(x):\n    clear_output(wait=True); bar.update('50 %'); clear_output()\n"
+    "    try: 1 / 0\n    except Exception: get_ipython().showtraceback()\n    return 2 * x",
     "installs, writes and moves": "!pip install -q numpy\n%pip install numpy\n"
     "files = !ls\nlen(files)\n"
     "open('my_helpers.py', 'w').write('two = 2')\nimport my_helpers\n"
     "import os\nos.makedirs('figures', exist_ok=True)\nos.chdir('figures')\n"
     "open('n.txt', 'w').write('3')",
 }
+
+SHOWN = "def share():\n    bar.update('100 %')\n    told(1)\n    return 3.0"
+# Where the text of a test lies while it runs.
+READS = """import linecache
+shell = get_ipython()
+told = [In, linecache.cache, shell.history_manager.input_hist_raw, shell.last_execution_result]
+found = "the secret of the" + " universe" in str(told)
+def share():
+    return 0.0 if found else 3.0"""
+THREADS = """import threading, time
+threading.stack_size(1 << 16)
+for _ in range(1500):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+time.sleep(3)"""
 
 # What a browser would run if it were shown as the markdown that it is, and a picture that is gone.
 MARKUP = """Because <script>mischief()</script> <img src=x onerror=mischief()>
@@ -226,6 +244,11 @@ def course(tmp_path_factory, monkeymodule):
         hand_in(root, name, double=f"{before}{trick}\n{RIGHT}", why=MARKUP)
     for name, lines in HARMLESS.items():
         hand_in(root, name, double=f"{lines}\n{RIGHT}")
+    shows = "clears, updates and shows"
+    hand_in(root, shows, double=f"{HARMLESS[shows]}\ndouble = told", share=SHOWN)
+    hand_in(root, "hurries", share="import os, time\ndef share(): time.sleep(1); os._exit(0)")
+    hand_in(root, "reads tests", share=READS)
+    hand_in(root, "threads", share=THREADS)
     moves = "installs, writes and moves"
     reads = "def share():\n    return float(open('n.txt').read())"
     hand_in(root, moves, double=f"{HARMLESS[moves]}\n{RIGHT}", share=reads)
@@ -234,6 +257,7 @@ def course(tmp_path_factory, monkeymodule):
     odd = hand_in(root, "odd", double=RIGHT) / f"{MINI}.ipynb"
     notebook = json.loads(odd.read_text())
     notebook["cells"][0] |= {"cell_type": "markdown", "attachments": {"picture": 3}}
+    notebook["cells"].insert(0, {"cell_type": "slide", "source": 3})
     odd.write_text(json.dumps(notebook))
 
     add_model(hand_in(root, "good", NET), tiny_model(3))
@@ -281,6 +305,21 @@ def test_what_ends_the_kernel_costs_only_what_came_after(course, student):
     assert score(course, student, "test_double") == 2
     assert score(course, student, "test_share") == 0
     assert course[1][student, MINI].remarks
+
+
+def test_who_ends_the_kernel_inside_a_test_does_not_pass_it(course):
+    assert score(course, "hurries", "test_double") == 2
+    assert score(course, "hurries", "test_share") == 0
+    assert "the kernel ended in this cell" in "; ".join(course[1]["hurries", MINI].remarks)
+
+
+def test_the_text_of_a_hidden_test_is_out_of_reach_after_it(course):
+    assert score(course, "reads tests", "test_share") == 3
+
+
+def test_a_flood_of_threads_is_stopped_and_told(course):
+    assert score(course, "threads", "test_double") == 2
+    assert course[1]["threads", MINI].remarks == ["an earlier cell started more than 1,000 threads"]
 
 
 @pytest.mark.parametrize("student", ["fills", "bursts"])
@@ -390,14 +429,12 @@ def require_harmless(page):
     assert ",Safe" in text  # MathJax's own extension
 
 
-def test_a_notebook_that_nbgrader_cannot_read_is_told_and_stops_nobody(course):
-    assert "save it again" in course[1]["odd", MINI].problem
-    assert course[1]["odd", MINI].total == 0
-    page = course[0] / "grading" / "feedback" / "odd" / MINI / f"{MINI}.html"
+def test_a_notebook_that_cannot_be_read_is_told_to_the_student(course):
+    page = course[0] / "grading" / "feedback" / "broken" / MINI / f"{MINI}.html"
     assert "This notebook was not marked:" in page.read_text()
 
 
-@pytest.mark.parametrize("student", ["script", *HARMLESS])
+@pytest.mark.parametrize("student", ["script", "odd", *HARMLESS])
 def test_what_other_programs_and_harmless_lines_do_costs_nothing(course, student):
     found = course[1][student, MINI]
     assert (score(course, student, "test_double"), score(course, student, "test_share")) == (2, 3)
@@ -676,8 +713,7 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     root = make_course(tmp_path / "course")
-    places = tmp_path / "temporary"
-    places.mkdir()
+    places = Path(tempfile.mkdtemp(prefix="t-"))
     monkeypatch.setattr(tempfile, "tempdir", str(places))
     hand_in(root, "ada")
     hand_in(root, "bob")
@@ -685,7 +721,7 @@ def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, monkeypatch, caps
 
     def interrupt():
         deadline = time.monotonic() + 60
-        while not any(places.glob("course-job-*/*")) and time.monotonic() < deadline:
+        while not any(places.glob("course-*/j-*/*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         children.extend(grade_module._children)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -696,7 +732,7 @@ def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, monkeypatch, caps
     assert [child.poll() for child in children] == [-signal.SIGKILL]
     assert not grade_module._children
     assert not list((root / "grading").glob(".grade-*"))
-    assert not list(places.iterdir())
+    places.rmdir()  # nothing is left in it
     assert "Stopped; 0 of 2 hand-ins are done and kept. Run the" in capsys.readouterr().out
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from course_utils.errors import CourseError
 from course_utils.grading.gradebook import register
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.marking.task_marks import mark_task
@@ -181,6 +182,38 @@ def test_what_other_programs_write_costs_nothing(root, change, encoding):
     path.write_bytes(json.dumps(notebook).encode(encoding))
     found = mark_notebook(path, root, MINI)
     assert found.scores == {"test_double": 2, "test_share": 3}
+
+
+def test_outputs_do_not_count_as_the_size_of_a_notebook(root):
+    path = hand_in(root, "somebody", double=RIGHT) / f"{MINI}.ipynb"
+    notebook = json.loads(path.read_text())
+    figure = {"output_type": "display_data", "data": {"image/png": "A" * 60_000_000}}
+    notebook["cells"][1]["outputs"] = [figure | {"metadata": {}}]
+    path.write_text(json.dumps(notebook))
+    assert mark_notebook(path, root, MINI).scores == {"test_double": 2, "test_share": 3}
+    notebook["cells"][0]["source"] = "A" * 60_000_000
+    path.write_text(json.dumps(notebook))
+    with pytest.raises(CourseError, match="has 60 MB, allowed are 50"):
+        mark_notebook(path, root, MINI)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"cell_type": "slide", "source": "x"},
+        {"cell_type": ["code"], "source": None},
+        {"source": {"a": 1}, "metadata": 3},
+        {"cell_type": "markdown", "source": ["a", 3], "attachments": {"a": 3, "b": {"c": [1]}}},
+        {},
+        3,
+    ],
+)
+def test_an_odd_cell_is_one_odd_cell(root, odd):
+    path = hand_in(root, "somebody", double=RIGHT) / f"{MINI}.ipynb"
+    notebook = json.loads(path.read_text())
+    notebook["cells"].insert(1, odd)
+    path.write_text(json.dumps(notebook))
+    assert mark_notebook(path, root, MINI).scores == {"test_double": 2, "test_share": 3}
 
 
 @pytest.mark.process

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -58,6 +59,11 @@ ATTEMPTS = {
         "os.sched_setscheduler(VICTIM, os.SCHED_BATCH, os.sched_param(0));"
         " print('DONE' if os.sched_getscheduler(VICTIM) == os.SCHED_BATCH else '')"
     ),
+    "see what is mounted": "print('DONE' if open('/proc/mounts').read() else '')",
+    "see it by its thread": (
+        "print('DONE' if open(f'/proc/self/task/{os.getpid()}/mountinfo').read() else '')"
+    ),
+    "see the network's state": "print('DONE' if open('/proc/net/dev').read() else '')",
     "see another process's environment": "open(f'/proc/{VICTIM}/environ').read(); print('DONE')",
     "change another process's limits": (
         "import resource; resource.prlimit(VICTIM, resource.RLIMIT_CPU, (9, 9)); print('DONE')"
@@ -216,6 +222,8 @@ def test_every_attempt_succeeds_without_walls(scene, attempt):
 @at_each_level
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_no_attempt_gets_through_the_walls(scene, attempt, level):
+    if level == sandbox.BUBBLEWRAP and attempt.startswith("see") and "process" not in attempt:
+        pytest.skip("bubblewrap shows the mounts and the network of its own namespace")
     assert "DONE" not in scene(level)[attempt]
 
 
@@ -368,6 +376,46 @@ def test_processor_time_of_all_threads_is_limited():
 
 
 @pytest.mark.process
+def test_a_process_that_the_system_kills_is_told_from_one_that_ends_itself(monkeypatch):
+    """As the system does when it is out of memory: with SIGKILL, and not the grader's."""
+    real = sandbox._converse
+
+    def kill(process, *others):
+        os.kill(process.pid, signal.SIGKILL)
+        return real(process, *others)
+
+    monkeypatch.setattr(sandbox, "_converse", kill)
+    assert sandbox.run([*PYTHON, "while True: pass"], seconds=20).failure == "killed"
+    monkeypatch.undo()
+    abort = sandbox.run([*PYTHON, "import os; os.abort()"], seconds=20)
+    assert abort.failure == "crash"
+
+
+@at_each_level
+def test_no_process_can_end_as_if_the_system_had_killed_it(level):
+    code = """
+        import os, resource, signal
+        for end in (
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            lambda: signal.raise_signal(signal.SIGKILL),
+            lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, 1)),
+        ):
+            try: end()
+            except OSError: print("refused")
+        for _ in range(40_000_000): pass
+        os.abort()
+    """
+    done = sandbox.run([*PYTHON, textwrap.dedent(code)], seconds=30, level=level)
+    assert done.failure == "crash"
+
+
+@pytest.mark.process
+def test_too_much_processor_time_is_told_from_a_killed_process():
+    done = sandbox.run([*PYTHON, "while True: pass"], seconds=20, cpu=1)
+    assert done.failure == "time"
+
+
+@pytest.mark.process
 def test_a_file_cannot_grow_without_limit(tmp_path):
     code = "f = open('x', 'wb')\nfor _ in range(9): f.write(bytes(1 << 20)); f.flush()"
     argv = sandbox.command([*PYTHON, code], write=[tmp_path], cwd=tmp_path, file_size=1 << 20)
@@ -501,11 +549,16 @@ def test_the_filter_decides_by_arguments(machine):
     assert decide("clone", 17) == EPERM
     assert decide("clone3") == ENOSYS
     for name in ("kill", "tgkill"):
-        assert decide(name, pid, 9) == ALLOW
         assert decide(name, 1, 9) == EPERM
         assert decide(name, 2**64 - 1, 9) == EPERM  # kill(-1): everyone
         assert decide(name, 0, 9) == EPERM  # kill(0): the grader's own group
+    assert decide("kill", pid, 15) == decide("tgkill", pid, pid, 6) == ALLOW
+    # What ends by SIGKILL was killed from outside, such as by a system without memory.
+    assert decide("kill", pid, 9) == decide("tgkill", pid, pid, 9) == EPERM
+    assert decide("timer_create") == decide("seccomp") == decide("prctl", 22) == EPERM
+    assert decide("setrlimit") == decide("prlimit64", 0, 0, 1 << 40) == PRETENDED
     assert decide("prlimit64", 0) == decide("prlimit64", pid) == ALLOW
+    assert decide("prlimit64", pid, 0, 1 << 4) == PRETENDED
     assert decide("prlimit64", 1) == EPERM
     assert decide("socket", 1, 1 | 0o2000000) == ALLOW  # AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC
     assert decide("socket", 1, 2) == decide("socket", 2, 1) == decide("socket", 16, 3) == NO_NETWORK

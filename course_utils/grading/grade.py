@@ -11,7 +11,10 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,10 +34,17 @@ from course_utils.grading.gradebook import (
     refuse_damaged,
     register,
     student_names,
+    wait_for_writers,
+    write_facts,
 )
 from course_utils.grading.marking import sandbox, task_marks
 from course_utils.grading.marking.job import Job, specification
-from course_utils.grading.marking.nbgrader_setup import configure, gradebook_url, make_api
+from course_utils.grading.marking.nbgrader_setup import (
+    configure,
+    database_url,
+    gradebook_url,
+    make_api,
+)
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.workplace import (
     DATA_NOTE,
@@ -44,6 +54,7 @@ from course_utils.grading.workplace import (
     marking_data,
     marking_profile,
     read_timestamp,
+    scratch_folder,
     secret_seed,
 )
 from course_utils.hand_in.tasks import PROFILES, Task, get_task, task_names
@@ -53,6 +64,7 @@ from course_utils.table import shortened, text_table
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MEMORY_PER_JOB = 3 << 30
+_TEMPORARY = "course-"
 _children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C
 
 
@@ -106,18 +118,46 @@ def grade(
             f"nothing was handed in for {', '.join(names) or 'any lesson'}. Take hand-ins in with "
             "`course collect PATH`."
         )
-    lessons = sorted({lesson for _, lesson in found})
-    settings = _ready(root, data, require_isolation, lessons, profile)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with _scratch(folder) as scratch:
+            failures, marked = _grade(
+                root, scratch, found, data, jobs, require_isolation, profile, executor
+            )
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise CourseError(
+            f"{folder / 'gradebook.db'} cannot be used now ({why}). What is graded is kept: run "
+            "the command again."
+        ) from None
+    _tell_failures(failures, len(found), folder / "failures.log")
+    return marked
+
+
+def _grade(
+    root: Path,
+    scratch: Path,
+    found: list[tuple[str, str]],
+    data: Path | None,
+    jobs: int | None,
+    require_isolation: bool,
+    profile: str | None,
+    executor: Executor | None,
+) -> tuple[dict[tuple[str, str], str], list[Marked]]:
+    """Run the jobs, merge, print what came of it; return why some have failed, and the marks."""
+    folder = root / "grading"
+    settings = _ready(root, data, require_isolation, sorted({one[1] for one in found}), profile)
     hashes = {pair: tree_hash(folder / "submitted" / Path(*pair)) for pair in found}
     todo = {
         pair: result_folder(root, *pair, settings.data, hashes[pair], settings.profile)
         for pair in found
     }
-    failures = _run_jobs(settings, todo, hashes, jobs, executor)
+    failures = _run_jobs(settings, scratch, todo, hashes, jobs, executor)
     (folder / "failures.log").unlink(missing_ok=True)
     failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
     graded = {pair for pair in found if pair not in failures}
-    marked = class_marks(root) if graded else []
+    marked = _class_marks(root) if graded else []
     marked = [one for one in marked if (one.student, one.lesson) in graded]
     print(summary(marked))
     if settings.data is not None:
@@ -130,10 +170,25 @@ def grade(
             f"Models are marked under profile {settings.profile} only, until --profile names "
             "another or any."
         )
+    if seen := sorted({one.lesson for one in marked if _shows_images(one.lesson)}):
+        print(
+            f"Notebooks of {', '.join(seen)} had hidden images within reach: before a class hands "
+            f"in again, delete {folder / 'secret_seed'} to draw new ones."
+        )
     level = sandbox.isolation_level()
     print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
-    _tell_failures(failures, len(found), folder / "failures.log")
-    return marked
+    return failures, marked
+
+
+def _shows_images(lesson: str) -> bool:
+    """Tell whether a lesson has a function task, whose images the notebook sees."""
+    return any(get_task(name, "quick").kind == "function" for name in task_names(lesson))
+
+
+def _class_marks(root: Path) -> list[Marked]:
+    """Return all marks; a gradebook that is in use is told in one line."""
+    wait_for_writers(root / "grading" / "gradebook.db", 60)
+    return class_marks(root)
 
 
 def _ready(
@@ -163,6 +218,7 @@ def _ready(
 
 def _run_jobs(
     settings: Settings,
+    scratch: Path,
     todo: dict[tuple[str, str], Path],
     hashes: dict[tuple[str, str], str],
     jobs: int | None,
@@ -172,48 +228,50 @@ def _run_jobs(
     root, folder = settings.course, settings.course / "grading"
     waiting = [pair for pair in todo if not (todo[pair] / "result.json").exists()]
     failures: dict[tuple[str, str], str] = {}
-    with _scratch(folder) as scratch:
-        books = {
-            lesson: scratch / f"{lesson}.db" for lesson in sorted({pair[1] for pair in waiting})
-        }
-        for lesson, book in books.items():
-            register(root, [lesson], f"sqlite:///{book}")
-        workers = min(jobs or default_jobs(), max(len(waiting), 1))
-        threads = max(1, processors() // workers)
-        pool = executor or ThreadPoolExecutor(workers)
-        done = len(todo) - len(waiting)
-        bar = tqdm(total=len(todo), initial=done, desc="grading", unit="hand-in")
-        futures: dict[Future, tuple[str, str]] = {}
-        try:
-            for student, lesson in waiting:
-                job = Job(
-                    student=student,
-                    lesson=lesson,
-                    handed_in=str(folder / "submitted" / student / lesson),
-                    hand_in_hash=hashes[student, lesson],
-                    gradebook=str(books[lesson]),
-                    output=tempfile.mkdtemp(dir=scratch),
-                    settings=settings,
-                )
-                future = pool.submit(_run_job, job, todo[student, lesson], threads)
-                futures[future] = student, lesson
-            for future in as_completed(futures):
-                bar.update()
-                if error := future.exception():
-                    failures[futures[future]] = str(error)
-        except BaseException as error:
-            _stop(futures)
-            if isinstance(error, KeyboardInterrupt):
-                kept = sum((folder / "result.json").exists() for folder in todo.values())
-                tqdm.write(
-                    f"Stopped; {kept} of {len(todo)} hand-ins are done and kept. Run the command "
-                    "again to go on."
-                )
-            raise
-        finally:
-            bar.close()
-            if executor is None:
-                pool.shutdown()
+    books = {lesson: scratch / f"{lesson}.db" for lesson in sorted({pair[1] for pair in waiting})}
+    for lesson, book in books.items():
+        register(root, [lesson], database_url(book))
+    workers = min(jobs or default_jobs(), max(len(waiting), 1))
+    threads = max(1, processors() // workers)
+    pool = executor or ThreadPoolExecutor(workers)
+    done = len(todo) - len(waiting)
+    bar = tqdm(total=len(todo), initial=done, desc="grading", unit="hand-in")
+    futures: dict[Future, tuple[str, str]] = {}
+    try:
+        for student, lesson in waiting:
+            try:
+                output = tempfile.mkdtemp(dir=scratch)
+            except OSError as error:  # a full disk
+                failures[student, lesson] = str(error)
+                continue
+            job = Job(
+                student=student,
+                lesson=lesson,
+                handed_in=str(folder / "submitted" / student / lesson),
+                hand_in_hash=hashes[student, lesson],
+                gradebook=str(books[lesson]),
+                output=output,
+                settings=settings,
+            )
+            future = pool.submit(_run_job, job, todo[student, lesson], threads)
+            futures[future] = student, lesson
+        for future in as_completed(futures):
+            bar.update()
+            if error := future.exception():
+                failures[futures[future]] = str(error)
+    except BaseException as error:
+        _stop(futures)
+        if isinstance(error, KeyboardInterrupt):
+            kept = sum((folder / "result.json").exists() for folder in todo.values())
+            tqdm.write(
+                f"Stopped; {kept} of {len(todo)} hand-ins are done and kept. Run the command "
+                "again to go on."
+            )
+        raise
+    finally:
+        bar.close()
+        if executor is None:
+            pool.shutdown()
     return failures
 
 
@@ -285,10 +343,11 @@ def default_jobs() -> int:
     return max(1, min(processors(), memory().total // _MEMORY_PER_JOB))
 
 
-def merge(root: Path, folder: Path) -> None:
+def merge(root: Path, folder: Path, patience: float = 60) -> None:
     """Write one result into the gradebook, ``autograded/`` and ``feedback/``.
 
-    Marks given by hand are left as they are. Doing it twice changes nothing.
+    Marks given by hand are left as they are. Doing it twice changes nothing. The gradebook may be
+    locked for so many seconds of ``patience``.
     """
     from nbgrader.api import Gradebook
 
@@ -301,9 +360,11 @@ def merge(root: Path, folder: Path) -> None:
     when = read_timestamp(stamp)
     scores = {name: entry["score"] for name, entry in result["exercises"].items()}
     scores |= {name: task_marks.given(task) for name, task in result["tasks"].items()}
-    executed = json.loads((folder / f"{lesson}.ipynb").read_text(encoding="utf-8"))
-    comments = result["comments"] | task_marks.task_comments(executed["cells"], result["tasks"])
-    with Gradebook(gradebook_url(root)) as gradebook:
+    comments = result["comments"] | {
+        place: task_marks.describe(result["tasks"][task])
+        for task, place in result["comment_places"].items()
+    }
+    with Gradebook(gradebook_url(root, patience)) as gradebook:
         enter_student(gradebook, student, student_names(root).get(student))
         gradebook.update_or_create_submission(lesson, student, timestamp=when)
         notebook = gradebook.find_submission_notebook(lesson, lesson, student)
@@ -315,7 +376,11 @@ def merge(root: Path, folder: Path) -> None:
         gradebook.db.commit()
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
-    write_atomic(target / f"{lesson}.ipynb", task_marks.annotate(executed, result))
+    text = (folder / f"{lesson}.ipynb").read_bytes()
+    if stale:
+        text = task_marks.annotate(json.loads(text), result)
+    write_atomic(target / f"{lesson}.ipynb", text)
+    write_facts(target / f"{lesson}.ipynb", result)
     if when:
         shutil.copyfile(stamp, target / "timestamp.txt")
     if stale or _graded_by_hand(root, student, lesson):
@@ -379,22 +444,36 @@ def _tasks_on_data(lesson: str, profile: str | None) -> list[Task]:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Give an empty folder for the time of a run; remove what killed runs have left of theirs.
+    """Give a run its folder and one for temporary files; clean up after the dead."""
+    with (
+        scratch_folder(folder, "grade", _remove_temporary) as scratch,
+        _temporary(scratch),
+    ):
+        yield scratch
 
-    Every run shares one lock, which the system takes off when its process ends, however
-    it ends. Who gets it for himself knows that no other run is alive.
-    """
-    with open(folder / ".grade.lock", "w") as lock:
-        with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks
-            import fcntl
 
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for left in folder.glob(".grade-*"):
-                    shutil.rmtree(left, ignore_errors=True)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".grade-") as scratch:
-            yield Path(scratch)
+@contextlib.contextmanager
+def _temporary(scratch: Path) -> Iterator[None]:
+    """Keep all temporary files of a run in one folder, whose path stands in its scratch folder."""
+    base = sandbox.short_temporary_folder(room=len("/course-01234567/j-01234567/k-01234567/k-10"))
+    place = base / f"{_TEMPORARY}{secrets.token_hex(4)}"
+    write_atomic(scratch / "temporary", str(place))  # before it is made: a run can die any time
+    before = tempfile.tempdir
+    try:
+        place.mkdir(mode=0o700)
+        tempfile.tempdir = str(place)
+        yield
+    finally:
+        tempfile.tempdir = before
+        sandbox.remove_tree(place)
+
+
+def _remove_temporary(scratch: Path) -> None:
+    """Remove the folder of temporary files that a killed run has left."""
+    with contextlib.suppress(OSError):
+        place = Path((scratch / "temporary").read_text(encoding="utf-8"))
+        if place.name.startswith(_TEMPORARY) and not place.is_symlink():
+            sandbox.remove_tree(place)
 
 
 def _stop(futures: Iterable[Future]) -> None:
@@ -410,9 +489,10 @@ def _merge_all(root: Path, results: dict[tuple[str, str], Path]) -> dict[tuple[s
     """Merge results; return why some could not be, which does not stop the others."""
     failures = {}
     bar = tqdm(results.items(), desc="merging", unit="hand-in", disable=len(results) < 20)
+    patience = 60.0
     for pair, folder in bar:
         try:
-            merge(root, folder)
+            merge(root, folder, patience)
         except CourseError as error:
             failures[pair] = str(error)
         except json.JSONDecodeError as error:
@@ -424,22 +504,54 @@ def _merge_all(root: Path, results: dict[tuple[str, str], Path]) -> dict[tuple[s
                 f"its stored result cannot be merged ({type(error).__name__}: {error}); delete "
                 f"{folder} to have it graded anew"
             )
+        except Exception as error:
+            if "database is locked" in str(error):
+                failures[pair] = "another program has locked the gradebook: close that program"
+                patience = 2.0  # for a class not a minute each
+            else:
+                first = (str(error).splitlines() or [""])[0]
+                failures[pair] = f"it cannot be merged ({type(error).__name__}: {first:.200})"
     return failures
 
 
 def _run_job(job: Job, target: Path, threads: int) -> None:
     """Run one job in a child process and put its result in place in one step."""
     output = Path(job.output)
+    for _ in range(2):  # what the system kills is run once more
+        code = _job_process(job, threads)
+        if code >= 0:
+            break
+        for left in output.iterdir():
+            left.unlink()
+    else:
+        raise RuntimeError(
+            f"its process was ended twice by {signal.Signals(-code).name}. Most often the memory "
+            "does not suffice: run the command again with --jobs 1"
+        )
+    if code or not (output / "result.json").exists():
+        raise RuntimeError((output / "log.txt").read_text(errors="replace")[-4000:])
+    (output / "job.json").unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(output, target)
+    except OSError:  # a grader that runs beside this one was first
+        if not (target / "result.json").exists():
+            raise
+
+
+def _job_process(job: Job, threads: int) -> int:
+    """Run a job's process to its end; return its exit code, negative if a signal has ended it."""
+    output = Path(job.output)
     specified = output / "job.json"
     specified.write_text(specification(job))
     seconds = _time_limit(job.lesson, job.settings.notebook_seconds)
     with (
-        sandbox.temporary_folder("course-job-") as temporary,
+        sandbox.temporary_folder("j-") as temporary,
         open(output / "log.txt", "w") as log,
     ):
         child = subprocess.Popen(
             [sys.executable, "-I", "-m", "course_utils.grading.marking.job", str(specified)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to: it is closed when this process ends
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -454,22 +566,14 @@ def _run_job(job: Job, target: Path, threads: int) -> None:
         )
         _children.add(child)
         try:
-            child.wait(seconds)
+            return child.wait(seconds)
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"it took longer than {seconds:.0f} s in all") from None
         finally:
             sandbox.kill_group(child)
             child.wait()
+            child.stdin.close()
             _children.discard(child)
-    if child.returncode or not (output / "result.json").exists():
-        raise RuntimeError((output / "log.txt").read_text(errors="replace")[-4000:])
-    specified.unlink()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(output, target)
-    except OSError:  # a grader that runs beside this one was first
-        if not (target / "result.json").exists():
-            raise
 
 
 def _reason(log: str) -> str:
@@ -479,7 +583,8 @@ def _reason(log: str) -> str:
     'no mask.'
     """
     lines = [line for line in log.splitlines() if "see the the above" not in line]  # nbgrader's
-    told = [words.strip() for line in lines if (words := line.partition("CourseError: ")[2])]
+    named = re.compile(r"(?:CourseError|MachineFault): (.+)")
+    told = [found[1].strip() for line in lines if (found := named.search(line))]
     return (told[-1] if told else last_error("\n".join(lines)) or "it left no log.")[:300]
 
 

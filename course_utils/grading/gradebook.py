@@ -197,11 +197,41 @@ def refuse_damaged(path: Path) -> None:
         )
 
 
+def write_facts(notebook: Path, result: dict) -> None:
+    """Write beside an executed notebook what the class's marks need of it, so that none is read."""
+    facts = {"file": _file_facts(notebook)} | {key: result[key] for key in _FACTS}
+    facts["reasons"] = {
+        name: entry["reason"] for name, entry in result["exercises"].items() if entry["reason"]
+    }
+    write_atomic(notebook.with_name(_FACTS_FILE), json.dumps(facts))
+
+
+_FACTS = ("stopped", "tampered", "isolation", "tasks", "problem", "hand_in_hash", "order")
+_FACTS_FILE = "marked.json"
+
+
+def _file_facts(path: Path) -> list[int]:
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _facts(notebook: Path) -> tuple[dict, list]:
+    """Return what marking has found, and the order of the cells.
+
+    From the file beside the notebook, unless nbgrader alone has written the notebook since.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        facts = json.loads(notebook.with_name(_FACTS_FILE).read_text(encoding="utf-8"))
+        if facts["file"] == _file_facts(notebook):
+            return facts, facts["order"]
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    order = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in content["cells"]]
+    return content["metadata"].get("course", {}), order
+
+
 def _marked(submission, path: Path, student: str, name: str) -> Marked:
     lesson = path.stem
-    content = json.loads(path.read_text(encoding="utf-8"))
-    course = content["metadata"].get("course", {})
-    order = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in content["cells"]]
+    course, order = _facts(path)
     (notebook,) = [book for book in submission.notebooks if book.name == lesson]
     grades = sorted(
         notebook.grades, key=lambda g: order.index(g.name) if g.name in order else len(order)

@@ -1,7 +1,11 @@
 """An instructor's working folder ``grading/``: where things lie in it, and the secret seed."""
 
+import contextlib
 import os
 import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -68,6 +72,36 @@ def secret_seed(root: Path) -> int:
             f"{path} does not hold a whole number. Put the seed back from a copy, or delete the "
             "file: a new hidden test set is drawn then, and every model is marked again."
         ) from None
+
+
+@contextlib.contextmanager
+def scratch_folder(
+    folder: Path, name: str, clean: Callable[[Path], None] = lambda left: None
+) -> Iterator[Path]:
+    """Give an empty folder for the time of a run; remove what killed runs have left of theirs.
+
+    Every run shares one lock, which the system takes off when its process ends, however
+    it ends. Who gets it for himself knows that no other run is alive.
+
+    Parameters
+    ----------
+    folder
+        Where it lies, as ``.<name>-...``, beside the lock ``.<name>.lock``.
+    clean
+        What else to do with the folder of a killed run, before it is removed.
+    """
+    with open(folder / f".{name}.lock", "w") as lock:
+        with contextlib.suppress(ImportError, OSError):  # Windows; a file system without locks
+            import fcntl
+
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for left in folder.glob(f".{name}-*"):
+                    clean(left)
+                    shutil.rmtree(left, ignore_errors=True)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as scratch:
+            yield Path(scratch)
 
 
 def marking_data(root: Path) -> Path | None:

@@ -33,7 +33,7 @@ from course_utils.grading.gradebook import (
     refuse_damaged,
     wait_for_writers,
 )
-from course_utils.grading.workplace import grading_folder, read_timestamp
+from course_utils.grading.workplace import grading_folder, read_timestamp, scratch_folder
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 from course_utils.table import printable, text_table
 
@@ -85,13 +85,13 @@ def collect(
     students = read_students(root)
     result = Collection()
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".collect-") as scratch:
+        with scratch_folder(folder, "collect") as scratch:
             # Links are the instructor's own here; below they are not followed.
             given = list(dict.fromkeys(path.resolve() for path in paths))
-            search = find_files(given, Path(scratch), result.refused)
+            search = find_files(given, scratch, result.refused)
             found = hand_ins(search, lessons, lesson)
             tell_apart([(hand_in.student, hand_in.lesson) for hand_in in found], students)
-            _take(found, folder, students, Path(scratch), result)
+            _take(found, folder, students, scratch, result)
     finally:
         _print(result)  # whatever fails, here or later
     if result.taken:

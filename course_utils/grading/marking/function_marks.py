@@ -1,6 +1,6 @@
 """The grader's side of a task that is a function: hidden images in, masks out, scored here.
 
-prepare_function_task(folder, name, secret)   -> hidden_<name>.npy, before the notebook runs
+prepare_function_task(folder, name, secret)   -> hidden_<name>.npy, before the task's cell runs
 run_function_task(name, function)             -> masks_<name>.bin, in the notebook
 score_function_task(folder, name, secret)     -> Score, after it
 """
@@ -43,7 +43,7 @@ def prepare_function_task(folder: Path | str, task: Task | str, secret: int) -> 
 
 
 def score_function_task(
-    folder: Path | str, task: Task | str, secret: int, *, isolation: str
+    folder: Path | str, task: Task | str, secret: int, *, isolation: str, late: bool = False
 ) -> Score:
     """Score the masks that a notebook has left in its folder.
 
@@ -51,12 +51,16 @@ def score_function_task(
     ----------
     isolation
         The isolation that the notebook ran in, for the record.
+    late
+        Whether it took longer than the task allows, by the grader's clock.
     """
     task = get_task(task) if isinstance(task, str) else task
     hidden = task.hidden_set(secret)
     name = masks_path(task.name).name
     shape = hidden.data.masks.shape
     try:
+        if late:
+            raise Refused(f"the function took longer than the {task.seconds:g} s for all images")
         content = _read_masks(Path(folder) / name, name, hidden.data.masks.size, task)
     except Refused as refusal:
         return no_score(task, str(refusal), isolation=isolation)

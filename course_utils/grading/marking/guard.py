@@ -8,10 +8,12 @@ replacing how the shell runs a cell.
 
 import importlib
 import inspect
+import linecache
 import sys
 from types import FunctionType, ModuleType
 
 _FRESH = "course_utils.checks"
+_HIDDEN = "BEGIN HIDDEN TESTS"
 
 
 def arm(namespace: dict, lesson: str, token: str) -> None:
@@ -29,6 +31,7 @@ def arm(namespace: dict, lesson: str, token: str) -> None:
         Told first: a test cell whose output lacks it did not run as written.
     """
     found = tampered()
+    _forget_later()
     for name in [name for name in sys.modules if name.startswith(_FRESH)]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -42,6 +45,23 @@ def arm(namespace: dict, lesson: str, token: str) -> None:
             found.append("the name checks")
         namespace["checks"] = fresh
     _tell("".join(f"{line}\n" for line in (token, *(f"{token}!{name}" for name in found))))
+
+
+def _forget_later() -> None:
+    """After this cell take the text of hidden tests out of what a later cell could read it from."""
+    if (shell := _shell()) is None or not hasattr(shell, "events"):
+        return
+
+    def forget(result) -> None:
+        shell.events.unregister("post_run_cell", forget)
+        for name, entry in list(linecache.cache.items()):
+            if any(_HIDDEN in line for line in entry[2] if len(entry) > 2):
+                del linecache.cache[name]
+        result.info.raw_cell = result.info.transformed_cell = ""
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)
+
+    shell.events.register("post_run_cell", forget)
 
 
 def _tell(text: str) -> None:

@@ -7,18 +7,27 @@ is a part of the result; a crash is the grader's fault and leaves no result.
 """
 
 import json
+import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course_utils.errors import CourseError
+from course_utils.errors import CourseError, last_error
 from course_utils.files import tree_hash, write_atomic
+from course_utils.grading.marking.machine_faults import MachineFault, told_fault
 from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.notebook import read_notebook
 from course_utils.paths import NOT_RELEASED
+
+_PAUSE = 2
+"""Seconds between two tries, in which a disk or memory may become free."""
+_MEMORY = 3 << 30
+"""Bytes: what a hand-in's kernel sends must not take the memory of all."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,9 @@ def main(path: str) -> None:
     job = Job(**told | {"settings": Settings.from_json(told["settings"])})
     started = time.monotonic()
     # Whoever started this process removes its temporary folder.
-    result = run(job, Path(tempfile.mkdtemp()).resolve())
+    # Not elsewhere, as Python would where the disk is full.
+    tempfile.tempdir = os.environ.get("TMPDIR")
+    result = run(job, Path(tempfile.mkdtemp(prefix="")).resolve())
     result["seconds"] = round(time.monotonic() - started, 1)
     (Path(job.output) / "result.json").write_text(json.dumps(result, indent=1))
 
@@ -67,11 +78,13 @@ def run(job: Job, root: Path) -> dict:
     Returns
     -------
     dict
-        ``exercises`` and ``tasks`` by grade id, ``comments``, and what went wrong:
+        ``exercises`` and ``tasks`` by grade id, ``comments``, ``comment_places`` (the solution cell
+        before each task), and what went wrong:
         ``problem`` (with the files), ``stopped`` (the kernel), ``tampered`` (names).
     """
     from traitlets.config import Config
 
+    from course_utils.grading.marking import task_marks
     from course_utils.grading.marking.nbgrader_setup import configure, make_api
 
     notebook_name = f"{job.lesson}.ipynb"
@@ -92,9 +105,7 @@ def run(job: Job, root: Path) -> dict:
     config = Config()
     configure(config, root, job.settings)
     api = make_api(config)
-    outcome = api.autograde(job.lesson, job.student)
-    if not outcome["success"]:  # perhaps the machine's fault: a full disk, too little memory
-        outcome = api.autograde(job.lesson, job.student, force=True)
+    outcome = _autograde_twice(api, job)
     if not outcome["success"] and problem is None:
         # What the instructor's side has to mend comes again without the notebook.
         problem = f"{notebook_name} cannot be run or read: save it again in JupyterLab"
@@ -106,12 +117,43 @@ def run(job: Job, root: Path) -> dict:
     result |= {"problem": problem, "hand_in_hash": job.hand_in_hash}
     _require_success(api.generate_feedback(job.lesson, job.student))
     output = Path(job.output)
-    shutil.copyfile(executed, output / notebook_name)
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    result["order"] = [
+        cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in notebook["cells"]
+    ]
+    result["comment_places"] = task_marks.comment_places(notebook["cells"], result["tasks"])
+    write_atomic(output / notebook_name, task_marks.annotate(notebook, result))
     page = root / "grading" / "feedback" / job.student / job.lesson / f"{job.lesson}.html"
     shutil.copyfile(page, output / page.name)
     if (stamp := submitted / "timestamp.txt").exists():
         shutil.copyfile(stamp, output / stamp.name)
     return result
+
+
+def _autograde_twice(api, job: Job) -> dict:
+    """Run nbgrader, and again if that fails: perhaps the disk was full, or the memory.
+
+    Raises
+    ------
+    MachineFault
+        If the second time failed by the machine's fault, too, or in another way than the first.
+    """
+    reasons = []
+    for first in (True, False):
+        api.config.SandboxedExecute.first_try = first
+        outcome = api.autograde(job.lesson, job.student, force=not first)
+        if outcome["success"]:
+            return outcome
+        log = f"{outcome.get('log', '')}\n{outcome.get('error', '')}"
+        print(log, flush=True)
+        reasons.append(told_fault(log) or last_error(log))
+        if first:
+            time.sleep(_PAUSE)
+    if told_fault(log):
+        raise MachineFault(reasons[-1])
+    if reasons[0] != reasons[1]:
+        raise MachineFault(f"nbgrader failed twice, and not alike: {reasons[0]}; {reasons[1]}")
+    return outcome
 
 
 def _require_success(outcome: dict) -> None:
@@ -186,10 +228,21 @@ def bare_notebook(cells: list[dict]) -> str:
         bare["source"] = source
         if bare["cell_type"] == "code":
             bare |= {"outputs": [], "execution_count": None}
-        elif isinstance(cell.get("attachments"), dict):
-            bare["attachments"] = cell["attachments"]
+        elif pictures := _attachments(cell.get("attachments")):
+            bare["attachments"] = pictures
         kept.append(bare)
     return json.dumps({"cells": kept, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _attachments(told: object) -> dict[str, dict[str, str]]:
+    """Return the pictures that were pasted into a cell, of those that are written as they must."""
+    pictures = told if isinstance(told, dict) else {}
+    sound = {
+        name: {kind: data for kind, data in kinds.items() if isinstance(data, str)}
+        for name, kinds in pictures.items()
+        if isinstance(kinds, dict)
+    }
+    return {name: kinds for name, kinds in sound.items() if kinds}
 
 
 def _explaining(problem: str) -> str:
@@ -198,5 +251,37 @@ def _explaining(problem: str) -> str:
     return bare_notebook([{"cell_type": "markdown", "metadata": {}, "source": text}])
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone and so has closed our input."""
+    if os.name != "posix":  # there a thread that reads it can hold up the start of a process
+        return
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))  # the sandbox's own may be higher
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    _end_with_parent()
+    _limit_memory()
+    failed = 1
+    try:
+        main(sys.argv[1])
+        failed = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(failed)  # a thread or socket of a library that is stuck holds nobody up

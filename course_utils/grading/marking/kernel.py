@@ -9,6 +9,7 @@ import os
 import sys
 
 from ipykernel import kernelapp
+from ipykernel.ipkernel import IPythonKernel
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.utils.text import SList
 
@@ -23,6 +24,42 @@ def _no_output(shell, command, **_) -> SList:
     return SList([])
 
 
+class Kernel(IPythonKernel):
+    """A kernel that answers even after a cell has put something in the place of its streams.
+
+    ipykernel flushes them before it answers. What cannot be flushed, such as None or a class of
+    one's own that only writes, would leave whoever waits without an answer.
+    """
+
+    async def do_execute(
+        self,
+        code,
+        silent,
+        store_history=True,
+        user_expressions=None,
+        allow_stdin=False,
+        *,
+        cell_meta=None,
+        cell_id=None,
+    ):
+        """Run a cell; then bring back streams that cannot be flushed."""
+        streams = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+        try:
+            return await super().do_execute(
+                code,
+                silent,
+                store_history,
+                user_expressions,
+                allow_stdin,
+                cell_meta=cell_meta,
+                cell_id=cell_id,
+            )
+        finally:
+            for name, stream in streams.items():
+                if not callable(getattr(getattr(sys, name, None), "flush", None)):
+                    setattr(sys, name, stream)
+
+
 if __name__ == "__main__":
     iopub_thread = kernelapp.IOPubThread
     kernelapp.IOPubThread = lambda *args, **kw: iopub_thread(*args, **{**kw, "pipe": False})
@@ -31,4 +68,4 @@ if __name__ == "__main__":
     os.environ["COURSE_HAND_IN"] = os.getcwd()  # for function_task, wherever a cell goes from here
     # A module that a cell has written is found, but after all that is installed.
     sys.path.append("")
-    kernelapp.launch_new_instance()
+    kernelapp.launch_new_instance(kernel_class=Kernel)

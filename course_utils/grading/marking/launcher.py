@@ -26,12 +26,15 @@ SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d"),
     *("/etc/fonts", "/etc/localtime", "/etc/mime.types"),
-    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat"),
+    *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat"),
     "/proc/sys/vm/overcommit_memory",
     *("/sys/devices/system/cpu", "/sys/devices/system/node"),
     *("/dev/random", "/dev/urandom", "/dev/zero"),
 )
 """What any program may read: libraries, fonts, what the machine is."""
+
+OWN_PROC = ("cmdline", "comm", "limits", "maps", "smaps", "stat", "statm", "status")
+"""Of ``/proc/self``: not the network's state, nor what is mounted where."""
 
 
 def minimal_environment(home: str) -> dict[str, str]:
@@ -71,18 +74,19 @@ def _launch(arguments: Sequence[str]) -> None:
     parser.add_argument("--cpu", type=int, default=600)
     parser.add_argument("--file-size", type=int, default=64 << 20)
     parser.add_argument("--sockets", action="store_true")
+    parser.add_argument("--parent", type=int, default=os.getppid())
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args(arguments)
     home = options.write[0] if options.write else "/nonexistent"
     environment = minimal_environment(home) | dict(pair.split("=", 1) for pair in options.env)
     # A notebook's kernel ends by itself when this one is gone.
-    environment["JPY_PARENT_PID"] = str(os.getppid())
+    environment["JPY_PARENT_PID"] = str(os.getppid() if options.level == "L2" else options.parent)
     try:
         if options.cwd:
             os.chdir(options.cwd)
         _limit(options.memory, options.cpu, options.file_size)
         if options.level != "L1":
-            _die_with_parent()
+            _die_with_parent(None if options.level == "L2" else options.parent)
             _drop_privileges()
             if options.level == "L3":
                 _landlock([*SYSTEM, *options.read], [*options.write, "/dev/null"], options.sockets)
@@ -117,8 +121,11 @@ def _limit(memory: int, cpu: int, file_size: int) -> None:
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # Processor time: SIGXCPU first. SIGKILL, at the hard limit, would look like the system's.
+        top = value + 5 if name == "RLIMIT_CPU" else value
+        top = top if hard == resource.RLIM_INFINITY else min(top, hard)
         try:
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, (value, top))
         except (ValueError, OSError):
             if sys.platform == "linux":
                 raise
@@ -129,10 +136,11 @@ _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-def _die_with_parent() -> None:
-    parent = os.getppid()
+def _die_with_parent(parent: int | None) -> None:
+    """End with the parent, whose number is not known where there are namespaces of numbers."""
+    parent = parent or os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between
+    if os.getppid() != parent:  # it died before
         os._exit(FAILED)
 
 
@@ -197,13 +205,17 @@ def _landlock(read: Sequence[str], write: Sequence[str], sockets: bool) -> None:
         for paths, rights in ((read, _EXECUTE | _READ_FILE | _READ_DIR), (write, everything)):
             for path in paths:
                 _landlock_rule(ruleset, path, rights)
+        _landlock_rule(ruleset, "/proc/self", _READ_DIR)
+        for name in OWN_PROC:
+            # Kept open: a rule holds as long as the kernel does not make the file anew.
+            _landlock_rule(ruleset, f"/proc/self/{name}", _READ_FILE, keep=True)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _syscall("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
 
 
-def _landlock_rule(ruleset: int, path: str, rights: int) -> None:
+def _landlock_rule(ruleset: int, path: str, rights: int, keep: bool = False) -> None:
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -214,7 +226,10 @@ def _landlock_rule(ruleset: int, path: str, rights: int) -> None:
         rule = struct.pack("=Qi", rights, handle)
         _syscall("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, rule, 0)
     finally:
-        os.close(handle)
+        if keep:
+            os.set_inheritable(handle, True)
+        else:
+            os.close(handle)
 
 
 # System call numbers of (x86_64, aarch64); None: that machine does not have the call.
@@ -244,6 +259,9 @@ _NUMBERS = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "prlimit64": (302, 261),
+    "setrlimit": (160, 164),
+    "timer_create": (222, 107),
+    "seccomp": (317, 277),
     "setpriority": (141, 140),
     "sched_setaffinity": (203, 122),
     "sched_setscheduler": (144, 119),
@@ -349,6 +367,7 @@ _PRETENDED = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2"),
     *("chown", "lchown", "fchown", "fchownat"),
     *("utime", "utimes", "futimesat", "utimensat"),
+    "setrlimit",
 )
 _NEEDED = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "capset")
 
@@ -366,6 +385,15 @@ _REFUSE, _PERMIT = (_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW)
 def _argument(index: int) -> int:
     """Return where the low half of a call's argument lies (both machines are little-endian)."""
     return 16 + 8 * index
+
+
+def _signal_itself(pid: int, index: int) -> list[tuple[int, int, int, int]]:
+    """Return the instructions that allow any signal but SIGKILL (at this index) to itself.
+
+    So a process that ends by SIGKILL was killed from outside, such as by a system without memory.
+    """
+    to_itself = [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 3, pid)]
+    return [*to_itself, (_LOAD, 0, 0, _argument(index)), (_JUMP_EQUAL, 1, 0, 9), _PERMIT, _REFUSE]
 
 
 def _refuse_values(index: int, values: Sequence[int]) -> list[tuple[int, int, int, int]]:
@@ -400,13 +428,19 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
         # Threads only. clone3 hides its flags from a filter; libc falls back to clone.
         "clone": [(_LOAD, 0, 0, _argument(0)), (_JUMP_BITS, 0, 1, 0x00010000), allow, refuse],
         "clone3": [(_RETURN, 0, 0, _ERRNO | _ENOSYS)],
-        "kill": [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, pid), allow, refuse],
-        "tgkill": [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, pid), allow, refuse],
+        "kill": _signal_itself(pid, 1),
+        "tgkill": _signal_itself(pid, 2),
+        # Of itself, and to read only: a limit of its own would end it as the system does.
         "prlimit64": [
             (_LOAD, 0, 0, _argument(0)),
             (_JUMP_EQUAL, 1, 0, 0),
-            (_JUMP_EQUAL, 0, 1, pid),
+            (_JUMP_EQUAL, 0, 6, pid),
+            (_LOAD, 0, 0, _argument(2)),
+            (_JUMP_EQUAL, 0, 3, 0),
+            (_LOAD, 0, 0, _argument(2) + 4),
+            (_JUMP_EQUAL, 0, 1, 0),
             allow,
+            pretend,
             refuse,
         ],
         # AF_UNIX (1), SOCK_STREAM (1) beside its flags.
@@ -429,8 +463,9 @@ def filter_program(machine: str, pid: int, sockets: bool) -> bytes:
             allow,
             refuse,
         ],
-        # PR_SET_PDEATHSIG: it would outlive the grader that is killed.
-        "prctl": _refuse_values(0, (_PR_SET_PDEATHSIG,)),
+        # PR_SET_PDEATHSIG: it would outlive the grader that is killed. PR_SET_SECCOMP: its strict
+        # mode ends a process as the system does.
+        "prctl": _refuse_values(0, (_PR_SET_PDEATHSIG, _PR_SET_SECCOMP)),
         # MAP_SHARED | MAP_ANONYMOUS: memory that RLIMIT_DATA does not count.
         "mmap": [
             (_LOAD, 0, 0, _argument(3)),

@@ -89,12 +89,10 @@ def _order_steps(config: Config, root: Path) -> None:
         CheckCellMetadata,
     ]
     config.Autograde.autograde_preprocessors = [
-        own.PrepareTasks,
         own.SandboxedExecute,
         IgnorePattern,
         own.JudgeCells,
         LimitOutput,
-        own.KeepPlain,
         SaveAutoGrades,
         own.ScoreTasks,
         CheckCellMetadata,
@@ -120,13 +118,19 @@ def _bound_execution(config: Config, settings: Settings) -> None:
     execute.timeout = settings.cell_seconds
     execute.iopub_timeout = 10
     execute.raise_on_iopub_timeout = False
-    for step in (config.PrepareTasks, execute, config.ScoreTasks):
+    for step in (execute, config.ScoreTasks):
         step.settings = settings
 
 
-def gradebook_url(root: Path) -> str:
-    """Return the URL of the course's gradebook; it waits a minute for another writer."""
-    return f"sqlite:///{root / 'grading' / 'gradebook.db'}?timeout=60"
+def gradebook_url(root: Path, seconds: float = 60) -> str:
+    """Return the URL of the course's gradebook, which waits some seconds for another writer."""
+    return database_url(root / "grading" / "gradebook.db", seconds)
+
+
+def database_url(path: Path, seconds: float = 60) -> str:
+    """Return the URL of a gradebook, whatever signs its path holds."""
+    name = str(path).replace("%", "%25").replace("?", "%3F")  # which begins the options otherwise
+    return f"sqlite:///{name}?timeout={seconds:g}"
 
 
 def make_api(config: Config):

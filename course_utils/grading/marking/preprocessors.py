@@ -10,7 +10,6 @@ outcome strictly, and write the trusted scorer's marks over the tasks' cells.
 # ruff: noqa: D102
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -25,26 +24,35 @@ import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellExecutionComplete, DeadKernelError
 from nbformat import NotebookNode, from_dict
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade, is_solution
-from traitlets import Any
+from traitlets import Any, Bool
 
 from course_utils.checks.exercise import HIDDEN_SEED
 from course_utils.grading.marking import sandbox, task_marks
+from course_utils.grading.marking.machine_faults import MachineFault, disk_fault, tells_of_disk
+from course_utils.grading.marking.outputs import NOTEBOOK_ROOM, Outputs
 from course_utils.grading.marking.settings import hidden_test_seed
-from course_utils.hand_in.function_task import masks_path
+from course_utils.hand_in.function_task import images_path, masks_path
 from course_utils.hand_in.tasks import task_names
 from course_utils.machine import processors
 from course_utils.paths import data_folder
 from course_utils.table import printable
 
-_MAX_OUTPUT = 2_000_000
-_MAX_MESSAGE = 32 << 20
-"""Bytes; a kernel that sends more in one message is cut off before it fills the memory."""
+_MAX_MESSAGE, _MAX_WAITING = 32 << 20, 20
+"""Bytes of a message, and messages that wait to be read: what a kernel can fill the memory with.
+
+A kernel that sends more in one message is cut off; further messages wait in the kernel.
+"""
+_MAX_THREADS = 1000
+_ANSWER_SECONDS = 5
+"""How long after a cell's end its kernel may take to answer."""
+_GRACE = 20
+"""Seconds that the cell of a function task may take beyond the task's own, for all around it."""
 _MAX_WRITTEN, _MAX_FILES = 2 << 30, 20_000
 """Bytes and files that a notebook may have on the disk at a time."""
 _GONE = "# The cell of this exercise is not in the notebook."
@@ -121,12 +129,14 @@ class KernelManager(AsyncKernelManager):
 
     def __init__(self, work: Path, seconds: int, seed: int, **options):
         # Short, since the path of a Unix socket may have about 100 characters.
-        sockets = Path(tempfile.mkdtemp(prefix="ck-")).resolve()
+        place = sandbox.short_temporary_folder(room=len("/k-01234567/k-10"))
+        sockets = Path(tempfile.mkdtemp(prefix="k-", dir=place))
         self.writable = [sockets, work]
         if os.name == "posix":
             options |= {"transport": "ipc", "ip": str(sockets / "k")}
         super().__init__(connection_file=str(sockets / "k.json"), **options)
         self.context.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
+        self.context.setsockopt(zmq.RCVHWM, _MAX_WAITING)
         python = [
             sys.executable,
             "-I",  # no PYTHON* variables, no module of the student's folder before the real one
@@ -187,10 +197,14 @@ class SandboxedExecute(Execute):
 
     The outcome is told to the later steps in ``resources["course"]``: ``stopped``
     (why the kernel did not run to the end, or None), ``armed`` (grade ids whose
-    test ran as written) and ``tampered`` (names that the notebook had changed).
+    test ran as written), ``tampered`` (names that the notebook had changed) and ``late`` (function
+    tasks that took too long). What the machine is to blame for is no outcome but a `MachineFault`.
     """
 
     settings = Any(help="Of the run: time for all cells, isolation, what is private.").tag(
+        config=True
+    )
+    first_try = Bool(help="Whether to try again where a cell tells of a full disk.").tag(
         config=True
     )
 
@@ -207,16 +221,40 @@ class SandboxedExecute(Execute):
         self._outcome = resources.setdefault("course", {})
         required = self.settings.require_isolation
         level = sandbox.require_isolation() if required else sandbox.isolation_level()
-        self._outcome.update(stopped=None, armed=[], tampered=[], isolation=level)
+        self._outcome.update(stopped=None, armed=[], tampered=[], late=[], isolation=level)
         self._lesson = resources["nbgrader"]["assignment"]
-        try:
-            return super().preprocess(nb, resources, km)
-        finally:
-            names = task_names(self._lesson)
-            _sweep(Path(resources["metadata"]["path"]), [masks_path(name) for name in names])
+        self._work = Path(resources["metadata"]["path"]).resolve()
+        self._tasks = {
+            grade_id: task
+            for grade_id, task in task_marks.tasks_by_grade_id(self._lesson).items()
+            if task.kind == "function"
+        }
+        self._room, self._said_of_disk, self._started = NOTEBOOK_ROOM, False, False
+        self._fault = disk_fault(self._work)
+        with tempfile.TemporaryDirectory(dir=self._work.parent, prefix=".masks-") as taken:
+            self._taken = Path(taken)
+            try:
+                self._raise_fault()
+                nb, resources = super().preprocess(nb, resources, km)
+            except MachineFault:
+                raise
+            except Exception as error:
+                if self._started:
+                    raise
+                raise MachineFault(f"the kernel did not start: {error}") from error
+            finally:
+                _sweep(self._work, self._taken)
+        if self._said_of_disk and self.first_try:
+            self._fault = self._fault or "a cell tells of a full disk"
+        self._raise_fault()
+        return nb, resources
+
+    def _raise_fault(self) -> None:
+        if self._fault:
+            raise MachineFault(f"{self._fault}. Free some space, then run the command again.")
 
     def preprocess_cell(self, cell, resources, index):
-        self._output = 0
+        self._started = True
         if cell.cell_type != "code" or self._outcome["stopped"]:
             return cell, resources
         if monotonic() > self._deadline:
@@ -226,70 +264,132 @@ class SandboxedExecute(Execute):
             return cell, resources
         try:
             if is_grade(cell) and not is_solution(cell):
-                self._run_test(cell, resources, index)
+                self._run_test(cell, index)
             else:
-                super().preprocess_cell(cell, resources, index)
+                self._run_cell(cell, index)
             run_sync(self._async_check_alive)()  # of a short cell too
         except DeadKernelError:
-            self._outcome["stopped"] = (
-                self._outcome["stopped"] or "an earlier cell ended the kernel"
-            )
+            self._blame_for_end()
+        except (OSError, MemoryError, MachineFault):
+            raise
+        except Exception:  # its kernel sends what is no message, or one of another make
+            self._stop("an earlier cell made the kernel send what cannot be read")
         else:
             late = any(out.get("ename") == "CellTimeoutError" for out in cell.outputs)
             if late and not run_sync(self._answers)():
-                self._outcome["stopped"] = "an earlier cell never ended and could not be stopped"
-                run_sync(self.km.shutdown_kernel)(now=True)
+                self._stop("an earlier cell never ended and could not be stopped")
         return cell, resources
 
-    def _run_test(self, cell, resources, index):
-        """Run a test cell behind the guard, and take the guard's words out of its output."""
+    def _stop(self, reason: str) -> None:
+        self._outcome["stopped"] = self._outcome["stopped"] or reason
+        run_sync(self.km.shutdown_kernel)(now=True)
+
+    def _blame_for_end(self) -> None:
+        """Say why the kernel is gone; the system's doing is no outcome."""
+        if self._outcome["stopped"]:
+            return
+        code = run_sync(self.km.provisioner.poll)()
+        if sandbox.was_killed(code):
+            raise MachineFault(
+                "the system killed the notebook's kernel. Most often the memory does not suffice: "
+                "run the command again with --jobs 1."
+            )
+        self._outcome["stopped"] = "an earlier cell ended the kernel"
+
+    def _run_cell(self, cell, index, token: str | None = None) -> bool:
+        """Run a cell and put into it what has come of it; tell whether the kernel has answered."""
+        self._said, self._reply, self._idle = Outputs(token, self._room), None, None
+        cell.execution_count = self.code_cells_executed + 1
+        source = cell.source
+        try:
+            # Nothing of a test stays in the history, from which a later cell could print it.
+            self.execute_cell(cell, index, store_history=token is None)
+        finally:
+            self._idle = None
+            cell.source = source
+            cell.outputs = self._said.finish(self._reply)
+            self._room -= self._said.size
+            self._said_of_disk |= tells_of_disk(self._said.text)
+        return self._reply is not None
+
+    def _run_test(self, cell, index):
+        """Run a test cell behind the guard, whose words are read as they arrive."""
         token, source = secrets.token_hex(16), cell.source
+        grade_id = cell.metadata.nbgrader.grade_id
+        task = self._tasks.get(grade_id)
+        if task:
+            task_marks.prepare(task, self._work, self.settings.course)
+        self._seconds = task.seconds + _GRACE if task else None
         cell.source = (
             f"__import__('course_utils.grading.marking.guard', fromlist=['arm'])"
             f".arm(globals(), {self._lesson!r}, {token!r})\n{source}"
         )
+        started, answered = monotonic(), False
         try:
-            super().preprocess_cell(cell, resources, index)
+            answered = self._run_cell(cell, index, token)
         finally:
             cell.source = source
-            said = [out for out in cell.outputs if out.output_type == "stream"]
-            lines = [line for out in said for line in out.text.splitlines() if token in line]
-            for out in said:
-                kept = (line for line in out.text.splitlines(True) if token not in line)
-                out.text = "".join(kept)
-            cell.outputs = [out for out in cell.outputs if out.get("text") != ""]
-            if token in lines:
-                self._outcome["armed"].append(cell.metadata.nbgrader.grade_id)
+            if task:
+                self._take_masks(task, monotonic() - started)
+            self._seconds = None
+            lines = self._said.guard
+            if token in lines and answered:
+                self._outcome["armed"].append(grade_id)
+            elif not answered:
+                cell.outputs.append(_refusal("NotFinished", "the kernel ended in this cell"))
             for line in lines:
-                name = line.partition("!")[2]
+                name = printable(line.partition("!")[2], 200)
                 if name and name not in self._outcome["tampered"]:
                     self._outcome["tampered"].append(name)
 
+    def _take_masks(self, task, seconds: float) -> None:
+        """Take a task's masks out of the kernel's reach, and the hidden images as well."""
+        (self._work / images_path(task.name)).unlink(missing_ok=True)
+        masks = self._work / masks_path(task.name)
+        if masks.is_file() and not masks.is_symlink():
+            os.rename(masks, self._taken / masks.name)
+        if seconds > self._seconds:
+            self._outcome["late"].append(task.name)
+
     def _get_timeout(self, cell=None):
-        return int(max(1, min(self.timeout, self._deadline - monotonic())))
+        limits = [self.timeout, self._deadline - monotonic()]
+        if cell is not None and self._seconds:
+            limits.append(self._seconds)
+        return int(max(1, min(limits)))
+
+    _seconds = None
 
     def process_message(self, msg, cell, cell_index):
-        # A cell that prints without end must not fill the grader's memory.
         content = msg["content"]
-        self._output += len(json.dumps(content, default=str))
-        if self._output > _MAX_OUTPUT:
-            if msg["msg_type"] in ("stream", "display_data", "update_display_data"):
-                return None
-            # Values and errors decide about points: they are cut, never dropped.
-            if "data" in content:
-                content["data"] = {"text/plain": "(too long)"}
-            if "traceback" in content:
-                content |= {"evalue": str(content["evalue"])[:1000], "traceback": []}
-        return super().process_message(msg, cell, cell_index)
+        if msg["msg_type"] == "status":
+            if content.get("execution_state") == "idle":
+                self._idle = monotonic()
+                raise CellExecutionComplete
+            return
+        self._said.take(msg)
+
+    def on_cell_executed(self, **told):
+        self._reply = told["execute_reply"]["content"]
 
     async def _async_check_alive(self) -> None:
-        # Asked every second: a notebook that writes without end must not fill the disk for all.
-        if self._outcome["stopped"] is None and _too_much(self.km.writable):
-            self._outcome["stopped"] = (
-                f"an earlier cell wrote more than {_MAX_WRITTEN >> 30} GB or {_MAX_FILES:,} files"
-            )
+        # Asked every second: what a notebook takes without end must not be missing for all.
+        if self._outcome["stopped"] is None and (reason := self._exceeded()):
+            self._outcome["stopped"] = reason
             await self.km.shutdown_kernel(now=True)
         await super()._async_check_alive()
+
+    def _exceeded(self) -> str | None:
+        """Return what the notebook has taken too much of, or that it answers no more."""
+        self._fault = self._fault or disk_fault(self._work)
+        if _too_much(self.km.writable):
+            return (
+                f"an earlier cell wrote more than {_MAX_WRITTEN >> 30} GB or {_MAX_FILES:,} files"
+            )
+        if (provisioner := self.km.provisioner) and _threads(provisioner.pid) > _MAX_THREADS:
+            return f"an earlier cell started more than {_MAX_THREADS:,} threads"
+        if self._idle and self._reply is None and monotonic() > self._idle + _ANSWER_SECONDS:
+            return "an earlier cell broke the kernel, which answers no more"
+        return None
 
     async def _answers(self) -> bool:
         """Tell whether the kernel, just interrupted, still talks."""
@@ -298,6 +398,18 @@ class SandboxedExecute(Execute):
         except Exception:
             return False
         return True
+
+
+def _threads(pid: int | None) -> int:
+    """Return how many threads a process and its children have; 0 if it is gone."""
+    import psutil
+
+    count = 0
+    with contextlib.suppress(psutil.Error, OSError, TypeError):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            count += one.num_threads()
+    return count
 
 
 def _too_much(folders: list[Path]) -> bool:
@@ -321,8 +433,8 @@ def _too_much(folders: list[Path]) -> bool:
     return False
 
 
-def _sweep(work: Path, kept: list[Path]) -> None:
-    """Replace the folder that the dead kernel could write to by one with these files alone.
+def _sweep(work: Path, kept: Path) -> None:
+    """Replace the folder that the dead kernel could write to by one with a folder's files alone.
 
     What comes after the kernel is not isolated: it would write through a link that the
     notebook has left, wait for a pipe, or carry files into the feedback.
@@ -330,9 +442,8 @@ def _sweep(work: Path, kept: list[Path]) -> None:
     old = Path(tempfile.mkdtemp(dir=work.parent, prefix=".ran-"))
     os.rename(work, old / "work")
     work.mkdir()
-    for path in kept:
-        if (old / "work" / path).is_file() and not (old / "work" / path).is_symlink():
-            os.rename(old / "work" / path, work / path)
+    for path in kept.iterdir():
+        os.rename(path, work / path.name)
     sandbox.remove_tree(old)
 
 
@@ -391,33 +502,6 @@ def _broken(cell) -> str | None:
     return f"its exercise's cell stops: {error}"
 
 
-class KeepPlain(NbGraderPreprocessor):
-    """Of outputs keep text and pictures, and of these what they show and how large.
-
-    The feedback and nbgrader's formgrader show them as they are, and formgrader does so inside
-    the instructor's Jupyter, where a student's script could open a terminal.
-    """
-
-    def preprocess_cell(self, cell, resources, cell_index):
-        for out in cell.get("outputs", []):
-            if "data" in out:
-                kept = ("text/plain", "image/png", "image/jpeg")
-                out.data = {kind: out.data[kind] for kind in kept if kind in out.data}
-                told = {kind: out.metadata.get(kind) for kind in out.data}
-                out.metadata = {
-                    kind: _picture_facts(facts) for kind, facts in told.items() if facts
-                }
-        return cell, resources
-
-
-def _picture_facts(told) -> dict:
-    """Return a picture's text and size; nbconvert writes a size as it is, even ``1 onload=...``."""
-    if not isinstance(told, dict):
-        return {}
-    sizes = {key: told[key] for key in ("width", "height") if isinstance(told.get(key), int)}
-    return sizes | ({"alt": str(told["alt"])} if "alt" in told else {})
-
-
 def refused_outcome(outputs: list, points: float) -> str | None:
     """Return why a test cell's outputs earn no points, or None if they do.
 
@@ -442,20 +526,6 @@ def refused_outcome(outputs: list, points: float) -> str | None:
     return None
 
 
-class PrepareTasks(NbGraderPreprocessor):
-    """Before the kernel starts: lay out the hidden images, without labels, for function tasks."""
-
-    settings = Any(help="Of the run: where the secret seed is.").tag(config=True)
-
-    def preprocess(self, nb, resources):
-        task_marks.prepare(
-            resources["nbgrader"]["assignment"],
-            Path(resources["metadata"]["path"]),
-            self.settings.course,
-        )
-        return nb, resources
-
-
 class ScoreTasks(NbGraderPreprocessor):
     """Right after SaveAutoGrades: the trusted scorer's marks, whatever the notebook has printed.
 
@@ -477,6 +547,7 @@ class ScoreTasks(NbGraderPreprocessor):
                 executed=executed,
                 settings=self.settings,
                 isolation=resources["course"]["isolation"],
+                late=name in resources["course"].get("late", ()),
             )
             results[result["grade_id"]] = result
         with Gradebook(where["db_url"]) as gradebook:
@@ -502,17 +573,36 @@ def submitted_folder(executed: Path) -> Path:
 
 
 class HideTests(NbGraderPreprocessor):
-    """Before feedback is written: neither hidden tests nor a traceback through them."""
+    """Before feedback is written: neither hidden tests nor a traceback through them.
 
-    def preprocess_cell(self, cell, resources, cell_index):
-        if not is_grade(cell) or is_solution(cell) or cell.cell_type != "code":
-            return cell, resources
-        cell.source = re.sub(
+    Nor what was printed or drawn where a hidden test or hidden images were within reach: in the
+    cell of a hidden test, and in all cells from a function task's on.
+    """
+
+    def preprocess(self, nb, resources):
+        tasks = task_marks.tasks_by_grade_id(resources["nbgrader"]["assignment"])
+        functions = {grade_id for grade_id, task in tasks.items() if task.kind == "function"}
+        reached = False
+        for cell in nb.cells:
+            test = is_grade(cell) and not is_solution(cell)
+            if reached and not test and cell.get("outputs"):
+                text = "Not shown: made in grading, where the hidden images were within reach.\n"
+                cell.outputs = [new_output("stream", name="stdout", text=text)]
+            if test and cell.cell_type == "code":
+                self._hide(cell)
+            reached = reached or (test and cell.metadata.nbgrader.grade_id in functions)
+        return nb, resources
+
+    def _hide(self, cell):
+        source = re.sub(
             r"(?ms)^[^\n]*BEGIN HIDDEN TESTS.*?(END HIDDEN TESTS[^\n]*\n?|\Z)", "", cell.source
         )
+        if source != cell.source:
+            decide = ("error", "execute_result")
+            cell.source = source
+            cell.outputs = [out for out in cell.outputs if out.output_type in decide]
         for out in _errors(cell):
             out.traceback = [_short(out)]
-        return cell, resources
 
 
 class FitPictures(NbGraderPreprocessor):

@@ -170,6 +170,7 @@ def command(
     read = [os.fspath(path) for path in (*python_paths(), *read)]
     options = ["--level", level.split()[0], "--memory", str(memory), "--cpu", str(cpu)]
     options += ["--file-size", str(file_size)] + ["--sockets"] * sockets
+    options += ["--parent", str(os.getpid())]
     for flag, paths in (("--read", read), ("--write", write)):
         for path in paths:
             options += [flag, path]
@@ -197,7 +198,8 @@ class Finished:
     ----------
     failure
         None if it exited with 0, else ``"time"``, ``"output"`` (too much of it),
-        ``"memory"``, ``"isolation"`` (the launcher could not reach it) or ``"crash"``.
+        ``"memory"``, ``"isolation"`` (the launcher could not reach it), ``"killed"`` (from outside,
+        as by a system that is out of memory) or ``"crash"``.
     level
         The isolation that it ran in.
     """
@@ -218,6 +220,7 @@ def run(
     seconds: float = 60,
     read: Iterable[str | os.PathLike] = (),
     memory: int = MEMORY,
+    cpu: int | None = None,
     level: str | None = None,
 ) -> Finished:
     """Run ``argv`` in the sandbox, write to its stdin, and collect what it prints.
@@ -231,6 +234,8 @@ def run(
         Buffers written to its standard input one after another.
     max_output
         Most bytes that it may write to its standard output.
+    cpu
+        Limit of processor time of all its threads together; by default some more than ``seconds``.
     """
     level = level or isolation_level()
     started = time.monotonic()
@@ -241,7 +246,7 @@ def run(
             write=[folder],
             cwd=folder,
             memory=memory,
-            cpu=int(seconds) + 5,
+            cpu=cpu or int(seconds) + 5,
             file_size=1 << 20,
             level=level,
         )
@@ -274,6 +279,31 @@ def temporary_folder(prefix: str) -> Iterator[str]:
         yield folder
     finally:
         remove_tree(folder)
+
+
+def short_temporary_folder(room: int) -> Path:
+    """Return the folder for temporary files, or another where that one's path is too long.
+
+    Parameters
+    ----------
+    room
+        Bytes of path that come below it. A Unix socket's may have 103 on macOS, 107 on Linux.
+
+    Raises
+    ------
+    CourseError
+        If there is no such folder.
+    """
+    usual = tempfile.gettempdir()
+    for place in (usual, "/tmp", "/var/tmp"):
+        path = os.path.realpath(place)
+        short = len(os.fsencode(path)) + room <= 103 or os.name != "posix"
+        if short and os.access(path, os.W_OK | os.X_OK):
+            return Path(path)
+    raise CourseError(
+        f"the path of {usual} is too long for the sockets of notebooks' kernels. Set TMPDIR to a "
+        "folder with a shorter path."
+    )
 
 
 def remove_tree(folder: str | os.PathLike) -> None:
@@ -357,11 +387,23 @@ def _cause(returncode: int, stderr: bytes) -> str | None:
         return None
     if returncode == FAILED:
         return "isolation"
-    if returncode == -getattr(signal, "SIGXCPU", 24):
+    if returncode in _ended_by(getattr(signal, "SIGXCPU", 24)):
         return "time"
+    if was_killed(returncode):
+        return "killed"
     if any(word in stderr for word in (b"MemoryError", b"bad_alloc", b"ailed to allocate")):
         return "memory"
     return "crash"
+
+
+def was_killed(returncode: int | None) -> bool:
+    """Tell whether a process in the sandbox was killed by another; itself it cannot."""
+    return os.name == "posix" and returncode in _ended_by(signal.SIGKILL)
+
+
+def _ended_by(number: int) -> tuple[int, int]:
+    """Return the exit codes of what a signal has ended: its own, and bubblewrap's for it."""
+    return -number, 128 + number
 
 
 def _bubblewrap(read: Sequence[str], write: Sequence[str]) -> list[str]:

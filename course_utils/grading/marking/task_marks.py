@@ -21,25 +21,22 @@ def tasks_by_grade_id(lesson: str) -> dict[str, Task]:
     return {task.grade_id: task for task in tasks}
 
 
-def prepare(lesson: str, executed: Path, course: Path) -> None:
+def prepare(task: Task, executed: Path, course: Path) -> None:
     """Lay out hidden images, without labels, where the notebook's function will look for them.
 
     Parameters
     ----------
-    lesson
-        Full name.
+    task
+        Whose result is a function. Its cell is about to run.
     executed
-        The folder that the notebook is about to run in.
+        The folder that the notebook runs in.
     course
         The folder that holds ``grading/secret_seed``.
     """
+    from course_utils.grading.marking.function_marks import prepare_function_task
     from course_utils.grading.workplace import secret_seed
 
-    for task in tasks_by_grade_id(lesson).values():
-        if task.kind == "function":
-            from course_utils.grading.marking.function_marks import prepare_function_task
-
-            prepare_function_task(executed, task, secret_seed(course))
+    prepare_function_task(executed, task, secret_seed(course))
 
 
 def mark_task(
@@ -49,6 +46,7 @@ def mark_task(
     executed: Path,
     settings: Settings,
     isolation: str,
+    late: bool = False,
 ) -> dict:
     """Return one task's result; whatever is wrong with the hand-in is its ``reason``.
 
@@ -64,6 +62,8 @@ def mark_task(
         For the secret seed, the folder of data, and whether a sandbox must be.
     isolation
         The isolation that the notebook ran in.
+    late
+        Whether a function took longer than the task allows.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def mark_task(
         from course_utils.grading.marking.function_marks import score_function_task
 
         record = score_function_task(
-            executed, task, secret_seed(settings.course), isolation=isolation
+            executed, task, secret_seed(settings.course), isolation=isolation, late=late
         ).as_record()
     else:
         path = model_path(name, handed_in)
@@ -160,14 +160,20 @@ def annotate(notebook: dict, result: dict) -> str:
 
 def task_comments(cells: list[dict], results: dict[str, dict]) -> dict[str, str]:
     """Return the comment for the solution cell before each task, by its grade id."""
-    comments, before = {}, None
+    places = comment_places(cells, results)
+    return {place: describe(results[grade_id]) for grade_id, place in places.items()}
+
+
+def comment_places(cells: list[dict], results: dict[str, dict]) -> dict[str, str]:
+    """Return the grade id of the solution cell before each task, by the task's."""
+    places, before = {}, None
     for cell in cells:
         meta = cell["metadata"].get("nbgrader", {})
         if meta.get("solution"):
             before = meta["grade_id"]
         elif before and meta.get("grade_id") in results:
-            comments[before] = describe(results[meta["grade_id"]])
-    return comments
+            places[meta["grade_id"]] = before
+    return places
 
 
 def output_of(result: dict) -> dict:

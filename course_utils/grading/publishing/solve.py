@@ -144,10 +144,11 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
     notebook = nbformat.read(path, as_version=4)
     tasks = task_marks.tasks_by_grade_id(lesson)
     environment = {**os.environ, "COURSE_STATIC": "1", "COURSE_DATA": data_setting(root)}
-    if any(task.kind == "function" for task in tasks.values()):
-        # Then the function is run on the hidden images, as under the grader.
-        environment["NBGRADER_EXECUTION"] = "autograde"
-        task_marks.prepare(lesson, folder, root)
+    for task in tasks.values():
+        if task.kind == "function":
+            # Then the function is run on the hidden images, as under the grader.
+            environment["NBGRADER_EXECUTION"] = "autograde"
+            task_marks.prepare(task, folder, root)
     bar = tqdm(total=len(notebook.cells), desc=lesson, unit="cell")
     client = NotebookClient(
         notebook,
