@@ -27,6 +27,7 @@ import pytest
 from filelock import FileLock
 
 import course_utils
+from course_utils.hand_in.tasks import get_task, task_names
 from course_utils.machine import processors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +86,21 @@ class KeptRuns:
         result = SimpleNamespace(**json.loads((place / "result.json").read_text()))
         return SimpleNamespace(result=result, folder=place / lesson)
 
+    def marks(self, lesson: str, show: bool) -> dict:
+        """Return what a solution's marks come to with the cells that only show, or without them.
+
+        It is run like under the grader: a model is not trained but taken from ``solved``.
+        """
+        tasks = [get_task(name) for name in task_names(lesson)]
+        trained = [self.solved(lesson).folder for task in tasks if task.kind == "model"]
+
+        def make(place):
+            with self.alone():
+                _mark(lesson, show, trained, place)
+
+        name = f"marks_{'with' if show else 'without'}_{lesson}"
+        return json.loads((self._kept(name, make, _source(lesson)) / "marks.json").read_text())
+
     def claims(self) -> dict:
         """Return what lesson 01 hands over in ``claims`` when its cells run in a bare process."""
         lesson = "01_classical"
@@ -124,6 +140,30 @@ def _solve(lesson: str, place: Path) -> None:
         environment.setenv("COURSE_DATA", str(root / "data" / "cache"))
         (solved,) = solve([lesson], keep=place, root=root)
     (place / "result.json").write_text(json.dumps(asdict(solved)))
+
+
+def _mark(lesson: str, show: bool, trained: list[Path], place: Path) -> None:
+    from course_utils.grading.publishing.solve import run_lesson
+
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as environment:
+        root = Path(name).resolve()
+        shutil.copy(ROOT / "environment.yml", root)
+        folder = root / "solutions" / lesson
+        shutil.copytree(_source(lesson), folder, ignore=shutil.ignore_patterns("models"))
+        for solved in trained:
+            shutil.copytree(solved / "models", folder / "models")
+        path = folder / f"{lesson}.ipynb"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["cells"] = [
+            cell
+            for cell in content["cells"]
+            if show or "show" not in cell["metadata"].get("tags", [])
+        ]
+        path.write_text(json.dumps(content), encoding="utf-8")
+        environment.setenv("COURSE_DATA", str(root / "data" / "cache"))
+        environment.setenv("NBGRADER_EXECUTION", "autograde")
+        result = run_lesson(folder, root)
+    (place / "marks.json").write_text(json.dumps(asdict(result)))
 
 
 def _run_cells(script: Path, lesson: str, place: Path) -> None:
