@@ -140,6 +140,7 @@ def setup(tmp_path, processes):
     shutil.copy(ROOT / "tools/setup.sh", tmp_path / "tools")
     (tmp_path / "requirements.lock").write_text("numpy==2.4.6\n")
     (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "course_utils/jupyter/jupyter_server_config.d").mkdir(parents=True)
     binaries = tmp_path / "bin"
     binaries.mkdir()
     fake = binaries / "python3"
