@@ -18,3 +18,10 @@ def _load_jupyter_server_extension(server) -> None:
     # Extensions are loaded by their names, and the first handler of an address is taken.
     address = url_path_join(server.web_app.settings["base_url"], "/assignments/validate")
     server.web_app.add_handlers(".*$", [(address, ValidateHandler, {"root": server.root_dir})])
+
+
+async def _start_jupyter_server_extension(server) -> None:
+    """When all extensions are loaded, of which jupytext puts another contents manager in place."""
+    from course_utils.jupyter.language import tell_language
+
+    tell_language(server.web_app.settings["contents_manager"])
