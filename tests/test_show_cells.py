@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_output
 
+from course_utils.grading.grade import grade
 from course_utils.grading.gradebook import register
 from course_utils.grading.marking.stored_outputs import shown_outputs
 from course_utils.hand_in.show_cells import SHOW, left_out, names_of
@@ -204,6 +205,28 @@ def test_what_a_hand_in_says_that_it_has_shown_is_no_mark(root):
             cell["execution_count"] = 1
             cell.metadata["tags"] = [SHOW, "left-out", "skip-execution"]
     assert mark(root, cells).scores == {"test_double": 0, "test_share": 0}
+
+
+@pytest.mark.slow
+def test_the_feedback_has_a_students_own_picture_where_a_cell_was_left_out(root):
+    cells = course_cells()
+    script = {"text/html": "<script>mischief()</script>"}
+    cells[3]["outputs"] = [
+        new_output("display_data", {"image/png": png()}, metadata={"image/png": {"alt": "bars"}}),
+        new_output("display_data", script),
+    ]
+    cells[4]["outputs"] = [new_output("stream", name="stdout", text="[2] <b>\n")]
+    cells[6]["outputs"] = [new_output("display_data", {"image/png": png(width=7)})]  # a test's
+    save(root / "grading" / "submitted" / "ada" / MINI / f"{MINI}.ipynb", cells)
+    (marked,) = grade([MINI], root=root)
+    assert marked.remarks == []
+    page = (root / "grading" / "feedback" / "ada" / MINI / f"{MINI}.html").read_text()
+    assert page.count("it was not run for the marks. When it was handed in it showed:") == 2
+    assert page.count(png()) == 1
+    assert 'alt="bars"' in page
+    assert "[2] &lt;b&gt;" in page
+    assert "mischief" not in page
+    assert png(width=7) not in page
 
 
 # -------------------------------------------------------------- stored pictures
