@@ -205,23 +205,9 @@ def _run_release(lesson: str, place: Path) -> None:
 
 
 def _run_demo(solved: dict[str, SimpleNamespace], place: Path) -> None:
-    """Run the demo, which takes the lessons as they are solved already.
-
-    The best student's notebook is run as it is. In those of the others two illustrations, which
-    no mark depends on and which take most of the time, compute less.
-    """
+    """Run the demo, which takes the lessons as they are solved already."""
     from course_utils.grading import demo
     from course_utils.paths import list_lessons
-
-    sample_hand_ins = demo.sample_hand_ins
-
-    def shortened(place, start, net):
-        hand_ins = sample_hand_ins(place, start, net)
-        for name, hand_in in hand_ins.items():
-            if name != "Ada Excellent":
-                notebook = f"{net}.ipynb"
-                hand_in[net] = hand_in[net] | {notebook: _shortened(hand_in[net][notebook])}
-        return hand_ins
 
     def hand_over(*, keep, root):
         assert list_lessons(root / "solutions") == list(solved)
@@ -236,25 +222,9 @@ def _run_demo(solved: dict[str, SimpleNamespace], place: Path) -> None:
         # The demo sets it for its processes.
         patch.setenv("COURSE_DATA", str(root / "data" / "cache"))
         patch.setattr(demo, "solve", create_autospec(demo.solve, side_effect=hand_over))
-        patch.setattr(demo, "sample_hand_ins", shortened)
         demo.demo(root)
         assert not (root / "grading").exists(), "the demo must not touch an instructor's grading/"
         shutil.move(root / "build" / "demo", place / "demo")
-
-
-def _shortened(notebook: bytes) -> bytes:
-    """Return lesson 06 with fewer steps on two pictures, and fewer pictures without a skip."""
-    content = json.loads(notebook)
-    sources = {cell["id"]: cell for cell in content["cells"]}
-    for name, old, new in (
-        ("overfit", "range(120)", "range(3)"),
-        ("skips", "valid.images)", "valid.images[:12])"),
-        ("skips", "valid.masks)", "valid.masks[:12])"),
-    ):
-        source = "".join(sources[name]["source"])
-        assert old in source, f"{name} has no {old} any more"
-        sources[name]["source"] = source.replace(old, new)
-    return json.dumps(content).encode()
 
 
 def fingerprint(*sources: Path) -> str:
