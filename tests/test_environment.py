@@ -167,6 +167,7 @@ def test_setup_makes_the_venv_once_and_then_starts_at_once(setup):
     assert first.returncode == 0, first.stderr
     assert "-m venv --clear .venv" in calls
     assert "install --disable-pip-version-check -r requirements.lock" in calls
+    assert (setup.root / ".venv/etc/jupyter/jupyter_server_config.d").is_dir()
     second, calls = setup()
     assert second.returncode == 0
     assert "venv" not in calls
