@@ -7,6 +7,7 @@ answer that uses a name which such a cell has made; then it runs.
 
 import ast
 import re
+import warnings
 
 SHOW = "show"
 """The tag, in ``metadata.tags`` of a solution's cell and of the cell that is released."""
@@ -87,7 +88,8 @@ def names_of(source: str) -> tuple[set[str], set[str]]:
         return words, words
     scope = _Scope()
     try:
-        scope.visit(ast.parse(_LINE_OF_IPYTHON.sub("", source)))
+        with warnings.catch_warnings(action="ignore"):  # of a student's escape sequences
+            scope.visit(ast.parse(_LINE_OF_IPYTHON.sub("", source)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return words, words
     read = scope.read
