@@ -45,14 +45,19 @@ def doctor() -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def lab(context: typer.Context) -> None:
+def lab(
+    context: typer.Context,
+    instructor: Annotated[
+        bool, typer.Option("--instructor", help="With nbgrader's Create Assignment and Formgrader.")
+    ] = False,
+) -> None:
     """Open JupyterLab on the first lesson; further options go to JupyterLab.
 
     Example: course lab --no-browser --port 8899
     """
     from course_utils.lab import run
 
-    run(context.args)
+    run(context.args, instructor)
 
 
 @data_app.command("list")

@@ -11,6 +11,7 @@ from course_utils.errors import CourseError
 from course_utils.paths import course_root, list_lessons
 
 SETTINGS = str(Path(__file__).with_name("jupyter"))
+FOR_STUDENTS = str(Path(SETTINGS) / "for_students")
 
 
 def lab_command(root: Path, extra: Sequence[str] = ()) -> list[str]:
@@ -47,13 +48,15 @@ def lab_command(root: Path, extra: Sequence[str] = ()) -> list[str]:
     ]
 
 
-def lab_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def lab_environment(environment: Mapping[str, str], instructor: bool = False) -> dict[str, str]:
     """Return ``environment`` with what the course adds for JupyterLab.
 
     This Python's programs come first on the ``PATH``, so that JupyterLab's
     terminals know the ``course`` command even where nobody activated the
-    virtual environment. The course's settings (``jupyter/labconfig``) keep
-    JupyterLab from asking about news and updates; a person's own come first.
+    virtual environment. The course's settings (``jupyter/``) keep
+    JupyterLab from asking about news and updates, and validate lessons beside the server;
+    those for students take away what nbgrader has for an ``instructor``: Create Assignment,
+    Formgrader, lists of courses and assignments. A person's own settings come first.
     """
 
     def joined(*paths: str) -> str:
@@ -62,11 +65,13 @@ def lab_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         **environment,
         "PATH": joined(str(Path(sys.executable).parent), environment.get("PATH", "")),
-        "JUPYTER_CONFIG_PATH": joined(environment.get("JUPYTER_CONFIG_PATH", ""), SETTINGS),
+        "JUPYTER_CONFIG_PATH": joined(
+            environment.get("JUPYTER_CONFIG_PATH", ""), "" if instructor else FOR_STUDENTS, SETTINGS
+        ),
     }
 
 
-def run(extra: Sequence[str] = ()) -> None:
+def run(extra: Sequence[str] = (), instructor: bool = False) -> None:
     """Open JupyterLab on the first lesson; this process becomes JupyterLab.
 
     Raises
@@ -76,7 +81,7 @@ def run(extra: Sequence[str] = ()) -> None:
     """
     root = course_root()
     command = lab_command(root, extra)
-    environment = lab_environment(os.environ)
+    environment = lab_environment(os.environ, instructor)
     if not find_spec("jupyterlab"):
         raise CourseError(
             f"{sys.executable} has no JupyterLab. Start it in the course's folder: make lab"

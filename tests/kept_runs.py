@@ -27,6 +27,7 @@ import pytest
 from filelock import FileLock
 
 import course_utils
+from course_utils.hand_in.tasks import get_task, task_names
 from course_utils.machine import processors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +86,21 @@ class KeptRuns:
         result = SimpleNamespace(**json.loads((place / "result.json").read_text()))
         return SimpleNamespace(result=result, folder=place / lesson)
 
+    def marks(self, lesson: str, show: bool) -> dict:
+        """Return what a solution's marks come to with the cells that only show, or without them.
+
+        It is run like under the grader: a model is not trained but taken from ``solved``.
+        """
+        tasks = [get_task(name) for name in task_names(lesson)]
+        trained = [self.solved(lesson).folder for task in tasks if task.kind == "model"]
+
+        def make(place):
+            with self.alone():
+                _mark(lesson, show, trained, place)
+
+        name = f"marks_{'with' if show else 'without'}_{lesson}"
+        return json.loads((self._kept(name, make, _source(lesson)) / "marks.json").read_text())
+
     def claims(self) -> dict:
         """Return what lesson 01 hands over in ``claims`` when its cells run in a bare process."""
         lesson = "01_classical"
@@ -126,6 +142,30 @@ def _solve(lesson: str, place: Path) -> None:
     (place / "result.json").write_text(json.dumps(asdict(solved)))
 
 
+def _mark(lesson: str, show: bool, trained: list[Path], place: Path) -> None:
+    from course_utils.grading.publishing.solve import run_lesson
+
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as environment:
+        root = Path(name).resolve()
+        shutil.copy(ROOT / "environment.yml", root)
+        folder = root / "solutions" / lesson
+        shutil.copytree(_source(lesson), folder, ignore=shutil.ignore_patterns("models"))
+        for solved in trained:
+            shutil.copytree(solved / "models", folder / "models")
+        path = folder / f"{lesson}.ipynb"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["cells"] = [
+            cell
+            for cell in content["cells"]
+            if show or "show" not in cell["metadata"].get("tags", [])
+        ]
+        path.write_text(json.dumps(content), encoding="utf-8")
+        environment.setenv("COURSE_DATA", str(root / "data" / "cache"))
+        environment.setenv("NBGRADER_EXECUTION", "autograde")
+        result = run_lesson(folder, root)
+    (place / "marks.json").write_text(json.dumps(asdict(result)))
+
+
 def _run_cells(script: Path, lesson: str, place: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COURSE_")}
     environment |= {"COURSE_STATIC": "1", "COURSE_DATA": str(place / "empty")}
@@ -165,23 +205,9 @@ def _run_release(lesson: str, place: Path) -> None:
 
 
 def _run_demo(solved: dict[str, SimpleNamespace], place: Path) -> None:
-    """Run the demo, which takes the lessons as they are solved already.
-
-    The best student's notebook is run as it is. In those of the others two illustrations, which
-    no mark depends on and which take most of the time, compute less.
-    """
+    """Run the demo, which takes the lessons as they are solved already."""
     from course_utils.grading import demo
     from course_utils.paths import list_lessons
-
-    sample_hand_ins = demo.sample_hand_ins
-
-    def shortened(place, start, net):
-        hand_ins = sample_hand_ins(place, start, net)
-        for name, hand_in in hand_ins.items():
-            if name != "Ada Excellent":
-                notebook = f"{net}.ipynb"
-                hand_in[net] = hand_in[net] | {notebook: _shortened(hand_in[net][notebook])}
-        return hand_ins
 
     def hand_over(*, keep, root):
         assert list_lessons(root / "solutions") == list(solved)
@@ -196,25 +222,9 @@ def _run_demo(solved: dict[str, SimpleNamespace], place: Path) -> None:
         # The demo sets it for its processes.
         patch.setenv("COURSE_DATA", str(root / "data" / "cache"))
         patch.setattr(demo, "solve", create_autospec(demo.solve, side_effect=hand_over))
-        patch.setattr(demo, "sample_hand_ins", shortened)
         demo.demo(root)
         assert not (root / "grading").exists(), "the demo must not touch an instructor's grading/"
         shutil.move(root / "build" / "demo", place / "demo")
-
-
-def _shortened(notebook: bytes) -> bytes:
-    """Return lesson 06 with fewer steps on two pictures, and fewer pictures without a skip."""
-    content = json.loads(notebook)
-    sources = {cell["id"]: cell for cell in content["cells"]}
-    for name, old, new in (
-        ("overfit", "range(120)", "range(3)"),
-        ("skips", "valid.images)", "valid.images[:12])"),
-        ("skips", "valid.masks)", "valid.masks[:12])"),
-    ):
-        source = "".join(sources[name]["source"])
-        assert old in source, f"{name} has no {old} any more"
-        sources[name]["source"] = source.replace(old, new)
-    return json.dumps(content).encode()
 
 
 def fingerprint(*sources: Path) -> str:

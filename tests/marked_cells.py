@@ -17,11 +17,11 @@ from nbgrader.preprocessors import SaveAutoGrades
 from nbgrader.utils import determine_grade, is_grade, is_solution
 from traitlets.config import Config
 
-from course_utils.grading.marking import job, nbgrader_setup, preprocessors
+from course_utils.grading.marking import job, nbgrader_setup, preprocessors, shown
 from course_utils.hand_in.notebook import read_notebook
 
 _OF_KERNEL = preprocessors.SandboxedExecute
-_AROUND_IT = (SaveAutoGrades, preprocessors.ScoreTasks)
+_AROUND_IT = (SaveAutoGrades, preprocessors.ScoreTasks, shown.ShowStored)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def mark_notebook(path: Path, root: Path, lesson: str) -> MarkedCells:
 def run_here(cells: list) -> list[str]:
     """Run code cells and put what they give into their outputs; return the tests that ran."""
     names, tests = {}, []
-    code = [cell for cell in cells if cell.cell_type == "code"]
+    code = [cell for cell in cells if cell.cell_type == "code" and not shown.is_left_out(cell)]
     for number, cell in enumerate(code, 1):
         cell.execution_count = number
         cell.outputs = _outputs(cell.source, names, number)

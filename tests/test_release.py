@@ -148,6 +148,10 @@ def test_a_sound_notebook_has_no_faults():
             lambda c: c[3]["metadata"]["nbgrader"].update(grade_id="double"),
             "grade id used twice: double",
         ),
+        (
+            lambda c: c[4]["metadata"].update(tags=["show"]),
+            "tagged show, but marked or needed by what is: test-share",
+        ),
     ],
 )
 def test_each_fault_of_a_notebook_is_named(change, words):

@@ -52,4 +52,6 @@ rm -f "$stamp"
 .venv/bin/python -m pip install --disable-pip-version-check --quiet \
     --no-deps --no-build-isolation -e . ||
     fail "pip could not install the course's own package, see above"
+# For a plain `jupyter lab`, too; pip leaves such files out of an editable installation.
+mkdir -p .venv/etc/jupyter && cp -R course_utils/jupyter/jupyter_server_config.d .venv/etc/jupyter/
 echo "$wanted" >"$stamp"

@@ -74,6 +74,17 @@ def chromium(processes):
 @pytest.fixture(scope="session")
 def lab(chromium, tmp_path_factory):
     """Start ``course lab`` in a copy of the lessons, with nobody's own Jupyter settings."""
+    yield from started_lab(tmp_path_factory)
+
+
+@pytest.fixture
+def instructors_lab(chromium, tmp_path_factory):
+    """Start ``course lab --instructor`` in a copy of the lessons."""
+    yield from started_lab(tmp_path_factory, "--instructor")
+
+
+def started_lab(tmp_path_factory, *more: str):
+    """Yield a running ``course lab`` with more options, and end it."""
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "lessons", root / "lessons")
     for name in ("environment.yml", "nbgrader_config.py"):
@@ -95,7 +106,7 @@ def lab(chromium, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    options = [*more, "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
     log = home / "jupyterlab.log"
     with log.open("w") as output:
         server = subprocess.Popen(

@@ -21,6 +21,7 @@ from course_utils.errors import CourseError, last_error
 from course_utils.files import tree_hash, write_atomic
 from course_utils.grading.marking.machine_faults import MachineFault, told_fault
 from course_utils.grading.marking.settings import Settings
+from course_utils.grading.marking.stored_outputs import shown_outputs
 from course_utils.hand_in.notebook import read_notebook
 from course_utils.paths import NOT_RELEASED
 
@@ -215,9 +216,9 @@ def _copy_lesson(source: Path, target: Path) -> None:
 
 
 def bare_notebook(cells: list[dict]) -> str:
-    """Return a notebook of these cells' types, texts, marks and pasted pictures alone.
+    """Return a notebook of these cells' types, texts, marks and pictures alone.
 
-    Whatever else a hand-in holds, such as outputs and other programs' metadata, is made anew or
+    Whatever else a hand-in holds, such as values and other programs' metadata, is made anew or
     dropped in marking; so it need not be right.
     """
     kept = []
@@ -227,7 +228,9 @@ def bare_notebook(cells: list[dict]) -> str:
         bare = {"cell_type": cell["cell_type"], "id": f"c{at}", "metadata": metadata}
         bare["source"] = source
         if bare["cell_type"] == "code":
-            bare |= {"outputs": [], "execution_count": None}
+            # Of no marked cell; and what others have shown is only for the page, see `shown`.
+            shown = [] if metadata else shown_outputs(cell.get("outputs"))
+            bare |= {"outputs": shown, "execution_count": None}
         elif pictures := _attachments(cell.get("attachments")):
             bare["attachments"] = pictures
         kept.append(bare)

@@ -78,6 +78,7 @@ def _order_steps(config: Config, root: Path) -> None:
     )
 
     from course_utils.grading.marking import preprocessors as own
+    from course_utils.grading.marking import shown
     from course_utils.grading.marking.plain_markdown import plain_markdown
 
     config.Autograde.sanitize_preprocessors = [
@@ -89,12 +90,14 @@ def _order_steps(config: Config, root: Path) -> None:
         CheckCellMetadata,
     ]
     config.Autograde.autograde_preprocessors = [
+        shown.LeaveOut,
         own.SandboxedExecute,
         IgnorePattern,
         own.JudgeCells,
         LimitOutput,
         SaveAutoGrades,
         own.ScoreTasks,
+        shown.ShowStored,
         CheckCellMetadata,
     ]
     config.GenerateFeedback.preprocessors = [
@@ -108,17 +111,19 @@ def _order_steps(config: Config, root: Path) -> None:
 
 
 def _bound_execution(config: Config, settings: Settings) -> None:
+    from course_utils.grading.marking.shown import LEFT_OUT
+
     # Warnings and progress bars on stderr cost nobody a mark.
     config.IgnorePattern.enabled = True
     config.IgnorePattern.pattern = r"[\s\S]*"
 
     execute = config.SandboxedExecute
-    execute.skip_cells_with_tag = "no cell is ever skipped"
+    execute.skip_cells_with_tag = LEFT_OUT
     execute.shutdown_kernel = "immediate"
     execute.timeout = settings.cell_seconds
     execute.iopub_timeout = 10
     execute.raise_on_iopub_timeout = False
-    for step in (execute, config.ScoreTasks):
+    for step in (config.LeaveOut, execute, config.ScoreTasks):
         step.settings = settings
 
 

@@ -22,6 +22,7 @@ from course_utils.errors import CourseError
 from course_utils.files import exchange, with_unix_lines, write_atomic
 from course_utils.grading.marking.task_marks import tasks_by_grade_id
 from course_utils.hand_in.notebook import cells_hash, is_untouched, read_notebook
+from course_utils.hand_in.show_cells import SHOW, left_out
 from course_utils.paths import MARKS_FILE, NOT_RELEASED, course_root, list_lessons, previous_name
 
 
@@ -174,7 +175,8 @@ def source_faults(lesson: str, notebook: dict) -> list[str]:
 
     Every cell needs an id of its own and no outputs (else the release would change
     from run to run), every marked cell a grade id of its own, every solution
-    cell in code a region to cut out, every task of the lesson a test cell with its points.
+    cell in code a region to cut out, every task of the lesson a test cell with its points. What
+    is tagged ``show`` is left out in marking, so nothing that counts may need it.
     """
     cells = notebook["cells"]
     faults = []
@@ -193,6 +195,10 @@ def source_faults(lesson: str, notebook: dict) -> list[str]:
         source = "".join(cell["source"])
         if meta.get("solution") and cell["cell_type"] == "code" and "BEGIN SOLUTION" not in source:
             faults.append(f"solution cell without ### BEGIN SOLUTION: {_name(cell)}")
+    out = {cells[place].get("id") for place in left_out(cells, cells)}
+    tagged = [cell for cell in cells if SHOW in cell["metadata"].get("tags", [])]
+    if needed := [_name(cell) for cell in tagged if cell.get("id") not in out]:
+        faults.append(f"tagged {SHOW}, but marked or needed by what is: {', '.join(needed)}")
     points = {meta["grade_id"]: meta.get("points") for meta in _nbgrader_cells(notebook)}
     for task in tasks_by_grade_id(lesson).values():
         if points.get(task.grade_id) != task.points:
