@@ -125,7 +125,7 @@ class CellBar:
         self._lesson, self._cells, self._at = lesson, cells, 0
         self._time = TimeLeft(usual or {cell["id"]: 0.0 for cell in cells})
         self._known = usual is not None
-        self._bar = tqdm(total=1.0, bar_format="{desc} |{bar:20}| {postfix}", mininterval=0)
+        self._bar = tqdm(total=1.0, bar_format="|{bar:20}| {desc}", mininterval=0)
         # In a file every state is another line.
         self._every = 1.0 if sys.stderr.isatty() else 30.0
         self._stop = threading.Event()
@@ -138,7 +138,7 @@ class CellBar:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join()
-        self._draw()
+        self._bar.set_description_str(self._text(), refresh=False)
         self._bar.close()
 
     def begin(self, cell: dict, cell_index: int) -> None:
@@ -151,11 +151,9 @@ class CellBar:
             self._draw()
 
     def _draw(self) -> None:
-        text = self._text()
-        self._bar.set_description_str(text[0], refresh=False)
-        self._bar.set_postfix_str(text[1])
+        self._bar.set_description_str(self._text())
 
-    def _text(self) -> tuple[str, str]:
+    def _text(self) -> str:
         cell = self._cells[self._at]
         printed = [out.get("text", "") for out in list(cell.get("outputs", []))]
         self._time.told(share_in("".join(printed)[-400:]))
@@ -165,4 +163,4 @@ class CellBar:
         self._bar.n = max(self._bar.n, share)
         what = f"{self._lesson}, cell {self._at + 1} of {len(self._cells)}: {cell['id']}"
         rest = f", about {minutes(left)} left" if self._known and not over else ""
-        return what, minutes(elapsed) + rest
+        return f"{what}, {minutes(elapsed)}{rest}"
