@@ -54,6 +54,8 @@ def lab_environment(environment: Mapping[str, str]) -> dict[str, str]:
     terminals know the ``course`` command even where nobody activated the
     virtual environment. The course's settings (``jupyter/labconfig``) keep
     JupyterLab from asking about news and updates; a person's own come first.
+    What the course adds to its looks, and a template for lessons that are saved as HTML, lie in
+    ``jupyter/share``.
     """
 
     def joined(*paths: str) -> str:
@@ -63,6 +65,7 @@ def lab_environment(environment: Mapping[str, str]) -> dict[str, str]:
         **environment,
         "PATH": joined(str(Path(sys.executable).parent), environment.get("PATH", "")),
         "JUPYTER_CONFIG_PATH": joined(environment.get("JUPYTER_CONFIG_PATH", ""), SETTINGS),
+        "JUPYTER_PATH": joined(environment.get("JUPYTER_PATH", ""), str(Path(SETTINGS) / "share")),
     }
 
 

@@ -1,5 +1,6 @@
 """`course lab` opens JupyterLab where the lessons are, on the first of them."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -54,3 +55,16 @@ def test_settings_of_the_course_do_not_displace_those_of_a_person():
     first, last = environment["JUPYTER_CONFIG_PATH"].split(":")
     assert first == "/mine"
     assert list(Path(last).glob("labconfig/*.json"))
+
+
+def test_jupyterlab_finds_the_looks_and_the_template_of_the_course():
+    environment = lab_environment({"PATH": "/bin", "JUPYTER_PATH": "/mine"})
+    first, last = environment["JUPYTER_PATH"].split(":")
+    assert first == "/mine"
+    package = json.loads((Path(last) / "labextensions/course-look/package.json").read_text())
+    load = package["jupyterlab"]["_build"]["load"]
+    assert (Path(last) / "labextensions/course-look" / load).is_file()
+    settings = Path(environment["JUPYTER_CONFIG_PATH"].split(":")[-1])
+    for name in ("jupyter_server_config.json", "jupyter_nbconvert_config.json"):
+        (template,) = json.loads((settings / name).read_text())["HTMLExporter"].values()
+        assert (Path(last) / "nbconvert/templates" / template / "index.html.j2").is_file()
