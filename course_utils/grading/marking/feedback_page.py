@@ -9,6 +9,7 @@ div.input_area, .rendered_html pre, .rendered_html code { background: #fff; }
 div.output_area pre, div.input_area pre, .rendered_html pre {
   white-space: pre-wrap; overflow-wrap: anywhere; }
 a { color: #1f5fa8; text-decoration: underline; }
+a.anchor-link { display: none; }
 .nbgrader_cell .panel-heading a, .nbgrader_cell .panel-heading code { color: #fff !important; }
 .nbgrader_cell .panel-heading code { background: #123d6d; }
 .panel-primary > .panel-heading { background: #1f5fa8 !important; }
