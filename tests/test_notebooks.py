@@ -197,7 +197,7 @@ def test_tables_have_no_empty_heading(lesson):
 
 
 def test_the_first_lesson_begins_with_a_picture_and_a_result():
-    """Both before anything is explained: a picture in the first cell, a figure in the second run."""
+    """Both come before anything is explained."""
     first, *cells = notebook("00_start_here").cells
     (picture,) = re.findall(r"!\[(.+)\]\(attachment:(.+)\)", first.source)
     assert len(picture[0]) > 40
