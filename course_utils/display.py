@@ -67,6 +67,11 @@ STYLE = {
     "axes.facecolor": "white",
 }
 RESOLUTION = 150  # dots per inch, shown at 100: sharp on dense screens
+MAT = 8  # pixels of white around a figure: on a dark page no line ends at its very edge
+MAT_STYLE = (
+    f"background: white; padding: {MAT}px; border-radius: 6px; box-sizing: border-box; "
+    "max-width: 100%"
+)
 
 
 def colours(num_classes: int) -> np.ndarray:
@@ -102,7 +107,8 @@ def overlay(
     alpha
         Opacity of the colours: 0 shows the image, 1 the mask alone.
     only
-        Show this class alone.
+        Show this class alone: all else fades to grey, dark around a light colour and pale
+        around a dark one.
     contours
         Draw a dark line around every region. For small images :func:`enlarge` both first, so
         that the lines are thin beside the things.
@@ -121,16 +127,50 @@ def overlay(
         raise CourseError(f"mask must hold class numbers (integers), found {mask.dtype}.")
     lookup = np.full((256, 3), VOID_GREY, dtype=np.uint8)
     lookup[:VOID] = colours(VOID)
+    if only is not None:
+        return _spotlight(image, mask == only, lookup[only], float(alpha), contours)
     paint = lookup[mask]
     rows, columns = np.indices(mask.shape, sparse=True)
     hatch = (mask == VOID) & ((rows + columns) % 8 < 2)
     paint[hatch] = 255
-    shown = np.ones(mask.shape, bool) if only is None else mask == only
-    opacity = np.where(shown, float(alpha), 0.0)[..., None]
-    result = image * (1 - opacity) + paint * opacity
+    result = image * (1 - alpha) + paint * alpha
     if contours and alpha > 0:
-        result[_edges(np.where(shown, mask.astype(np.int16), -1))] = CONTOUR
+        result[_edges(mask.astype(np.int16))] = CONTOUR
     return np.round(result).astype(np.uint8)
+
+
+def _spotlight(
+    image: np.ndarray, shown: np.ndarray, colour: np.ndarray, alpha: float, outline: bool
+) -> np.ndarray:
+    """Return the image with one region in its colour, outlined, and all else faded to grey."""
+    veil = np.sqrt(alpha)  # thicker than the colour: a thing of few pixels must be found at once
+    ground = 0 if luminance(colour) > 0.18 else 255  # where white and black contrast alike
+    grey = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
+    faded = image * (1 - veil) + (0.15 * grey + 0.85 * ground) * veil
+    painted = image * (1 - alpha) + colour * alpha
+    result = np.where(shown[..., None], painted, faded)
+    if outline and alpha > 0:
+        result[_around(shown)] = 255 - ground
+    return np.round(result).astype(np.uint8)
+
+
+def luminance(colour: np.ndarray) -> np.ndarray:
+    """Return the relative luminance of sRGB ``(..., 3)`` uint8, 0 black to 1 white (WCAG 2).
+
+    >>> luminance(np.uint8([255, 255, 255])).round(3)
+    np.float64(1.0)
+    """
+    part = np.asarray(colour) / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    return linear @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def _around(region: np.ndarray) -> np.ndarray:
+    """Return the pixels outside of a region ``(H, W)`` bool that touch it, corners too."""
+    grown = np.pad(region, 1)
+    grown = grown[:-2] | grown[1:-1] | grown[2:]
+    grown = grown[:, :-2] | grown[:, 1:-1] | grown[:, 2:]
+    return grown & ~region
 
 
 def _edges(labels: np.ndarray) -> np.ndarray:
@@ -188,15 +228,31 @@ def mimebundle(png: bytes, alt: str) -> tuple[dict, dict]:
 
     The picture is shown at two thirds of its pixels, so that it is sharp on dense screens.
     """
-    width = int(int.from_bytes(png[16:20], "big") * 100 / RESOLUTION)  # from the PNG's header
-    code = base64.b64encode(png).decode()
     data = {
-        "text/html": f'<img alt="{html.escape(alt)}" width="{width}" '
-        f'style="background: white; max-width: 100%" src="data:image/png;base64,{code}">',
-        "image/png": code,
+        "text/html": picture_html(png, alt),
+        "image/png": base64.b64encode(png).decode(),
         "text/plain": alt,
     }
-    return data, {"image/png": {"alt": alt, "width": width}}
+    return data, {"image/png": {"alt": alt, "width": _shown_width(png)}}
+
+
+def picture_html(png: bytes, alt: str, more: str = "") -> str:
+    """Return a picture as HTML, on a white mat with room around it: a page in a dark theme.
+
+    Parameters
+    ----------
+    more
+        Further attributes of the element.
+    """
+    code = base64.b64encode(png).decode()
+    return (
+        f'<img alt="{html.escape(alt)}" width="{_shown_width(png) + 2 * MAT}" {more}'
+        f'style="{MAT_STYLE}" src="data:image/png;base64,{code}">'
+    )
+
+
+def _shown_width(png: bytes) -> int:
+    return int(int.from_bytes(png[16:20], "big") * 100 / RESOLUTION)  # from the PNG's header
 
 
 def add_legend(

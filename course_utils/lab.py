@@ -57,6 +57,8 @@ def lab_environment(environment: Mapping[str, str], instructor: bool = False) ->
     JupyterLab from asking about news and updates, and validate lessons beside the server;
     those for students take away what nbgrader has for an ``instructor``: Create Assignment,
     Formgrader, lists of courses and assignments. A person's own settings come first.
+    What the course adds to its looks, and a template for lessons that are saved as HTML, lie in
+    ``jupyter/share``.
     """
 
     def joined(*paths: str) -> str:
@@ -68,6 +70,7 @@ def lab_environment(environment: Mapping[str, str], instructor: bool = False) ->
         "JUPYTER_CONFIG_PATH": joined(
             environment.get("JUPYTER_CONFIG_PATH", ""), "" if instructor else FOR_STUDENTS, SETTINGS
         ),
+        "JUPYTER_PATH": joined(environment.get("JUPYTER_PATH", ""), str(Path(SETTINGS) / "share")),
     }
 
 

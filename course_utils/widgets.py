@@ -16,7 +16,15 @@ import numpy as np
 from PIL import Image
 
 from course_utils.data.segmentation_set import VOID
-from course_utils.display import colours, enlarge, error_map, mimebundle, overlay, to_png
+from course_utils.display import (
+    colours,
+    enlarge,
+    error_map,
+    mimebundle,
+    overlay,
+    picture_html,
+    to_png,
+)
 from course_utils.errors import CourseError
 from course_utils.execution import is_static
 from course_utils.metrics import ConfusionMatrix
@@ -24,8 +32,19 @@ from course_utils.metrics import ConfusionMatrix
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# ipywidgets gives the handle of a slider no name that a screen reader could say, so the picture
+# beside it does, each time that it is loaded: the text of the slider's label.
+_NAME_SLIDERS = """
+const name = () => document.querySelectorAll('.course-play .widget-slider').forEach(slider =>
+    slider.querySelector('[role=slider]')?.setAttribute('aria-label',
+        slider.querySelector('label').textContent));
+name(); setTimeout(name, 300);
+"""
 
-def play(draw: Callable[..., Figure], *, alt: str, **controls: Sequence) -> None:
+
+def play(
+    draw: Callable[..., Figure], *, alt: str, per_row: int | None = None, **controls: Sequence
+) -> None:
     """Show a figure with a control for each argument of the function that draws it.
 
     Parameters
@@ -34,6 +53,8 @@ def play(draw: Callable[..., Figure], *, alt: str, **controls: Sequence) -> None
         Called with one value a control; returns a matplotlib figure.
     alt
         What the figure shows, for who cannot see it.
+    per_row
+        So many controls stand in a row; default: as many as fit.
     controls
         ``name=(low, high, step, start)`` makes a slider, of integers if all four are;
         ``name=["a", "b"]`` a choice that starts with its first.
@@ -49,7 +70,7 @@ def play(draw: Callable[..., Figure], *, alt: str, **controls: Sequence) -> None
         name: choice[0] if isinstance(choice[0], str) else choice[3]
         for name, choice in controls.items()
     }
-    _show(lambda **values: to_png(draw(**values)), start, widgets, alt)
+    _show(lambda **values: to_png(draw(**values)), start, widgets, alt, per_row=per_row)
 
 
 def overlay_explorer(
@@ -128,13 +149,14 @@ def _show(
     alt: str,
     describe: Callable[..., str] | None = None,
     legend: str = "",
+    per_row: int | None = None,
 ) -> None:
     """Display a picture that follows its controls; the picture alone where it must be static."""
     from IPython.display import display
 
     first = draw(**start)
     text = describe(**start) if describe else ""
-    data, metadata = mimebundle(first, " ".join(part for part in (alt, text) if part))
+    data, metadata = mimebundle(first, f"{alt} {text}".strip())
     if legend or text:
         data["text/html"] = f"{data['text/html']}{legend}<p>{html.escape(text)}</p>"
     if is_static():
@@ -143,23 +165,29 @@ def _show(
     import ipywidgets
 
     controls = {name: widget() for name, widget in make.items()}
-    picture = ipywidgets.Image(value=first, format="png", layout={"max_width": "100%"})
+    picture = ipywidgets.HTML(_live_picture(first, f"{alt} {text}".strip()))
     numbers = ipywidgets.HTML(html.escape(text))
 
     def redraw(_change) -> None:
         values = {name: control.value for name, control in controls.items()}
         try:
-            picture.value = draw(**values)
+            png = draw(**values)
             said = describe(**values) if describe else ""
+            picture.value = _live_picture(png, f"{alt} {said}".strip())
         except Exception as error:  # JupyterLab would show nothing at all
             said = f"Not drawn, {type(error).__name__}: {error}. Run the cells up to here again."
         numbers.value = html.escape(said)
 
     for control in controls.values():
         control.observe(redraw, "value")
-    bar = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
+    every, count = list(controls.values()), per_row or len(controls)
+    bars = [
+        ipywidgets.HBox(every[first : first + count], layout={"flex_flow": "row wrap"})
+        for first in range(0, len(every), count)
+    ]
     below = [ipywidgets.HTML(legend)] if legend else []
-    box = ipywidgets.VBox([bar, picture, *below, numbers])
+    box = ipywidgets.VBox([ipywidgets.VBox(bars), picture, *below, numbers])
+    box.add_class("course-play")
     # The widget comes first in a front end that can show it; the picture is for the others.
     data["application/vnd.jupyter.widget-view+json"] = {
         "version_major": 2,
@@ -167,6 +195,11 @@ def _show(
         "model_id": box.model_id,
     }
     display(data, metadata=metadata, raw=True)
+
+
+def _live_picture(png: bytes, alt: str) -> str:
+    """Return a picture for a widget; it is decoded at once, so that dragging does not flicker."""
+    return picture_html(png, alt, f'decoding="sync" onload="{html.escape(_NAME_SLIDERS)}" ')
 
 
 def _control(name: str, choice: Sequence) -> Callable:
@@ -229,7 +262,7 @@ def _legend(classes: Sequence[str], titles: Sequence[str]) -> str:
     """Return the legend as HTML: a chip of colour and its name for every class."""
     chips = "".join(
         f'<span style="margin-right: 1em; white-space: nowrap"><span style="display: inline-block; '
-        f"width: 1em; height: 1em; vertical-align: -0.15em; border: 1px solid #141414; "
+        f"width: 1em; height: 1em; vertical-align: -0.15em; border: 1px solid; "
         f'background: rgb({red}, {green}, {blue})"></span> {html.escape(name)}</span>'
         for name, (red, green, blue) in zip(classes, colours(len(classes)), strict=True)
     )

@@ -101,9 +101,32 @@ def test_overlay_by_hand():
     half = display.overlay(image, mask, 0.5, contours=False)
     np.testing.assert_allclose(half[0, 0], (100 + display.PALETTE[0].astype(int)) / 2, atol=0.5)
     np.testing.assert_array_equal(display.overlay(image, mask, 0), image)
+    np.testing.assert_array_equal(display.overlay(image, mask, 0, only=1), image)
     alone = display.overlay(image, mask, 1, only=1, contours=False)
-    np.testing.assert_array_equal(alone[0], image[0])
     np.testing.assert_array_equal(alone[1], display.colours(2)[[1, 1]])
+    # class 1 is dark: the rest is as good as white
+    np.testing.assert_array_equal(alone[0], np.full((2, 3), round(0.15 * 100 + 0.85 * 255)))
+
+
+@pytest.mark.parametrize("label", range(len(display.PALETTE)))
+@pytest.mark.parametrize("grey", [0, 100, 166, 255])
+def test_a_picked_class_stands_out_from_any_picture(label, grey):
+    """WCAG 2 wants 3:1 between a thing and what is beside it; a line around it has more."""
+    image, mask = np.full((9, 9, 3), grey, np.uint8), np.full((9, 9), 11, np.uint8)
+    mask[2:7, 4] = label
+    plain = display.overlay(image, mask, 1, only=label, contours=False)
+    lined = display.overlay(image, mask, 0.6, only=label)
+
+    def contrast(*colours):
+        darker, lighter = sorted(map(display.luminance, colours))
+        return (lighter + 0.05) / (darker + 0.05)
+
+    assert contrast(plain[4, 4], plain[0, 0]) > 3
+    assert contrast(lined[4, 3], lined[0, 0]) > 4.5
+    inside = mask == label
+    np.testing.assert_array_equal(
+        lined[inside], display.overlay(image, mask, 0.6, only=label, contours=False)[inside]
+    )
 
 
 def test_contours_run_where_labels_change_and_nowhere_else():

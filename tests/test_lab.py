@@ -108,3 +108,17 @@ def test_a_manager_that_answers_later_and_what_has_no_content_are_let_through():
     contents = SimpleNamespace(get=get)
     tell_language(contents)
     assert asyncio.run(contents.get("a.ipynb")) == {"type": "notebook", "content": None}
+    assert list(Path(last).glob("labconfig/*.json"))
+
+
+def test_jupyterlab_finds_the_looks_and_the_template_of_the_course():
+    environment = lab_environment({"PATH": "/bin", "JUPYTER_PATH": "/mine"})
+    first, last = environment["JUPYTER_PATH"].split(":")
+    assert first == "/mine"
+    package = json.loads((Path(last) / "labextensions/course-look/package.json").read_text())
+    load = package["jupyterlab"]["_build"]["load"]
+    assert (Path(last) / "labextensions/course-look" / load).is_file()
+    settings = Path(environment["JUPYTER_CONFIG_PATH"].split(":")[-1])
+    for name in ("jupyter_server_config.json", "jupyter_nbconvert_config.json"):
+        (template,) = json.loads((settings / name).read_text())["HTMLExporter"].values()
+        assert (Path(last) / "nbconvert/templates" / template / "index.html.j2").is_file()

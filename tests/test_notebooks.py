@@ -58,9 +58,12 @@ def test_two_hints_that_unfold_stand_between_a_stub_and_its_check(lesson):
 
 @each_lesson
 def test_links_between_lessons_lead_to_a_notebook(lesson):
-    text = "\n".join(cell.source for cell in notebook(lesson).cells)
-    for link in re.findall(r"\]\((?!https?://)([^)#]+)", text):
-        assert (ROOT / "solutions" / lesson / link).is_file(), link
+    for cell in notebook(lesson).cells:
+        for link in re.findall(r"\]\((?!https?://)([^)#]+)", cell.source):
+            if link.startswith("attachment:"):  # a picture that the cell carries itself
+                assert link.removeprefix("attachment:") in cell.attachments
+            else:
+                assert (ROOT / "solutions" / lesson / link).is_file(), link
 
 
 @each_lesson
@@ -183,3 +186,33 @@ def test_a_release_raises_nothing_but_not_implemented(lesson, kept):
         if cell.metadata.get("nbgrader", {}).get("grade_id", "").startswith("task_")
     }
     assert tests - tasks <= set(raised), json.dumps(sorted(tests - tasks - set(raised)))
+
+
+@each_lesson
+def test_tables_have_no_empty_heading(lesson):
+    """A screen reader says the heading before each entry of its column."""
+    for cell in notebook(lesson).cells:
+        for heading in re.findall(r"(?m)^(\|.*)\n\|[-| :]+\|$", cell.source):
+            assert all(part.strip() for part in heading.strip("|").split("|")), heading
+
+
+def test_the_first_lesson_begins_with_a_picture_and_a_result():
+    """Both come before anything is explained."""
+    first, *cells = notebook("00_start_here").cells
+    (picture,) = re.findall(r"!\[(.+)\]\(attachment:(.+)\)", first.source)
+    assert len(picture[0]) > 40
+    assert picture[1] in first.attachments
+    code = [cell for cell in cells[:4] if cell.cell_type == "code"][:2]
+    assert "import" in code[0].source
+    assert "widgets." in code[1].source
+
+
+@each_lesson
+def test_plotting_stays_in_the_package(lesson):
+    """More than a few lines that draw hide what a cell is about: they go to figures/."""
+    drawing = re.compile(r"\b(axis|axes|figure|left|right)\.\w+\(|new_figure|\.imshow\(")
+    for cell in notebook(lesson).cells:
+        if cell.cell_type == "code":
+            lines = [line for line in cell.source.splitlines() if drawing.search(line)]
+            folded = cell.metadata.get("jupyter", {}).get("source_hidden")
+            assert folded or len(lines) <= 3, f"{cell['id']}: {len(lines)} lines draw"

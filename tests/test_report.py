@@ -1,19 +1,36 @@
 """The class report says every mark, its reason and how it was made, in terminal and page."""
 
+import base64
+import io
 import os
+import re
 import time
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from nbgrader.api import Gradebook
+from PIL import Image
 
+from course_utils import display
 from course_utils.errors import CourseError
 from course_utils.files import write_atomic
 from course_utils.grading import grade as grade_module
 from course_utils.grading.export_marks import export_marks
 from course_utils.grading.gradebook import Mark, Marked, class_marks
+from course_utils.grading.marking import samples
 from course_utils.grading.marking.nbgrader_setup import gradebook_url
-from course_utils.grading.report import bar, html_report, not_graded, report, sign, text_report
+from course_utils.grading.report import (
+    bar,
+    html_report,
+    least_solved,
+    not_graded,
+    report,
+    sign,
+    text_report,
+)
+from course_utils.hand_in.tasks import get_task
 from course_utils.table import text_table
 from tests.mini_course import MINI, NET, make_course, merge_result, task_record
 
@@ -44,7 +61,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "line", "path", "circle"):
+        if tag not in ("meta", "line", "path", "circle", "img"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -60,7 +77,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(root):
     marked = class_marks(root)
-    return Page(html_report(marked, waiting=["eve/90_mini"]))
+    pages = {("ada", MINI): "feedback/ada/page.html"}
+    return Page(html_report(marked, waiting=["eve/90_mini"], pages=pages))
 
 
 def test_the_terminal_shows_marks_intervals_and_reasons(root):
@@ -157,10 +175,13 @@ def test_hidden_files_are_no_newer_hand_in(root, write_later):
 def test_the_page_stands_alone_and_is_sound(page):
     assert page.open == []
     for tag, attributes in page.tags:
-        assert tag not in ("script", "link", "img", "iframe")
+        assert tag not in ("script", "link", "iframe")
         assert "://" not in "".join(v or "" for v in attributes.values())
+        if tag == "img":
+            assert re.match("data:image/(png|jpeg);base64,", attributes["src"])
+            assert attributes["alt"]
         if tag == "a":
-            assert attributes["href"].startswith("#")
+            assert attributes["href"].startswith(("#", "feedback/"))
 
 
 def test_tables_are_accessible(page):
@@ -173,6 +194,98 @@ def test_tables_are_accessible(page):
     bars = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(bars) == 3
     assert all(attributes["role"] == "img" for attributes in bars)
+
+
+def test_the_page_has_landmarks_and_parts_with_names(page):
+    assert {"header", "main", "nav"} <= {tag for tag, _ in page.tags}
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    named = [a["aria-labelledby"] for tag, a in page.tags if tag == "section"]
+    assert named == ["all", NET, MINI, "how"]
+    inside = {a["href"][1:] for tag, a in page.tags if tag == "a" and a["href"].startswith("#")}
+    assert {*named} == inside
+    assert {*named} <= ids
+
+
+def test_each_mark_leads_to_the_feedback_page_that_is_there(page, root):
+    links = [a["href"] for tag, a in page.tags if tag == "a" and "feedback" in a["href"]]
+    assert links == ["feedback/ada/page.html"] * 2  # from both tables
+    strange = f"feedback/%3Cb%3Edan%3C/b%3E/{NET}/{NET}.html"
+    assert strange not in report(root=root).read_text()
+    write_atomic(root / "grading" / unquote(strange), "<p>feedback</p>")
+    text = report(root=root).read_text()
+    assert strange in text
+    assert f"feedback/ada/{MINI}/{MINI}.html" in text
+    (root / "grading" / unquote(strange)).unlink()
+
+
+def test_what_the_class_has_lost_most_comes_first():
+    marks = [
+        {"easy": Mark(2, 2), "half": Mark(a, 2), "hard": Mark(b, 4)} for a, b in [(2, 1), (0, 0)]
+    ]
+    class_ = [Marked(f"s{i}", f"s{i}", MINI, m, 1, 8) for i, m in enumerate(marks)]
+    assert least_solved(class_) == [(MINI, "hard", 0.125), (MINI, "half", 0.5)]
+    class_[1].marks["half"] = Mark(None, 2)  # waits for a person
+    assert least_solved(class_) == [(MINI, "hard", 0.125)]
+
+
+def sampled(iou, noise=0.1, seed=0):
+    """Return a task's record with IoU by class, and masks that are wrong at some pixels."""
+    task = get_task("unet", "quick")
+    public = samples.sample_pictures(task)
+    rng = np.random.default_rng(seed)
+    guess = np.roll(public.masks, rng.integers(1, 9), axis=2) % 10
+    speck = rng.random(guess.shape) < noise
+    guess[speck] = rng.integers(0, 10, speck.sum())
+    return task_record(
+        iou,
+        per_class=dict.fromkeys(sorted(task.classes), iou) | {"pole": iou / 2, "sign": None},
+        samples=samples.sample_record(guess, public.masks, task.classes),
+    )
+
+
+def class_of(size, **task):
+    names = [f"student-{number:03d}" for number in range(size)]
+    return [
+        Marked(
+            student=name,
+            name=f"Somebody <i>{name}</i>",
+            lesson=NET,
+            marks={
+                **{
+                    f"test_exercise_{k}": Mark(k % 2, 1, "the stub is still there")
+                    for k in range(9)
+                },
+                "task_unet": Mark(5, 10, task=sampled(0.6, seed=number, **task)),
+            },
+            total=9,
+            points=19,
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def test_the_iou_of_each_class_and_three_predictions_are_shown():
+    page = Page(html_report(class_of(2), []))
+    words = [word.strip() for word in page.words]
+    assert words.count("▾ 0.30") == 2  # the pole
+    assert words.count("absent") == 2  # the sign
+    table = words[words.index("exercise 0") :]
+    names = [word for word in table if word in get_task("unet", "quick").classes]
+    assert names == [*get_task("unet", "quick").classes] * 2  # in their own order
+    pictures = [a["src"] for tag, a in page.tags if tag == "img"]
+    assert len(pictures) == 2 + 2  # the public ones and their truth, then a strip a model
+    shown = Image.open(io.BytesIO(base64.b64decode(pictures[2].partition(",")[2]))).convert("RGB")
+    assert shown.size == (3 * 128 + 2 * 4, 96)
+    colours = {colour for _, colour in shown.getcolors()}
+    assert colours <= {*map(tuple, display.colours(10).tolist()), (255, 255, 255)}
+
+
+@pytest.mark.long
+def test_the_page_of_a_class_of_300_stays_light():
+    """Masks here are noisier than those of a trained net: most of the bytes are theirs."""
+    page = html_report(class_of(300, noise=0.02), [])
+    assert len(page.encode()) < 3_000_000
+    assert "<i>student" not in page
 
 
 def test_marks_of_all_lessons_have_the_colours_of_their_signs(page):

@@ -1,24 +1,30 @@
 """The scorer: right marks for honest models, no marks and a reason for all others."""
 
+import base64
 import copy
+import io
 import json
 import math
 import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from PIL import Image
 
-from course_utils.data import VOID
+from course_utils.data import VOID, load
+from course_utils.display import colours
 from course_utils.errors import CourseError
-from course_utils.grading.marking import sandbox, scorer, task_marks
+from course_utils.grading.marking import samples, sandbox, scorer, task_marks
 from course_utils.grading.marking.scorer import score_model_file
 from course_utils.hand_in import record, tasks
+from course_utils.metrics import ConfusionMatrix
 from tests.model_files import (
     bombs,
     endless,
@@ -84,6 +90,40 @@ def test_a_model_gets_its_iou_interval_and_marks(hand_in):
     assert (score.test_set, score.images) == (hidden.version, 12)
     assert score.isolation == sandbox.isolation_level()
     assert len(score.sha256) == 64
+
+
+def test_the_masks_that_are_shown_are_of_public_pictures_alone(hand_in):
+    """By hand: this model is one product of matrices a pixel."""
+    task = tasks.get_task("unet", "quick")
+    model = small_model(task)
+    public = load("scenes", "valid", size=task.size, count=3)
+    weight, bias = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer)
+    logits = np.einsum("nhwk,ck->nhwc", public.images / np.float32(255), weight[:, :, 0, 0]) + bias
+    masks = logits.argmax(-1).astype(np.uint8)
+    shown = hand_in(model).samples
+    picture = Image.open(io.BytesIO(base64.b64decode(shown["png"]))).convert("RGB")
+    strip = np.asarray(picture)
+    for number, mask in enumerate(masks):
+        left = number * (128 + 4)
+        same = (strip[:, left : left + 128] == colours(10)[mask]).all(-1)
+        assert same.mean() > 0.999  # of two equal logits onnxruntime may take the other
+    wanted = [
+        ConfusionMatrix(10).update(mask, truth).mean_iou()
+        for mask, truth in zip(masks, public.masks, strict=True)
+    ]
+    assert shown["iou"] == pytest.approx(wanted, abs=2e-3)
+
+
+def test_without_public_pictures_a_model_is_marked_all_the_same(hand_in, monkeypatch):
+    def gone(*_, **__):
+        raise CourseError("there is no CamVid here")
+
+    model = small_model(tasks.get_task("unet", "quick"))
+    marked = hand_in(model)
+    monkeypatch.setattr(samples, "load", gone)
+    bare = hand_in(model)
+    assert bare.samples is None
+    assert replace(bare, seconds=0) == replace(marked, seconds=0, samples=None)
 
 
 def test_the_score_does_not_change_from_run_to_run(hand_in):
@@ -213,7 +253,7 @@ HONEST = 'out.write(json.dumps({"profile": "quick"}).encode())'
 @pytest.mark.parametrize(
     ("inspect", "predict", "reason"),
     [
-        (HONEST, "out.write(bytes(n * h * w - 1))", r"gave 147,455 bytes .* instead of 147,456"),
+        (HONEST, "out.write(bytes(n * h * w - 1))", r"gave 184,319 bytes .* instead of 184,320"),
         (HONEST, "out.write(bytes(n * h * w + 1))", "more bytes than it was asked for"),
         (HONEST, "out.write(bytes([10]) * (n * h * w))", "value 10, which is no class"),
         (HONEST, "out.write(bytes([255]) * (n * h * w))", "value 255, which is no class"),

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import subprocess
 import sys
 import time
@@ -48,8 +49,14 @@ def box_of(data):
 
 
 def controls_of(box):
-    bar, picture, *below = box.children
-    return {control.description: control for control in bar.children}, picture, below
+    bars, picture, *below = box.children
+    controls = [control for bar in bars.children for control in bar.children]
+    return {control.description: control for control in controls}, picture, below
+
+
+def png_in(text):
+    """Return the PNG of an <img> that holds its picture itself."""
+    return base64.b64decode(re.search(r'src="data:image/png;base64,([^"]+)"', text)[1])
 
 
 def test_the_explorer_follows_every_control(shown):
@@ -71,9 +78,33 @@ def test_the_picture_beside_the_widget_is_its_first_state(shown):
     widgets.overlay_explorer(*scene(), CLASSES)
     ((data, metadata),) = shown
     _, picture, _ = controls_of(box_of(data))
-    assert base64.b64decode(data["image/png"]) == bytes(picture.value)
+    assert base64.b64decode(data["image/png"]) == png_in(picture.value)
     assert "mean IoU" in metadata["image/png"]["alt"]
     assert "prediction" in metadata["image/png"]["alt"]
+
+
+def test_the_text_of_a_picture_follows_its_numbers(shown):
+    widgets.overlay_explorer(*scene(), CLASSES)
+    controls, picture, below = controls_of(box_of(shown[0][0]))
+    assert "All classes: mean IoU" in picture.value
+    controls["class"].value = "box"
+    text = re.search(r'alt="([^"]*)"', picture.value)[1]
+    assert text.startswith("From left to right: image, truth, prediction, errors.")
+    assert text.endswith(below[-1].value)
+
+
+def test_controls_stand_in_rows_of_the_wanted_length(shown):
+    def draw(**values):
+        return new_figure(1, 1)[0]
+
+    six = {name: (0.0, 1.0, 0.1, 0.5) for name in ("a1", "a2", "a3", "b1", "b2", "b3")}
+    widgets.play(draw, alt="two models", per_row=3, **six)
+    widgets.play(draw, alt="two models", **six)
+    rows = [
+        [[control.description for control in bar.children] for bar in box.children[0].children]
+        for box in (box_of(data) for data, _ in shown)
+    ]
+    assert rows == [[["a1", "a2", "a3"], ["b1", "b2", "b3"]], [list(six)]]
 
 
 def test_a_class_that_is_nowhere_is_said_to_be_absent(shown):

@@ -94,6 +94,17 @@ def _draw_u(
     return figure, axes
 
 
+def show_steps(losses: Sequence[float], untrained: float, num_classes: int) -> None:
+    """Show the loss of each step of a training on one batch, against that of an untrained net."""
+    figure, ((axes,),) = new_figure(7, 3)
+    axes.plot(losses, color=BLUE, label="your loop, on two pictures")
+    axes.axhline(untrained, color="0.4", linestyle="--", label=f"ln {num_classes}: knows nothing")
+    axes.set(xlabel="step", ylabel="cross-entropy (nats)", ylim=(0, None))
+    axes.set_title("Two pictures, learned by heart")
+    axes.legend()
+    show(figure, f"The loss falls from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps.")
+
+
 def show_maps(maps: Sequence[np.ndarray], titles: Sequence[str], alt: str) -> None:
     """Show pictures ``(H, W, 3)`` and feature maps ``(H, W)`` in a row, each on its own scale."""
     figure, axes = new_figure(2.5 * len(maps), 2.3, 1, len(maps))

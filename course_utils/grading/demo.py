@@ -23,6 +23,7 @@ from course_utils.grading.grade import grade
 from course_utils.grading.gradebook import Marked
 from course_utils.grading.publishing.release import make_release
 from course_utils.grading.publishing.solve import Solved, run_lesson, solve
+from course_utils.grading.publishing.time_left import TimeLeft, minutes
 from course_utils.grading.report import report
 from course_utils.hand_in.record import model_path, record_path
 from course_utils.paths import course_root, resolve_lesson
@@ -31,6 +32,19 @@ _TASK = "unet"
 _HURRIED_EPOCHS = 4
 _ALSO = ("05",)
 """Lessons of which one student hands in a net of one epoch: they go the whole way, too."""
+_HURRIED_SECONDS = 48  # of the training cell then, on two quiet cores
+# What each step is, and its seconds on two quiet cores; this machine's own pace shows as it goes.
+_STEPS = {
+    "solve": ("solve the lessons, as the best student will", 185),
+    "hurry": (
+        f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will",
+        55,
+    ),
+    "make": ("release the lessons, and make what eight students hand in", 10),
+    "collect": ("course collect", 3),
+    "grade": ("course grade", 100),
+    "report": ("course export and course report", 4),
+}
 
 
 def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
@@ -52,6 +66,7 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
     place = root / "build" / "demo"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
+    left = TimeLeft({name: seconds for name, (_, seconds) in _STEPS.items()})
     start = resolve_lesson("00", root / "solutions")
     net = resolve_lesson("06", root / "solutions")
     write_atomic(place / "environment.yml", "name: demo\n")
@@ -59,15 +74,15 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
         shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
     os.environ.setdefault("COURSE_DATA", str(root / "data" / "cache"))
 
-    _step(1, "solve the lessons, as the best student will")
+    _step(left, "solve")
     solved = solve(keep=place / "solved", root=place)
-    _step(2, f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will")
-    _train_in_a_hurry(place, net, _HURRIED_EPOCHS)
+    _step(left, "hurry")
+    _train_in_a_hurry(place, net, _HURRIED_EPOCHS, {"train": _HURRIED_SECONDS})
     others = [resolve_lesson(number, root / "solutions") for number in _ALSO]
     for lesson in others:
         shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
-        _train_in_a_hurry(place, lesson, epochs=1)
-    _step(3, "release the lessons, and make what eight students hand in")
+        _train_in_a_hurry(place, lesson, 1, {})
+    _step(left, "make")
     make_release(place)
     hand_ins = sample_hand_ins(place, start, net)
     for lesson in others:
@@ -81,11 +96,11 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
             if lesson in hand_in
         }
         write_atomic(place / "downloads" / f"Segmentation-{lesson}-77.zip", zip_bytes(packed))
-    _step(4, "course collect")
+    _step(left, "collect")
     collect(sorted((place / "downloads").glob("*.zip")), root=place)
-    _step(5, "course grade")
+    _step(left, "grade")
     marked = grade(root=place)
-    _step(6, "course export and course report")
+    _step(left, "report")
     export_marks("moodle", root=place)
     page = report(root=place)
     if _has_display():
@@ -242,7 +257,7 @@ def _pickle() -> bytes:
     return buffer.getvalue()
 
 
-def _train_in_a_hurry(place: Path, net: str, epochs: int) -> None:
+def _train_in_a_hurry(place: Path, net: str, epochs: int, usual: dict[str, float]) -> None:
     """Run the cells that training needs, for few epochs; leave the notebook and its model."""
     folder = place / "hurried" / net
     shutil.copytree(place / "solutions" / net, folder)
@@ -260,13 +275,16 @@ def _train_in_a_hurry(place: Path, net: str, epochs: int) -> None:
         or (cell["metadata"].get("nbgrader", {}).get("solution") and cell["cell_type"] == "code")
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    if failures := run_lesson(folder, place, mark=False).failures:
+    if failures := run_lesson(folder, place, mark=False, usual=usual).failures:
         raise CourseError(f"the hurried student's notebook does not run: {failures[0]}")
     path.write_text(whole, encoding="utf-8")
 
 
-def _step(number: int, what: str) -> None:
-    print(f"\n[{number}/6] {what}", flush=True)
+def _step(left: TimeLeft, name: str) -> None:
+    """Say which step begins, and how long the demo will still take."""
+    left.begin(name)
+    number, (what, _) = [*_STEPS].index(name) + 1, _STEPS[name]
+    print(f"\n[{number}/{len(_STEPS)}] {what} (about {minutes(left.left())} left)", flush=True)
 
 
 def _has_display() -> bool:

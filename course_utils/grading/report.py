@@ -1,19 +1,24 @@
 """``course report``: the class table in the terminal and as a page.
 
-The page is one file without scripts or links to anywhere. Nothing is said by colour alone:
-every mark is a number with a sign, every bar has its numbers beside it.
+The page is one file without scripts; it links to nothing but the feedback pages beside it.
+Nothing is said by colour alone: every mark is a number with a sign, every bar has its numbers
+beside it. On a narrow screen each row of a table becomes a card.
 """
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
+from course_utils.display import colours
 from course_utils.errors import CourseError
 from course_utils.files import tree_files, tree_hash, write_atomic
 from course_utils.grading.gradebook import Marked, class_marks
+from course_utils.grading.marking import samples
 from course_utils.grading.marking.task_marks import update_marks
+from course_utils.hand_in.tasks import get_task
 from course_utils.paths import course_root
 from course_utils.table import shortened, text_table
 
@@ -40,7 +45,7 @@ def report(open_page: bool = False, root: Path | None = None) -> Path:
     waiting = not_graded(root, marked)
     print(text_report(marked, waiting))
     path = root / "grading" / "report.html"
-    write_atomic(path, html_report(marked, waiting))
+    write_atomic(path, html_report(marked, waiting, _feedback_pages(path.parent, marked)))
     print(f"\nThe same with reasons and intervals: {path}")
     if open_page and not webbrowser.open(path.resolve().as_uri()):
         raise CourseError(f"no browser could be started; open {path} by hand.")
@@ -82,7 +87,11 @@ def text_report(marked: list[Marked], waiting: Sequence[str] = ()) -> str:
     return "\n".join(parts).rstrip()
 
 
-def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
+def html_report(
+    marked: list[Marked],
+    waiting: Sequence[str],
+    pages: Mapping[tuple[str, str], str] | None = None,
+) -> str:
     """Return the page.
 
     Parameters
@@ -91,11 +100,16 @@ def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
         Graded hand-ins, as from :func:`course_utils.grading.gradebook.class_marks`.
     waiting
         Hand-ins that were collected and are not graded yet, as from :func:`not_graded`.
+    pages
+        Address of the feedback page by student and lesson, where there is one.
     """
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"bar": bar, "sign": sign, "colour": _colour, "number": _number}
+    environment.globals |= {
+        **{"bar": bar, "sign": sign, "colour": _colour, "number": _number},
+        **{"classes": class_scores, "gallery": _gallery},
+    }
     template = environment.from_string(
         files("course_utils.grading").joinpath("report.html").read_text(encoding="utf-8")
     )
@@ -113,6 +127,8 @@ def html_report(marked: list[Marked], waiting: Sequence[str]) -> str:
         of=of,
         points=points,
         totals=totals,
+        least=least_solved(marked),
+        pages=pages or {},
         waiting=waiting,
         made=f"{datetime.now():%Y-%m-%d %H:%M}",
         isolation=sorted({one.isolation for one in marked if one.isolation}),
@@ -184,6 +200,58 @@ def bar(task: dict) -> str:
         f'<line class="interval" x1="{left}" x2="{right}" y1="14" y2="14"/>'
         f'<circle class="iou" cx="{x(task["iou"])}" cy="14" r="3"/></svg>'
     )
+
+
+def least_solved(marked: list[Marked], most: int = 8) -> list[tuple[str, str, float]]:
+    """Return lesson, cell and the class's share of its points, where most were lost, lowest first.
+
+    A mark that waits for a person counts nowhere.
+    """
+    given: dict[tuple[str, str], list[float]] = {}
+    for one in marked:
+        for cell, mark in one.marks.items():
+            if mark.score is not None and mark.points:
+                given.setdefault((one.lesson, cell), []).append(mark.score / mark.points)
+    shares = [(*key, sum(parts) / len(parts)) for key, parts in given.items()]
+    return sorted((one for one in shares if one[2] < 1), key=lambda one: one[2])[:most]
+
+
+def class_scores(task: dict) -> list[tuple[str, float | None, bool]]:
+    """Return name, IoU and whether it is the lowest, of each class of a task's record."""
+    scores = task.get("per_class") or {}
+    order = [name for name in get_task(task["task"], task["profile"]).classes if name in scores]
+    scores = {name: scores[name] for name in order}
+    lowest = min((score for score in scores.values() if score is not None), default=None)
+    return [(name, score, score is not None and score == lowest) for name, score in scores.items()]
+
+
+def _gallery(group: list[Marked]) -> list[dict]:
+    """Return the public pictures that models of a lesson were shown, with their true masks."""
+    shown = {(t["task"], t["profile"]) for one in group for t in one.tasks if t.get("samples")}
+    found = []
+    for name, profile in sorted(shown):
+        task = get_task(name, profile)
+        if public := samples.sample_pictures(task):
+            found.append(
+                {
+                    "task": name,
+                    "profile": profile if len(shown) > 1 else "",
+                    "pictures": samples.picture_strip(public.images),
+                    "truth": samples.mask_strip(public.masks),
+                    "colours": list(
+                        zip(task.classes, colours(len(task.classes)).tolist(), strict=True)
+                    ),
+                }
+            )
+    return found
+
+
+def _feedback_pages(folder: Path, marked: list[Marked]) -> dict[tuple[str, str], str]:
+    """Return the addresses of feedback pages, from ``grading/``, that are there."""
+    places = {
+        (m.student, m.lesson): f"feedback/{m.student}/{m.lesson}/{m.lesson}.html" for m in marked
+    }
+    return {key: quote(place) for key, place in places.items() if (folder / place).exists()}
 
 
 def _colour(symbol: str) -> str:

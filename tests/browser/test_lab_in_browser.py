@@ -77,14 +77,14 @@ def explorer(page, lab):
     )
     open_notebook(page, lab, path)
     run_all(page)
-    figure = page.locator(".jp-OutputArea-output:has(.widget-image)").first
-    figure.locator(".widget-image").wait_for()
+    figure = page.locator(".jp-OutputArea-output:has(.course-play)").first
+    figure.locator("img").wait_for()
     return figure
 
 
 def picture(figure):
     """Return the address of the picture: it changes when the kernel has sent a new one."""
-    return figure.locator("img.widget-image").get_attribute("src")
+    return figure.locator("img").get_attribute("src")
 
 
 def wait_for_another_picture(page, figure, old):
@@ -97,7 +97,7 @@ def wait_for_another_picture(page, figure, old):
 
 def test_sliders_and_class_picker_change_the_picture(page, explorer):
     assert "mean IoU" in explorer.inner_text()
-    assert explorer.locator("img.widget-image").bounding_box()["width"] > 600
+    assert explorer.locator("img").bounding_box()["width"] > 600
     for label in ("opacity", "image"):
         before = picture(explorer)
         slider = explorer.locator(".widget-slider", has_text=label).locator(".noUi-handle")

@@ -79,6 +79,7 @@ def _order_steps(config: Config, root: Path) -> None:
 
     from course_utils.grading.marking import preprocessors as own
     from course_utils.grading.marking import shown
+    from course_utils.grading.marking.feedback_page import FeedbackExporter
     from course_utils.grading.marking.plain_markdown import plain_markdown
 
     config.Autograde.sanitize_preprocessors = [
@@ -104,8 +105,8 @@ def _order_steps(config: Config, root: Path) -> None:
         GetGrades,
         own.HideTests,
         CSSHTMLHeaderPreprocessor,
-        own.FitPictures,
     ]
+    config.GenerateFeedback.exporter_class = FeedbackExporter
     config.HTMLExporter.filters = {"markdown2html": plain_markdown}  # feedback and formgrader
     config.Autograde.pre_convert_hook = own.RemoveLinks(root / "grading" / "submitted")
 

@@ -605,14 +605,6 @@ class HideTests(NbGraderPreprocessor):
             out.traceback = [_short(out)]
 
 
-class FitPictures(NbGraderPreprocessor):
-    """In the feedback: no picture is wider than the page, as in JupyterLab."""
-
-    def preprocess(self, nb, resources):
-        resources["inlining"]["css"].append(".output_subarea img {max-width: 100%; height: auto}")
-        return nb, resources
-
-
 class RemoveLinks:
     """Before a batch: delete symbolic links from the hand-ins, which nbgrader would follow.
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from course_utils.errors import CourseError
-from course_utils.grading.marking import sandbox
+from course_utils.grading.marking import samples, sandbox
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.workplace import secret_seed
 from course_utils.hand_in.gate import Refused, read_plain_file
@@ -54,6 +54,8 @@ class Score:
         Of the model file or of the masks; empty if there were none.
     waits
         Whether there is no mark yet, since the instructor has not what it is marked on.
+    samples
+        A model's masks of public pictures, as from `samples.sample_record`.
     """
 
     task: str
@@ -74,6 +76,7 @@ class Score:
     sha256: str = ""
     seconds: float = 0.0
     waits: bool = False
+    samples: dict[str, Any] | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return the score as plain JSON values."""
@@ -117,11 +120,17 @@ def score_model_file(path: Path | str, name: str, settings: Settings) -> Score:
         if settings.data is None and not task.here:
             return _waiting(task, label, isolation=level, sha256=digest)
         hidden = task.hidden_set(secret_seed(settings.course), settings.data)
-        masks = _predict(content, task, hidden, level)
+        public = samples.sample_pictures(task)
+        images = [hidden.data.images, *([public.images] if public else [])]
+        masks = _predict(content, task, np.concatenate(images), level)
     except Refused as refusal:
         score = no_score(task, str(refusal), isolation=level, sha256=digest)
     else:
-        score = score_masks(task, hidden, masks, isolation=level, sha256=digest)
+        count = len(hidden.data.images)
+        score = score_masks(task, hidden, masks[:count], isolation=level, sha256=digest)
+        if public:
+            shown = samples.sample_record(masks[count:], public.masks, task.classes)
+            score = replace(score, samples=shown)
     return replace(score, seconds=round(time.monotonic() - started, 2))
 
 
@@ -218,9 +227,9 @@ def _inspect(content: bytes, name: str, label: str, level: str) -> str:
     return profile
 
 
-def _predict(content: bytes, task: Task, hidden: HiddenSet, level: str) -> np.ndarray:
+def _predict(content: bytes, task: Task, images: np.ndarray, level: str) -> np.ndarray:
     """Return the masks ``(N, H, W)`` uint8 that a child predicts, checked to be classes."""
-    images = np.ascontiguousarray(hidden.data.images)
+    images = np.ascontiguousarray(images)
     classes = len(task.classes)
     request = {"bytes": len(content), "shape": images.shape, "classes": classes}
     request |= {"window": task.window, "stride": task.stride}

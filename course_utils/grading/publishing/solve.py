@@ -11,14 +11,14 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from tqdm import tqdm
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking import sandbox, task_marks
 from course_utils.grading.marking.settings import Settings
+from course_utils.grading.publishing.time_left import CellBar, usual_seconds
 from course_utils.paths import NOT_RELEASED, course_root, data_setting, list_lessons, resolve_lesson
 from course_utils.table import text_table
 
@@ -117,7 +117,9 @@ def _try_folder(folder: Path) -> None:
         ) from None
 
 
-def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
+def run_lesson(
+    folder: Path, root: Path, mark: bool = True, usual: Mapping[str, float] | None = None
+) -> Solved:
     """Run the notebook in ``folder/``, in place, and mark it.
 
     Parameters
@@ -128,6 +130,8 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
         The course's folder: for the secret seed.
     mark
         Whether to mark it, too.
+    usual
+        Seconds that cells take by id, where they are others than usually.
 
     Returns
     -------
@@ -149,17 +153,20 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
             # Then the function is run on the hidden images, as under the grader.
             environment["NBGRADER_EXECUTION"] = "autograde"
             task_marks.prepare(task, folder, root)
-    bar = tqdm(total=len(notebook.cells), desc=lesson, unit="cell")
+    seconds = usual_seconds(lesson, [cell["id"] for cell in notebook.cells])
+    if seconds and usual:
+        seconds |= {cell: usual[cell] for cell in seconds if cell in usual}
+    bar = CellBar(lesson, notebook.cells, seconds)
     client = NotebookClient(
         notebook,
         timeout=_CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        on_cell_complete=lambda cell, cell_index: bar.update(cell_index + 1 - bar.n),
+        on_cell_start=bar.begin,
     )
     started = time.monotonic()
     try:
-        with _PeakMemory() as memory:
+        with bar, _PeakMemory() as memory:
             # The kernel's own log is no concern of the reader; a cell's output is in the notebook.
             client.execute(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except CellExecutionError as error:
@@ -168,8 +175,6 @@ def run_lesson(folder: Path, root: Path, mark: bool = True) -> Solved:
         result.failures.append(f"a cell ran longer than {_CELL_SECONDS} s")
     except DeadKernelError:
         result.failures.append("the kernel died; was there too little memory?")
-    finally:
-        bar.close()
     result.seconds, result.peak_bytes = time.monotonic() - started, memory.peak
     nbformat.write(notebook, path)
     if mark and not result.failures:

@@ -1,0 +1,34 @@
+"""nbgrader's feedback page, with a language, landmarks, enough contrast, and pictures that fit."""
+
+from nbconvert.exporters import HTMLExporter
+
+# nbgrader's template has these colours from Bootstrap 3 and Pygments, on grey: on white they do.
+_STYLE = """
+.output_subarea img { max-width: 100%; height: auto; }
+div.input_area, .rendered_html pre, .rendered_html code { background: #fff; }
+div.output_area pre, div.input_area pre, .rendered_html pre {
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+a { color: #1f5fa8; text-decoration: underline; }
+a.anchor-link { display: none; }
+.nbgrader_cell .panel-heading a, .nbgrader_cell .panel-heading code { color: #fff !important; }
+.nbgrader_cell .panel-heading code { background: #123d6d; }
+.panel-primary > .panel-heading { background: #1f5fa8 !important; }
+.highlight .c1, .highlight .ch, .highlight .cm { color: #2f6666; }
+.highlight .ow { color: #8500d1; }
+.highlight .si { color: #8f4061; } .highlight .ne { color: #b3261e; }
+.output_area span[style*="95,135,135"] { color: #3f6767 !important; }
+.output_area span[style*="0,135,0"] { color: #006b00 !important; }
+"""
+
+
+class FeedbackExporter(HTMLExporter):
+    """Renders a marked notebook for its student."""
+
+    def from_notebook_node(self, nb, resources=None, **options):
+        """Return the page and the resources, as nbconvert does."""
+        page, resources = super().from_notebook_node(nb, resources, **options)
+        head, _, body = page.partition("</head>")
+        head = head.replace("<html>", '<html lang="en">', 1) + f"<style>{_STYLE}</style>\n</head>"
+        heading = '<div class="panel-heading"'
+        body = body.replace(heading, f'{heading} role="banner"', 1)
+        return head + body, resources
