@@ -1,6 +1,6 @@
 """Lesson 05's exercises: ways up, what a layer costs, the loss, and the joint transform."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torchvision import tv_tensors
 
+from course_utils.checks import passed, require
 from course_utils.checks.exercise import Case, Exercise, is_same
+from course_utils.comparison import Compared
 from course_utils.data import VOID
 
 
@@ -776,3 +778,47 @@ def _frame(shape: tuple[int, int], edge: list[int]) -> int:
     """Return how many pixels of a picture lie in the void rows and columns at its edges."""
     (height, width), (top, bottom, left, right) = shape, edge
     return height * width - (height - top - bottom) * (width - left - right)
+
+
+# --- the comparison ------------------------------------------------------------------------------
+
+
+def three_sentences(mine: Mapping[str, bool], compared: Mapping[str, Compared]) -> None:
+    """Hold what a student thinks of three sentences against the student's own models.
+
+    Raises
+    ------
+    CheckFailed
+        In one line: the first sentence that the models do not bear out, with their numbers.
+    """
+    window, strided = compared.get("sliding window"), compared.get("strided, enlarged")
+    require(
+        window is not None and strided is not None,
+        "the sentences speak of the models of lessons 03 and 04: train those first, then run the "
+        "cell with the comparison again.",
+    )
+    dearest = max(compared, key=lambda name: compared[name].multiplications)
+    best = max(compared, key=lambda name: compared[name].mean_iou)
+    thin, large = (
+        np.ptp([getattr(one, group) for one in compared.values()]) for group in ("thin", "large")
+    )
+    ratio = window.multiplications / strided.multiplications
+    told = {
+        "dearest is best": (dearest == best, f"dearest is the {dearest}, best the {best}"),
+        "thin ones differ more": (
+            bool(thin > large),
+            f"thin classes differ by up to {thin:.2f}, large ones by {large:.2f}",
+        ),
+        "a window costs tenfold": (bool(ratio >= 10), f"it costs {ratio:.1f} times as much"),
+    }
+    for sentence, (true, numbers) in told.items():
+        answer = mine.get(sentence)
+        require(
+            isinstance(answer, bool | np.bool_),
+            f"{sentence!r} is {answer!r}: write True or False.",
+        )
+        require(
+            answer == true,
+            f"{sentence!r} is {true} for these models, you wrote {answer}: {numbers}.",
+        )
+    passed("three sentences", "; ".join(numbers for _, numbers in told.values()))
