@@ -74,6 +74,12 @@ confusion_matrix = Exercise(
     facts={
         "{name} is of floats; counts are integers, whole numbers.": lambda n, *_: _kind(n) in "iu",
     },
+    causes={
+        "object too deep": "np.bincount takes one row of numbers, and masks are (H, W) or (N, H, "
+        "W): index both with one bool mask, or flatten both with .ravel()",
+        "truth value of an array": "`if` asks for one answer, but here are many pixels at once: "
+        "select with a bool array, or flatten both masks with .ravel()",
+    },
 )
 
 # --- 2, 3: IoU and Dice --------------------------------------------------------------------------
