@@ -5,7 +5,7 @@ A check notes whether it was passed, a task's cell its score. Only a student's o
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from course_utils.errors import CourseError
@@ -21,10 +21,13 @@ FILE = "progress.json"
 class Standing:
     """How far a learner is in the exercises of one lesson; tasks are not among them."""
 
-    passed: int
-    exercises: int
-    marks: float
-    points: float
+    passed: int = 0
+    exercises: int = 0
+    marks: float = 0
+    points: float = 0
+
+    def __add__(self, other: "Standing") -> "Standing":
+        return Standing(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __str__(self) -> str:
         return (

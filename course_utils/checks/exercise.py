@@ -159,8 +159,9 @@ class Exercise:
         CheckFailed
             In one line: what is wrong, and which misconception it shows.
         """
-        with answering(self.name, self._way_on()):
+        with answering(self.name):
             self._require_own(answer)
+        with answering(self.name, self._way_on()):
             for case in self.cases:
                 got = self._try(answer, case)
         passed(self.name, _filled(self.learnt, {"got": got}))

@@ -655,7 +655,11 @@ def _of_drawn(m, draws, seed, left_out=None, part=1, mean=metrics.mean_iou):
 
 def _paired(**how) -> Callable:
     """Return a bootstrap with the same draw for both models."""
-    return lambda a, b, n, seed: _of_drawn(a, n, seed, **how) - _of_drawn(b, n, seed, **how)
+
+    def differences(a, b, draws, seed):
+        return _of_drawn(a, draws, seed, **how) - _of_drawn(b, draws, seed, **how)
+
+    return differences
 
 
 def _unpaired(drawn: Callable) -> Callable:
