@@ -217,6 +217,7 @@ def test_a_release_raises_nothing_but_not_implemented(lesson, kept):
         for out in cell.get("outputs", []):
             if out.output_type == "error":
                 raised[cell["id"]] = out.ename
+                assert len(out.traceback) == 1, f"{cell['id']}: more than a line"
             elif "image/png" in out.get("data", {}):
                 assert out.metadata["image/png"]["alt"], f"{cell['id']}: a figure without a text"
     assert set(raised.values()) == {"NotImplementedError"}, raised

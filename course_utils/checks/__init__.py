@@ -81,11 +81,11 @@ def is_stub(error: Exception) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """Return the name of the function that raised, such as ``ConvLayer.forward``."""
+    """Return the name of the function or class that raised, such as ``ConvLayer.forward``."""
     step = error.__traceback__
     while step.tb_next is not None:
         step = step.tb_next
-    return step.tb_frame.f_code.co_qualname
+    return step.tb_frame.f_code.co_qualname.removesuffix(".__init__")
 
 
 def _not_implemented(message: str) -> NotImplementedError:

@@ -75,7 +75,8 @@ def chromium(processes):
 def lab(chromium, tmp_path_factory):
     """Start ``course lab`` in a copy of the lessons, with nobody's own Jupyter settings."""
     root = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "lessons", root / "lessons")
+    for name in ("lessons", "docs"):
+        shutil.copytree(ROOT / name, root / name)
     for name in ("environment.yml", "nbgrader_config.py"):
         shutil.copy(ROOT / name, root)
     home = tmp_path_factory.mktemp("home")
