@@ -60,6 +60,17 @@ def lab(
     run(context.args, instructor)
 
 
+@app.command()
+def status() -> None:
+    """Tell how far you are: exercises passed, points so far, tasks against their bounds.
+
+    Example: course status
+    """
+    from course_utils.status import show
+
+    show()
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the data sets: what they hold, licence, whether they are on this machine.

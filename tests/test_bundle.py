@@ -1,5 +1,6 @@
 """A class gets all that it needs and nothing that it must not see."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -98,6 +99,14 @@ def test_this_courses_bundle_gives_nothing_away(real):
     for name in real:
         top = name.split("/")[0]
         assert top not in ("solutions", "tests", "grading", ".ci", ".git", "nbgrader_config.py")
+
+
+def test_the_readme_of_this_courses_bundle_promises_no_solutions(real):
+    readme, whole = real["README.md"].decode(), (COURSE / "README.md").read_text(encoding="utf-8")
+    assert "`solutions/` holds each notebook solved" in whole
+    assert "solution" not in re.sub(r"no solution\b", "", readme)
+    assert "<!--" not in readme
+    assert len(readme) > len(whole) / 2
 
 
 @pytest.mark.process

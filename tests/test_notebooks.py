@@ -66,6 +66,53 @@ def test_links_between_lessons_lead_to_a_notebook(lesson):
                 assert (ROOT / "solutions" / lesson / link).is_file(), link
 
 
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+TERMS = re.findall(r"^## (.+)$", GLOSSARY, re.M)
+LINK = re.compile(r"\[\W*([^]]+?)\W*\]\(\.\./\.\./docs/glossary\.md#(\S+?)\)")
+
+
+def prose(cell):
+    """Return a text without its headings, tables, answers that unfold, formulas, code and links."""
+    text = re.sub(
+        r"<details>.*?</details>|^[#|].*?$|\$[^$]*\$", " ", cell.source, flags=re.S | re.M
+    )
+    return re.sub(r"`[^`]*`|\[[^]]*\]\([^)]*\)", " ", text)
+
+
+def test_the_glossary_has_each_term_once_and_in_order():
+    assert sorted(set(TERMS)) == TERMS
+    # the address of a heading is the same in JupyterLab and on GitHub
+    assert not [term for term in TERMS if not re.fullmatch(r"[a-z0-9]+([ -][a-z0-9]+)*", term)]
+
+
+def test_every_term_is_linked_and_every_linked_term_is_there():
+    linked = {
+        name
+        for lesson in LESSONS
+        for c in notebook(lesson).cells
+        for _, name in LINK.findall(c.source)
+    }
+    assert linked == {term.replace(" ", "-") for term in TERMS}
+
+
+@each_lesson
+def test_a_lesson_links_a_term_once_where_it_is_first_used(lesson):
+    linked, before = [], ""
+    for cell in notebook(lesson).cells:
+        if cell.cell_type != "markdown":
+            continue
+        for found in LINK.finditer(cell.source):
+            words, term = found.groups()
+            linked.append(term)
+            start = nbformat.from_dict({"source": cell.source[: found.start()]})
+            earlier = before + prose(start)
+            if words != "in short":
+                assert not re.search(rf"(?<![\w-]){words}(?![\w-])", earlier), (cell["id"], words)
+        before += prose(cell)
+    assert len(set(linked)) == len(linked)
+    assert linked
+
+
 @each_lesson
 def test_cells_are_short_enough_to_be_read_at_a_glance(lesson):
     for cell in notebook(lesson).cells:
@@ -173,6 +220,7 @@ def test_a_release_raises_nothing_but_not_implemented(lesson, kept):
         for out in cell.get("outputs", []):
             if out.output_type == "error":
                 raised[cell["id"]] = out.ename
+                assert len(out.traceback) == 1, f"{cell['id']}: more than a line"
             elif "image/png" in out.get("data", {}):
                 assert out.metadata["image/png"]["alt"], f"{cell['id']}: a figure without a text"
     assert set(raised.values()) == {"NotImplementedError"}, raised

@@ -1,5 +1,6 @@
 """What the README tells a reader to type and to open is there."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -45,7 +46,17 @@ def test_make_targets_of_the_readme_exist(words):
 
 def test_the_readme_names_the_commands_that_students_and_instructors_need():
     named = {words[0] for words in commands("course")}
-    assert {"lab", "doctor", "submit", "collect", "grade", "report", "export", "bundle"} <= named
+    assert {
+        "lab",
+        "doctor",
+        "status",
+        "submit",
+        "collect",
+        "grade",
+        "report",
+        "export",
+        "bundle",
+    } <= named
     assert {"lab", "test", "demo"} <= {words[0] for words in commands("make")}
 
 
@@ -79,3 +90,11 @@ def test_picture_on_top_has_a_text_and_loads_fast():
 def test_every_released_lesson_is_in_the_table_and_no_other_is_linked():
     released = {path.parent.name for path in ROOT.glob("lessons/[0-9]*/*.ipynb")}
     assert set(re.findall(r"\(lessons/(\w+)/\1\.ipynb\)", TEXT)) == released
+
+
+def test_one_text_tells_where_a_learner_stands():
+    path = ROOT / "solutions" / "00_start_here" / "00_start_here.ipynb"
+    (cell,) = (c for c in json.loads(path.read_text())["cells"] if c["id"] == "status-text")
+    told = "".join(cell["source"]).split("\n\n")[1]
+    assert "course status" in told
+    assert told in " ".join(TEXT.split())

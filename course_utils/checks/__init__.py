@@ -1,6 +1,6 @@
 """The exercises, one module a lesson, each told once (`exercise`; nets: `networks`).
 
-A check takes the student's object and prints one line with a tick, or raises
+A check takes the student's object and shows a card, or prints one line with a tick; or it raises
 :class:`CheckFailed` with one line that names the misconception.
 ``NotImplementedError`` from a stub stays one, and says in one line which stub it is.
 """
@@ -11,11 +11,16 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from textwrap import shorten
 
+from course_utils.checks import cards
+from course_utils.checks.cards import passed as passed
 from course_utils.errors import CourseError
 
 
 class CheckFailed(CourseError, AssertionError):
     """An exercise's answer was refused; the message says which misconception it shows."""
+
+    def _render_traceback_(self) -> list[str]:
+        return cards.rendered(self, "refused")
 
 
 def require(condition: bool, message: str) -> None:
@@ -24,9 +29,17 @@ def require(condition: bool, message: str) -> None:
         raise CheckFailed(message)
 
 
-def passed(exercise: str, learnt: str) -> None:
-    """Print the line of a passed check, such as ``✓ ConvLayer: the size stays``."""
-    print(f"✓ {exercise}: {learnt}")
+@contextmanager
+def answering(exercise: str, way_on: str = ""):
+    """Let an exception of a check bring a card along: hints from the second failure on.
+
+    ``way_on`` is the line of code that takes the course's own answer, if there is one.
+    """
+    try:
+        yield
+    except (CheckFailed, NotImplementedError) as error:
+        cards.refused(error, exercise, way_on)
+        raise
 
 
 @contextmanager
@@ -58,7 +71,8 @@ def explain(doing: str, causes: Mapping[str, str] | None = None, hint: str = "")
             if re.search(pattern, text):
                 said = cause
                 break
-        raise CheckFailed(f"{doing}: {said.rstrip('. ')}. {hint}".strip()) from None
+        said = said if said.endswith("?") else f"{said.rstrip('. ')}."
+        raise CheckFailed(f"{doing}: {said} {hint}".strip()) from None
 
 
 def is_stub(error: Exception) -> bool:
@@ -67,17 +81,17 @@ def is_stub(error: Exception) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """Return the name of the function that raised, such as ``ConvLayer.forward``."""
+    """Return the name of the function or class that raised, such as ``ConvLayer.forward``."""
     step = error.__traceback__
     while step.tb_next is not None:
         step = step.tb_next
-    return step.tb_frame.f_code.co_qualname
+    return step.tb_frame.f_code.co_qualname.removesuffix(".__init__")
 
 
 def _not_implemented(message: str) -> NotImplementedError:
     """Return an error that a notebook shows as one line, without a traceback."""
     error = NotImplementedError(message)
-    error._render_traceback_ = lambda: [f"NotImplementedError: {message}"]
+    error._render_traceback_ = lambda: cards.rendered(error, "stub")
     return error
 
 
@@ -106,3 +120,6 @@ class NotYet:
 
     def __repr__(self) -> str:
         return f"<not yet: {self.__dict__['_first']}>"
+
+
+cards.shorten_stubs(_place, is_stub)

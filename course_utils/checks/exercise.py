@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from course_utils.checks import CheckFailed, explain, passed, require
+from course_utils.checks import CheckFailed, answering, explain, passed, require
+from course_utils.checks.cards import way_on
+from course_utils.errors import CourseError
 
 HIDDEN_SEED = "COURSE_HIDDEN_SEED"
 """Environment variable of the grader's kernel: what hidden tests draw their input from."""
@@ -148,7 +150,7 @@ class Exercise:
             object.__setattr__(self, "cases", cases)  # the class is frozen
 
     def __call__(self, answer: Any, *about: Any) -> None:
-        """Run the visible check; it prints a line with a tick.
+        """Run the visible check; it shows a card, or prints a line with a tick.
 
         ``about`` is what a notebook shows that an answer is about; no case needs it.
 
@@ -157,10 +159,39 @@ class Exercise:
         CheckFailed
             In one line: what is wrong, and which misconception it shows.
         """
-        self._require_own(answer)
-        for case in self.cases:
-            got = self._try(answer, case)
+        with answering(self.name):
+            self._require_own(answer)
+        with answering(self.name, self._way_on()):
+            for case in self.cases:
+                got = self._try(answer, case)
         passed(self.name, _filled(self.learnt, {"got": got}))
+
+    def lent(self) -> Callable:
+        """Return the course's own answer, for a student who wants to go on with the lesson.
+
+        It is called as the notebook calls the student's. Check and hidden test refuse it.
+
+        Raises
+        ------
+        CourseError
+            If there is none to lend, such as for a number.
+        """
+        if not self._way_on():
+            raise CourseError(f"{self.name} has no answer to lend: the lesson goes on without it.")
+        print(f"{self.name}: the course's own, lent so that you can go on. It earns no points.")
+        return self._own()
+
+    def _own(self) -> Callable:
+        def lent(*arguments, **options):
+            return self.right(*arguments, **options)
+
+        lent.__name__ = lent.__qualname__ = self.name
+        return lent
+
+    def _way_on(self) -> str:
+        """Return the line that takes the course's own answer; empty where there is none."""
+        asked = self.right and any(case.arguments or case.options for case in self.cases)
+        return way_on(self.name) if asked else ""
 
     def hidden(self, answer: Any) -> None:
         """Run the hidden test: the same comparison on input drawn from the grader's seed.
@@ -184,7 +215,8 @@ class Exercise:
         written = inspect.isroutine(answer) or isinstance(answer, type)
         require(
             not (written and str(answer.__module__).startswith("course_utils.")),
-            f"{self.name} is the course's own function: write one of yours.",
+            f"{self.name} is the course's own: it takes you on, but earns no points. Write yours "
+            "when you come back to it.",
         )
 
     def _try(self, answer: Any, case: Case) -> Any:

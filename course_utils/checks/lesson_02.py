@@ -74,6 +74,12 @@ confusion_matrix = Exercise(
     facts={
         "{name} is of floats; counts are integers, whole numbers.": lambda n, *_: _kind(n) in "iu",
     },
+    causes={
+        "object too deep": "np.bincount takes one row of numbers, and masks are (H, W) or (N, H, "
+        "W): index both with one bool mask, or flatten both with .ravel()",
+        "truth value of an array": "`if` asks for one answer, but here are many pixels at once: "
+        "select with a bool array, or flatten both masks with .ravel()",
+    },
 )
 
 # --- 2, 3: IoU and Dice --------------------------------------------------------------------------
@@ -649,7 +655,11 @@ def _of_drawn(m, draws, seed, left_out=None, part=1, mean=metrics.mean_iou):
 
 def _paired(**how) -> Callable:
     """Return a bootstrap with the same draw for both models."""
-    return lambda a, b, n, seed: _of_drawn(a, n, seed, **how) - _of_drawn(b, n, seed, **how)
+
+    def differences(a, b, draws, seed):
+        return _of_drawn(a, draws, seed, **how) - _of_drawn(b, draws, seed, **how)
+
+    return differences
 
 
 def _unpaired(drawn: Callable) -> Callable:

@@ -25,6 +25,7 @@ from course_utils.checks import networks as net
 from course_utils.checks.exercise import Case, Exercise, is_same
 from course_utils.checks.networks import Build, NetExercise, Observed
 from course_utils.data import VOID
+from course_utils.models import unet as models
 
 _DEVICES = dict.fromkeys(
     ("on the same device", r"and weight type \(torch"),
@@ -133,6 +134,7 @@ def _draw_block(rng: np.random.Generator) -> list[Build]:
 
 conv_layer = NetExercise(
     "ConvLayer",
+    lends=models.ConvLayer,
     learnt="3x3 without bias, batch norm, then ReLU; the size stays",
     cases=[Build(3, 8, given=[(4, 3, 7, 10)]), Build(5, 2, given=[(1, 5, 16, 12)])],
     drawn=_draw_block,
@@ -162,13 +164,21 @@ _TWO_LAYERS = {
 
 conv_block = NetExercise(
     "ConvBlock",
+    lends=models.ConvBlock,
     learnt="two ConvLayers with weights of their own",
     cases=[Build(3, 8, given=[(2, 3, 8, 12)]), Build(5, 2, given=[(1, 5, 16, 12)])],
     drawn=_draw_block,
-    causes=_CHANNELS | {"Given groups=1": "is the second layer given what the first returns?"},
+    causes=_CHANNELS,
     facts={
         **_layers(2),
         **_TWO_LAYERS,
+        "{name} gives a layer for {found}: the first is made for in_channels and given x, the "
+        "second is given what the first returns.": lambda o: (
+            f"{conv.in_channels} channels a map of {x.shape[1]}"
+            for conv in o.called(nn.Conv2d)
+            for x in o.given[conv]
+            if x.shape[1] != conv.in_channels
+        ),
         **_OUTPUT,
         "{name} calls both layers, but its output does not come from both: return what the second "
         "layer gives.": lambda o: all(slope is not None for slope in o.gradients().values()),
@@ -225,6 +235,7 @@ def _draw_up(rng: np.random.Generator) -> list[Build]:
 
 up_conv_block = NetExercise(
     "UpConvBlock",
+    lends=models.UpConvBlock,
     learnt="upsample, concatenate along the channels, two ConvLayers",
     cases=[
         Build(8, 4, given=[(2, 8, 3, 5), (2, 4, 6, 10)]),
@@ -393,6 +404,7 @@ def _draw_unet(rng: np.random.Generator) -> list[Build]:
 
 unet = NetExercise(
     "UNet",
+    lends=models.UNet,
     learnt="4 skips, logits, and every parameter gets a gradient",
     cases=[
         Build(3, 5, width=4, given=[(2, 3, 32, 48)], draw=torch.rand),

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from course_utils.checks import CheckFailed, explain, require
+from course_utils.checks.cards import way_on
 from course_utils.checks.exercise import Case, Exercise
 
 _NO_SUPER = {
@@ -131,17 +132,21 @@ class NetExercise(Exercise):
     case says. ``facts`` map a message to a predicate of :class:`Observed`: it returns True, or
     what was found, for ``{found}`` in the message, or is a generator of what is wrong. They are
     looked at in order, and those that ask for what was not seen yet wait: for calls of layers
-    until the network has run or stopped, for its output until it has run.
+    until the network has run or stopped, for its output until it has run. ``lends`` is the class
+    that a student may go on with; no answer may hold one.
     """
 
     form: str = "one tensor"
     right: Callable | None = None
+    lends: type | None = None
 
     def _try(self, answer: Any, case: Build) -> None:
         with torch.random.fork_rng(devices=[]):  # leaves the notebook's random numbers alone
             torch.manual_seed(int(case.seed))
             try:
                 seen = Observed(self.name, answer, case)
+                if self.lends:
+                    require(not seen.all(self.lends), f"{self.name} holds the course's own.")
                 self._look(seen)
                 try:
                     seen.run(self.causes if case is self.cases[0] else {})
@@ -154,6 +159,12 @@ class NetExercise(Exercise):
                     raise
                 does = f"{self.name}{case} does not work, {self.name}{self.cases[0]} does"
                 raise CheckFailed(f"{case.says or does + ': hard-coded?'} {failure}") from None
+
+    def _own(self) -> Callable:
+        return self.lends
+
+    def _way_on(self) -> str:
+        return way_on(self.name) if self.lends else ""
 
     def _look(self, seen: Observed) -> None:
         unknown = ""

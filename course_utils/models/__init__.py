@@ -1,1 +1,1 @@
-"""Networks that are given, and not an exercise."""
+"""Networks that are given, and not a student's to write."""

@@ -86,7 +86,8 @@ def instructors_lab(chromium, tmp_path_factory):
 def started_lab(tmp_path_factory, *more: str):
     """Yield a running ``course lab`` with more options, and end it."""
     root = tmp_path_factory.mktemp("course")
-    shutil.copytree(ROOT / "lessons", root / "lessons")
+    for name in ("lessons", "docs"):
+        shutil.copytree(ROOT / name, root / name)
     for name in ("environment.yml", "nbgrader_config.py"):
         shutil.copy(ROOT / name, root)
     home = tmp_path_factory.mktemp("home")

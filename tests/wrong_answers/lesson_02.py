@@ -199,6 +199,13 @@ WRONG = {
         "2 of 4 pixels are void": lambda t, p, c: np.bincount(
             (t.astype(int) * c + p).ravel(), minlength=c**2
         ).reshape(c, c),
+        r"one row of numbers.*flatten both with .ravel\(\)": lambda t, p, c: np.bincount(
+            t.astype(int) * c + p, minlength=c**2
+        ).reshape(c, c),
+        "one answer, but here are many pixels": lambda t, p, c: [
+            [sum(1 for a, b in zip(t, p, strict=True) if a == i and b == j) for j in range(c)]
+            for i in range(c)
+        ],
         "minlength": lambda t, p, c: bincount(t, p, c, minlength=False),
         "classes 1 to 3 do not occur": of_seen_classes,
         "uint8": lambda t, p, c: bincount(t, p, c, np.uint8),

@@ -334,6 +334,9 @@ WRONG = {
         r"same \w+ object 2 times": changed(
             Block, lambda self, x: self.a(self.a(x)[:, : x.shape[1]])
         ),
+        # 3 channels in, 8 out: the second call stops
+        r"same Layer object 2 times: its": changed(Block, lambda self, x: self.a(self.a(x))),
+        r"for 8 channels a map of 3": changed(Block, lambda self, x: self.b(self.b(x))),
         r"should be 2": of(lambda i, o: [ConvLayer(i, o)]),
         r"should hold 2": of(lambda i, o: [ConvBlock(i, o), ConvLayer(o, o)]),
         r"what the first gives": of(lambda i, o: [ConvLayer(i, o), ConvLayer(i, o)]),

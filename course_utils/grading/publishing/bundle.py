@@ -25,6 +25,8 @@ _LEFT_OUT = re.compile(
     r"(^|/)(\.[^/]*|__pycache__|[^/]*\.(zip|onnx|pt|pyc))(/|$)"
     r"|^lessons/[^/]*/models/|^data/cache/"
 )
+_REPOSITORY = re.compile(rb"<!-- repository -->\n.*?<!-- end -->\n", re.DOTALL)
+"""In the README: what is true in the whole repository alone, such as where solutions lie."""
 # Put together here, so that this file does not hold what it looks for.
 _ANSWERS = tuple(f"BEGIN {what}".encode() for what in ("SOLUTION", "HIDDEN TESTS"))
 _FOLDER = "segmentation-course"
@@ -65,11 +67,14 @@ def bundle_content(root: Path) -> dict[str, bytes]:
     for folder in _FOLDERS:
         paths += (path for path in (root / folder).rglob("*") if path.is_file())
     named = {path.relative_to(root).as_posix(): path for path in paths if not path.is_symlink()}
-    return {
+    content = {
         name: with_unix_lines(path.read_bytes())
         for name, path in named.items()
         if not _LEFT_OUT.search(name)
     }
+    if "README.md" in content:
+        content["README.md"] = _REPOSITORY.sub(b"", content["README.md"])
+    return content
 
 
 def find_leaks(content: dict[str, bytes], root: Path) -> list[str]:
