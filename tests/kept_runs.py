@@ -30,7 +30,7 @@ import course_utils
 from course_utils.machine import processors
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO_LESSONS = ("00_start_here", "06_unet_from_scratch")
+DEMO_LESSONS = ("00_start_here", "04_fully_convolutional", "06_unet_from_scratch")
 _PACKAGE = Path(course_utils.__file__).resolve().parent
 _NO_SOURCE = ("__pycache__", ".ipynb_checkpoints")
 # What changes what a notebook computes. (Numbers of threads only change how long it takes.)

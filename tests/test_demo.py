@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from course_utils.grading import demo
 from course_utils.grading.marking import sandbox
 
 NET = "06_unet_from_scratch"
@@ -36,6 +37,17 @@ def test_excellent_work_gets_every_point(demo_run):
         demo_run.marked["Ada-Excellent", START].total
         == demo_run.marked["Ada-Excellent", START].points
     )
+
+
+@pytest.mark.parametrize("number", demo.MORE)
+def test_the_best_student_hands_in_the_other_lessons_with_a_model_too(demo_run, number):
+    (one,) = (
+        marked
+        for (student, lesson), marked in demo_run.marked.items()
+        if student == "Ada-Excellent" and lesson.startswith(number)
+    )
+    assert one.total == one.points
+    assert [record["marks"] for record in one.tasks] == [10]
 
 
 def test_too_few_epochs_cost_points_of_the_task_only(demo_run):

@@ -1,9 +1,9 @@
 """``course demo``: the instructor's whole way, with a class of sample students.
 
 Everything happens in ``build/demo``, a course folder of its own with its own secret
-seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real;
-from these solutions eight students are made who hand in what students hand in; their
-files are packed as Moodle packs them, collected, graded and reported.
+seed; the instructor's ``grading/`` is not touched. Lessons 00, 06 and those of ``MORE`` are
+solved for real; from these solutions eight students are made who hand in what students hand in;
+their files are packed as Moodle packs them, collected, graded and reported.
 """
 
 import json
@@ -26,6 +26,8 @@ from course_utils.grading.report import report
 from course_utils.hand_in.record import model_path, record_path
 from course_utils.paths import course_root, resolve_lesson
 
+MORE = ("04",)
+"""Further lessons, which the best student alone hands in."""
 _TASK = "unet"
 _HURRIED_EPOCHS = 4
 
@@ -52,7 +54,8 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
     start = resolve_lesson("00", root / "solutions")
     net = resolve_lesson("06", root / "solutions")
     write_atomic(place / "environment.yml", "name: demo\n")
-    for lesson in (start, net):
+    lessons = [start, *(resolve_lesson(number, root / "solutions") for number in MORE), net]
+    for lesson in lessons:
         shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
     os.environ.setdefault("COURSE_DATA", str(root / "data" / "cache"))
 
@@ -63,7 +66,7 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
     _step(3, "release the lessons, and make what eight students hand in")
     make_release(place)
     hand_ins = sample_hand_ins(place, start, net)
-    for lesson in (start, net):
+    for lesson in lessons:
         packed = {
             f"{name}_{4000 + number}_assignsubmission_file_/{lesson}.zip": zip_bytes(
                 {f"{lesson}/{file}": content for file, content in hand_in[lesson].items()}
@@ -88,7 +91,7 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
     """Return each sample student's files by lesson: ``{name: {lesson: {path: content}}}``.
 
     ==================  ==================================================================
-    Ada Excellent       the solution and its model
+    Ada Excellent       the solution and its model, of all lessons that are solved
     Ben Hurried         the solution, trained for a few epochs
     Cleo Halfway        the first half of the exercises; her model is worse than Ada's
     Dan Pickle          the solution, but torch.save instead of export
@@ -103,8 +106,9 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
     notebook, model = f"{net}.ipynb", model_path(_TASK).as_posix()
     record = record_path(_TASK).as_posix()
     bare = {notebook: ada[notebook]}
+    more = {p.name: _files(p) for p in (place / "solved").iterdir() if p.name not in (start, net)}
     return {
-        "Ada Excellent": {start: easy, net: ada},
+        "Ada Excellent": {start: easy, **more, net: ada},
         "Ben Hurried": {start: easy, net: _files(place / "hurried" / net)},
         "Cleo Halfway": {
             start: easy,
