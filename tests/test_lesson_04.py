@@ -138,6 +138,15 @@ def test_a_stack_needs_27_layers_to_see_what_the_fcn_sees(lesson):
     assert lesson.receptive_field([(3, 1)] * 26) < 54 <= lesson.receptive_field([(3, 1)] * 27)
 
 
+@pytest.mark.parametrize(("pool_after", "needed"), [(99, 16), (3, 8), (1, 4)])
+def test_fewer_layers_see_33_pixels_with_poolings_between(lesson, pool_after, needed):
+    fields = [1]
+    for count in range(1, 17):
+        layers = [[(3, 1)] + [(2, 2)] * (n % pool_after == 0) for n in range(1, count + 1)]
+        fields.append(lesson.receptive_field([*sum(layers[:-1], []), (3, 1)]))
+    assert min(n for n, field in enumerate(fields) if field >= 33) == needed
+
+
 def test_the_stack_costs_three_times_the_fcn_with_a_seventh_of_its_parameters(lesson):
     x = torch.rand(1, 3, 96, 128)
     stack, fcn = (lesson.cost(net, net, x) for net in (lesson.stack, lesson.fcn))
@@ -189,6 +198,10 @@ def test_the_ceiling_falls_below_0_8_at_stride_8_and_poles_pay_most(lesson, ceil
         scores = dict(zip(lesson.classes, ceilings[stride].iou(), strict=True))
         assert min(scores, key=scores.get) == "pole"
         assert max(scores, key=scores.get) == "road"
+    assert scores["pole"] == pytest.approx(0.25, abs=0.03)
+    scores = dict(zip(lesson.classes, ceilings[8].iou(), strict=True))
+    assert scores["pole"] == pytest.approx(0.5, abs=0.06)
+    assert scores["road"] == pytest.approx(0.95, abs=0.005)
 
 
 def test_the_cell_of_the_task_says_who_marks_it_and_ends_in_a_plain_number(capsys):
