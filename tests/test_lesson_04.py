@@ -27,7 +27,12 @@ PARTS = [
     *("gradient-map", "helper", "small-unet", "smallest-counterexample", "coarse-labels"),
     *("conv-layer", "fcn", "roads"),
 ]
-FUNCTIONS = {"slide": "slide", "extent": "probe-figure"}  # of cells that do more
+FUNCTIONS = {  # of cells that do more
+    "slide": "slide",
+    "extent": "probe-figure",
+    "draw_growth": "roads-play",
+    "draw_ceiling": "ceiling-play-figure",
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,7 @@ def lesson():
             if isinstance(node, ast.FunctionDef) and node.name == name
         ]
         exec(compile(ast.Module([function], []), cell, "exec"), namespace)
+    namespace["truth"] = torch.from_numpy(namespace["valid"].masks).long()
     kernel = namespace["as_convolution"](namespace["classifier"], 16, 4)
     namespace["kernel"] = kernel.to(namespace["device"])
     namespace["convolutional"] = torch.nn.Sequential(namespace["features"], namespace["kernel"])
@@ -182,10 +188,9 @@ def test_at_stride_8_a_pole_is_kept_as_the_text_says(lesson, wide, kept):
 
 @pytest.fixture(scope="module")
 def ceilings(lesson):
-    truth = torch.from_numpy(lesson.valid.masks).long()
     return {
         stride: ConfusionMatrix(lesson.C).update(
-            lesson.coarse_labels(truth, stride, lesson.C).numpy().astype(np.uint8),
+            lesson.coarse_labels(lesson.truth, stride, lesson.C).numpy().astype(np.uint8),
             lesson.valid.masks,
         )
         for stride in (4, 8, 16)
@@ -204,6 +209,23 @@ def test_the_ceiling_falls_below_0_8_at_stride_8_and_poles_pay_most(lesson, ceil
     scores = dict(zip(lesson.classes, ceilings[8].iou(), strict=True))
     assert scores["pole"] == pytest.approx(0.5, abs=0.06)
     assert scores["road"] == pytest.approx(0.95, abs=0.005)
+
+
+@pytest.mark.parametrize(("convolutions", "pool_after_every"), [(1, 1), (16, 8), (16, 1)])
+def test_the_growth_is_drawn_wherever_its_controls_stand(lesson, convolutions, pool_after_every):
+    (axes,) = lesson.draw_growth(convolutions, pool_after_every).axes
+    stack, pooled, wanted = axes.lines
+    assert stack.get_ydata()[-1] == 2 * convolutions + 1
+    assert len(pooled.get_ydata()) == convolutions + 1
+    assert set(wanted.get_ydata()) == {33}
+
+
+@pytest.mark.parametrize(("stride", "picture"), [("1", 0), ("8", 9), ("32", 99)])
+def test_the_ceiling_is_drawn_wherever_its_controls_stand(lesson, stride, picture):
+    axes = lesson.draw_ceiling(stride, picture).axes
+    assert len(axes) == 3
+    assert f"at stride {stride}: mean IoU" in axes[1].get_title()
+    assert ("1.00" in axes[1].get_title()) == (stride == "1")
 
 
 def test_the_cell_of_the_task_says_who_marks_it_and_ends_in_a_plain_number(capsys):
