@@ -74,7 +74,8 @@ class LiveFigure:
             data, _ = mimebundle(self._png(progress), describe(progress))
             self._picture = data["text/html"]
             self._drawn = time.perf_counter()
-            self._took = self._drawn - now
+            # the first one takes longer, and says nothing of the next
+            self._took = 0.0 if progress.moment == "start" else self._drawn - now
         text = str(progress)
         frame = {"text/html": _bar(progress, text) + self._picture, "text/plain": text}
         show(frame, raw=True, display_id=self._name)
@@ -125,10 +126,10 @@ def _ground(progress: Progress):
     rows = (len(shown) - 1) // 7 + 1
     tall = 3 * height / width + 0.3
     with matplotlib.rc_context(STYLE):
-        figure = Figure((9, 2.5 + tall + 0.28 * rows + 0.1), dpi=RESOLUTION, layout="constrained")
+        figure = Figure((9, 2.0 + tall + 0.28 * rows + 0.1), dpi=RESOLUTION, layout="constrained")
         axes = figure.subplot_mosaic(
             [["loss"] * 3 + ["score"] * 3, [name for name in TITLES for _ in range(2)]],
-            height_ratios=[2.5, tall],
+            height_ratios=[2.0, tall],
         )
     for name, picture in zip(TITLES, _pictures(progress), strict=True):
         axes[name].imshow(picture, interpolation="nearest")
@@ -147,8 +148,10 @@ def _fill(axes, progress: Progress) -> None:
         for name in ("loss", "score"):
             axes[name].clear()
         draw_curves(axes["loss"], axes["score"], {"": progress.history})
+    last = len(progress.history) if progress.moment == "end" else progress.epochs
     for name in ("loss", "score"):
-        axes[name].set_xlim(1 if progress.epochs > 1 else 0.5, max(progress.epochs, 1.5))
+        axes[name].grid(True, alpha=STYLE["grid.alpha"])
+        axes[name].set_xlim(1 if last > 1 else 0.5, max(last, 1.5))
     axes["prediction"].images[0].set_data(_pictures(progress)[2])
     epochs = len(progress.history)
     after = f"prediction after epoch {epochs}" if epochs else "prediction: after epoch 1"
