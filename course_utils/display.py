@@ -460,7 +460,16 @@ def learning_curves(histories: History | Mapping[str, History]) -> None:
     """Show loss and scores by epoch of one training, or of several by name."""
     named = histories if isinstance(histories, Mapping) else {"": histories}
     figure, ((left, right),) = new_figure(9, 3.4, 1, 2)
-    for k, (name, history) in enumerate(named.items()):
+    draw_curves(left, right, named)
+    show(
+        figure,
+        "Learning curves. " + " ".join(f"{n + ': ' if n else ''}{h}." for n, h in named.items()),
+    )
+
+
+def draw_curves(left: Axes, right: Axes, histories: Mapping[str, History]) -> None:
+    """Draw the losses of trainings by epoch into one pair of axes, their scores into the other."""
+    for k, (name, history) in enumerate(histories.items()):
         epochs = np.arange(1, len(history) + 1)
         colour, prefix = LINES[k % len(LINES)], f"{name}, " if name else ""
         other = colour if name else LINES[1]
@@ -468,7 +477,7 @@ def learning_curves(histories: History | Mapping[str, History]) -> None:
         left.plot(epochs, history.valid_loss, color=other, label=f"{prefix}validation")
         right.plot(epochs, history.mean_iou, color=other, label=f"{prefix}mean IoU")
         right.plot(epochs, history.pixel_accuracy, color=colour, ls=":", label=f"{prefix}accuracy")
-    weighted = any(history.settings.get("class_weights") for history in named.values())
+    weighted = any(history.settings.get("class_weights") for history in histories.values())
     loss = "weighted cross-entropy (nats)" if weighted else "cross-entropy (nats)"
     left.set(xlabel="epoch", ylabel=loss, title="Loss")
     right.set(xlabel="epoch", ylabel="score", ylim=(0, 1), title="On the validation set")
@@ -479,7 +488,3 @@ def learning_curves(histories: History | Mapping[str, History]) -> None:
         axes.legend(fontsize=9, frameon=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylim(bottom=0)
-    show(
-        figure,
-        "Learning curves. " + " ".join(f"{n + ': ' if n else ''}{h}." for n, h in named.items()),
-    )

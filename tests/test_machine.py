@@ -175,7 +175,7 @@ def test_torch_takes_no_more_threads_than_there_are_cores_and_no_more_than_it_wa
     code = (
         "from course_utils import machine; machine.processors = lambda: 2\n"
         "import torch; before = torch.get_num_threads()\n"
-        "from course_utils.training.devices import limited_threads\n"
+        "from course_utils.training.threads import limited_threads\n"
         "assert torch.get_num_threads() == before\n"
         "with limited_threads(): print(torch.get_num_threads())\n"
         "assert torch.get_num_threads() == before"

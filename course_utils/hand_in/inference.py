@@ -6,18 +6,24 @@ from collections.abc import Callable
 import numpy as np
 
 from course_utils.hand_in.sliding import slide
+from course_utils.machine import processors
 
 BATCH_PIXELS = 1 << 17
 """Images of a batch have this many pixels together: enough to be fast, and little memory."""
 
 
 def open_model(content: bytes):
-    """Return an onnxruntime session of one thread: on one machine always the same result."""
+    """Return an onnxruntime session of up to two threads: on one machine always the same result.
+
+    They sleep while they wait for each other, so that another program on their cores does not hold
+    them up (``benchmarks/busy_machine.py``). More would take more memory on a larger machine.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = min(2, processors()), 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.use_deterministic_compute = True
     options.enable_mem_pattern = False  # planned for the largest batch, kept for ever
     options.enable_cpu_mem_arena = False

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from course_utils.errors import CourseError
-from course_utils.machine import processors
 
 
 class Mode(NamedTuple):
@@ -85,20 +84,6 @@ def own_randomness(device: torch.device):
         yield
 
 
-@contextlib.contextmanager
-def limited_threads():
-    """Compute on as many threads as this process may keep busy.
-
-    Of itself torch starts one for each core of the machine, also where a container grants fewer.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, processors()))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def load_compiler() -> None:
     """Import torch's compiler, which the first step of an optimizer needs.
 
@@ -132,6 +117,7 @@ def describe(device: torch.device, mode: Mode) -> dict[str, str]:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+        threads = f"up to {torch.get_num_threads()} threads"
+        name = f"{platform.processor() or platform.machine()}, {threads}"
     precision = str(mode.dtype or torch.float32).removeprefix("torch.")
     return {"device": f"{device.type}: {name}", "precision": precision}

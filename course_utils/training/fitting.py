@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from course_utils.data.segmentation_set import VOID, SegmentationSet, data_hash
 from course_utils.errors import CourseError
-from course_utils.execution import run_by
 from course_utils.metrics import ConfusionMatrix
 from course_utils.training.checkpoint import State, behaviour, resume, save
 from course_utils.training.devices import (
@@ -25,7 +24,6 @@ from course_utils.training.devices import (
     describe,
     device_of,
     fastest_mode,
-    limited_threads,
     load_compiler,
     own_randomness,
     pick_device,
@@ -45,6 +43,8 @@ from course_utils.training.faults import (
     require_weights,
 )
 from course_utils.training.history import History
+from course_utils.training.threads import Pace, limited_threads
+from course_utils.training.watching import SECONDS, Progress, Watcher, as_watcher
 
 
 def class_weights(masks: np.ndarray, num_classes: int, offset: float = 1.1) -> torch.Tensor:
@@ -82,13 +82,15 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
+    watch: bool | Watcher = True,
     on_step: Callable | None = None,
     on_epoch: Callable | None = None,
 ) -> History:
     """Train a net with AdamW, one cycle of the learning rate, and cross-entropy without void.
 
-    Computes in mixed precision and channels_last where the device is faster so. The model is
-    trained in place and left in eval mode on the device.
+    Computes in mixed precision and channels_last where the device is faster so, and on as many
+    threads of a CPU as are faster at the moment. The model is trained in place and left in eval
+    mode on the device.
 
     Parameters
     ----------
@@ -107,12 +109,18 @@ def fit(
         Flip images with their masks left to right at random. Or what
         :func:`course_utils.data.transforms.augmenting` gives, for more than a flip.
     seed
-        Of the order of images and of the augmentation, whatever ran before.
+        Of the order of images and of the augmentation, whatever ran before. The same seed gives the
+        same weights to the last bit as long as the number of threads is the same: another one adds
+        in another order. To have that on a busy machine too, start with ``OMP_NUM_THREADS=1``.
     checkpoint
         File that is renewed after every epoch. If it is there and fits, training goes on from
         it, and ends as if it had not been interrupted; a finished one is just loaded.
     device
         Default: :func:`pick_device`.
+    watch
+        Show how it goes: a figure that changes in a notebook, a bar in a terminal, a few lines of
+        text in a file, nothing in grading. False: nothing anywhere. Or a function of one argument,
+        the :class:`course_utils.training.watching.Progress`. The weights do not depend on it.
     on_step
         ``on_step(step, loss)`` is called after each step of an epoch, counted from 1; the loss is a
         tensor of one number.
@@ -124,8 +132,10 @@ def fit(
     ------
     CourseError
         If data or model are not as described, memory runs out, the loss becomes NaN, or the
-        training is interrupted. The checkpoint of the last whole epoch stays.
+        training is interrupted. The checkpoint of the last whole epoch stays, and the model keeps
+        what it has learnt.
     """
+    watch = as_watcher(watch)
     device = pick_device() if device is None else as_device(device)
     require_data(train)
     require_data(valid, len(train.classes))
@@ -147,7 +157,8 @@ def fit(
 
         augment = augmenting()
     calls = (on_step, on_epoch)
-    return _train(model, train, valid, weight, settings, augment or None, checkpoint, device, calls)
+    augment = augment or None
+    return _train(model, train, valid, weight, settings, augment, checkpoint, device, watch, calls)
 
 
 def _train(
@@ -159,6 +170,7 @@ def _train(
     augment: Callable | None,
     checkpoint: str | Path | None,
     device: torch.device,
+    watch: Watcher | None,
     calls: tuple[Callable | None, Callable | None],
 ) -> History:
     """Train from the checkpoint, or from the start, to the last epoch."""
@@ -181,51 +193,77 @@ def _train(
                 _batch(images[chosen], masks[chosen], augment, device, mode) for chosen in order
             )
 
-        def measure():
-            return _validate(model, valid, weight, batch_size, mode)
+        work = Work(
+            steps,
+            batches,
+            measure=lambda shown: _validate(model, valid, weight, batch_size, mode, shown),
+            predict=lambda pictures: _predict(model, pictures, 1, device),
+            trial=_trial(model, images[: min(4, batch_size)], device, mode),
+        )
+        return run_epochs(model, work, valid, weight, settings, checkpoint, mode, watch, calls)
 
-        return run_epochs(model, batches, measure, steps, weight, settings, checkpoint, mode, calls)
+
+class Work(NamedTuple):
+    """What an epoch consists of, for images or for patches of them.
+
+    Attributes
+    ----------
+    steps
+        Batches an epoch.
+    batches
+        From the number of an epoch to a net's inputs with their labels.
+    measure
+        From the number of a validation picture to loss, confusion matrix, and what the net makes
+        of this picture ``(H, W)``.
+    predict
+        From images to masks.
+    trial
+        Some work of the net that leaves no trace, to measure how fast it is.
+    """
+
+    steps: int
+    batches: Callable[[int], Iterator[tuple[torch.Tensor, torch.Tensor]]]
+    measure: Callable[[int], tuple[float, ConfusionMatrix, np.ndarray]]
+    predict: Callable[[np.ndarray], np.ndarray]
+    trial: Callable[[], object]
 
 
 def run_epochs(
     model: nn.Module,
-    batches: Callable[[int], Iterator[tuple[torch.Tensor, torch.Tensor]]],
-    measure: Callable[[], tuple[float, ConfusionMatrix]],
-    steps: int,
+    work: Work,
+    valid: SegmentationSet,
     weight: torch.Tensor | None,
     settings: dict,
     checkpoint: str | Path | None,
     mode: Mode,
+    watch: Watcher | None,
     calls: tuple[Callable | None, Callable | None] = (None, None),
 ) -> History:
-    """Train on ``steps`` batches an epoch, from the checkpoint, or from the start, to the end.
-
-    ``batches(epoch)`` gives a net's input and its labels; ``measure()`` loss and confusion matrix
-    on the validation set.
-    """
+    """Train from the checkpoint, or from the start, to the last epoch."""
     epochs, device = settings["epochs"], device_of(model)
-    state = _start(model, settings, epochs * steps, device, mode)
+    state = _start(model, settings, epochs * work.steps, device, mode)
     history = state.history
     if checkpoint is not None:
         resume(Path(checkpoint), state, settings)
-    with (
-        _progress(total=epochs * steps, initial=len(history) * steps) as bar,
-        own_randomness(device),
-        _stopping(model, checkpoint, history, epochs),
-    ):
+    shown = _telling(valid)
+    progress = Progress(history, epochs, work.steps, valid.classes, *valid[shown])
+    if len(history) == epochs and watch is not None:
+        with own_randomness(device):
+            progress.prediction = work.predict(progress.image[None])[0]
+    look = _Look(watch, progress, Pace(work.trial, epochs * work.steps), device)
+    with own_randomness(device), _ending(model, checkpoint, look):
         for epoch in range(len(history), epochs):
             started = time.perf_counter()
-            bar.set_description(f"epoch {epoch + 1}/{epochs}")
             # Seeded anew for every epoch: an interrupted run goes on as it would have.
             torch.manual_seed((settings["seed"] * 1_000_003 + epoch) % 2**63)
-            loss, rate = _train_epoch(state, batches(epoch), weight, mode, bar, calls[0])
-            valid_loss, confusion = measure()
+            loss, rate = _train_epoch(state, work.batches(epoch), weight, mode, look, calls[0])
+            valid_loss, confusion, prediction = work.measure(shown)
             history.add(loss, valid_loss, confusion, rate, time.perf_counter() - started)
-            bar.set_postfix(_bar_text(loss, history))
             if calls[1] is not None:
                 calls[1](model, history, confusion)
             if checkpoint is not None:
                 save(Path(checkpoint), state, settings)
+            look.epoch(prediction)
     return history
 
 
@@ -241,22 +279,88 @@ def _start(model: nn.Module, settings: dict, steps: int, device: torch.device, m
     )
 
 
+class _Look:
+    """Tells whoever watches where the training stands, and looks at its pace."""
+
+    def __init__(self, watch, progress: Progress, pace: Pace, device: torch.device):
+        self._watch, self.progress, self._pace = watch, progress, pace
+        self._device, self._told = device, time.perf_counter()
+
+    def step(self, total: torch.Tensor, steps: int) -> None:
+        """Look after a step, about once a second; ``total`` is the sum of the losses."""
+        progress = self.progress
+        progress.step = steps
+        if self._device.type == "cpu":
+            self._pace.step()
+        if time.perf_counter() - self._told > SECONDS:
+            progress.loss = require_finite(total, progress.history) / steps
+            self.tell("step")
+
+    def epoch(self, prediction: np.ndarray) -> None:
+        """Tell that an epoch has ended."""
+        self.progress.prediction, self.progress.step = prediction, 0
+        self.progress.loss = self.progress.history.train_loss[-1]
+        self.tell("epoch")
+        self._pace.rest()
+
+    def tell(self, moment: str) -> None:
+        """Call whoever watches; what goes wrong there does not end a training."""
+        self.progress.moment, self._told = moment, time.perf_counter()
+        if self._watch is None:
+            return
+        try:
+            with own_randomness(self._device):
+                self._watch(self.progress)
+        except Exception as error:
+            self._watch = None
+            print(f"The training goes on without its figure ({type(error).__name__}: {error}).")
+
+
 @contextlib.contextmanager
-def _stopping(model: nn.Module, checkpoint: str | Path | None, history: History, epochs: int):
-    """Say what is kept when the training is stopped; leave the model in eval mode."""
+def _ending(model: nn.Module, checkpoint: str | Path | None, look: _Look):
+    """Tell start and end; say what is kept when stopped; leave the model in eval mode."""
+    progress, history = look.progress, look.progress.history
     try:
+        progress.begin()
+        if len(history) < progress.epochs:
+            look.tell("start")
         yield
+        look.tell("end")
     except KeyboardInterrupt:
-        kept = (
-            f"{checkpoint} keeps what was done before it: run this again to go on from there"
-            if checkpoint is not None and len(history)
-            else "no epoch was kept: run this again to start anew"
-        )
         raise CourseError(
-            f"training was stopped in epoch {len(history) + 1} of {epochs}; {kept}."
+            f"training was stopped in epoch {len(history) + 1} of {progress.epochs}; "
+            f"{_kept(checkpoint, len(history))}."
         ) from None
     finally:
         model.eval()
+        if progress.moment != "end":
+            progress.stopped = True
+            look.tell("end")
+
+
+def _kept(checkpoint: str | Path | None, done: int) -> str:
+    """Return what is left of a training that was stopped."""
+    if checkpoint is None:
+        return "the model keeps what it has learnt so far; run this again to train it once more"
+    if done:
+        return f"{checkpoint} keeps what was done before it: run this again to go on from there"
+    return "no epoch was kept: run this again to start anew"
+
+
+def _telling(data: SegmentationSet) -> int:
+    """Return the number of the first picture among those that show the most classes."""
+    return int(np.argmax([len(np.setdiff1d(mask, VOID)) for mask in data.masks]))
+
+
+def _trial(model: nn.Module, images: torch.Tensor, device, mode: Mode) -> Callable[[], None]:
+    """Return some work of the net to measure: it changes no weight and no random number."""
+
+    def trial() -> None:
+        fast = torch.autocast(device.type, mode.dtype, enabled=mode.dtype is not None)
+        with own_randomness(device), evaluating(model), fast:
+            model(_to_input(images, device, mode))
+
+    return trial
 
 
 def predict(
@@ -321,7 +425,7 @@ def _train_epoch(
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
     weight: torch.Tensor | None,
     mode: Mode,
-    bar,
+    look: _Look,
     on_step: Callable | None = None,
 ) -> tuple[float, float]:
     """Take one step a batch; return the mean loss and the last learning rate."""
@@ -339,11 +443,9 @@ def _train_epoch(
         rate = scheduler.get_last_lr()[0]
         scheduler.step()
         total, steps = total + loss.detach(), steps + 1
-        bar.update()
         if on_step is not None:
             on_step(steps, loss.detach())
-        if steps % 10 == 0:  # to read the loss is to wait for the GPU, hence not in each step
-            bar.set_postfix(_bar_text(require_finite(total, history) / steps, history))
+        look.step(total, steps)
     return require_finite(total, history) / steps, rate
 
 
@@ -353,8 +455,9 @@ def _validate(
     weight: torch.Tensor | None,
     batch_size: int,
     mode: Mode,
-) -> tuple[float, ConfusionMatrix]:
-    """Return the mean loss and the confusion matrix over a data set."""
+    shown: int,
+) -> tuple[float, ConfusionMatrix, np.ndarray]:
+    """Return mean loss and confusion matrix over a data set, and the prediction of one picture."""
     device = device_of(model)
     confusion = ConfusionMatrix(len(data.classes), VOID)
     total, count = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -368,8 +471,12 @@ def _validate(
             total += sums.sum()
             labelled = y != VOID
             count += labelled.sum() if weight is None else weight[y[labelled]].sum()
-            confusion.update(logits.argmax(1), y)
-    return float(total / count), confusion
+            labels = logits.argmax(1)
+            confusion.update(labels, y)
+            if 0 <= shown < len(x):
+                prediction = labels[shown].to(torch.uint8).cpu().numpy()
+            shown -= len(x)
+    return float(total / count), confusion, prediction
 
 
 def _batch(
@@ -418,23 +525,3 @@ def _labelled(data: SegmentationSet) -> tuple[torch.Tensor, torch.Tensor]:
     if not labelled.any():
         raise CourseError(f"every pixel of {data.name!r} is void: there is nothing to learn from.")
     return _as_channels_first(data.images[labelled]), _as_tensor(data.masks[labelled])
-
-
-def _progress(total: int, initial: int):
-    """Return a progress bar on stdout (nbgrader takes stderr as a failure), none in grading."""
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total,
-        initial=initial,
-        unit="step",
-        file=sys.stdout,
-        disable=run_by() != "student" or initial == total,
-    )
-
-
-def _bar_text(loss: float, history: History) -> dict[str, str]:
-    text = {"loss": f"{loss:.3f}"}
-    if len(history):
-        text["valid mIoU"] = f"{history.mean_iou[-1]:.3f}"
-    return text

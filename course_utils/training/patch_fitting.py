@@ -21,8 +21,8 @@ from course_utils.training.devices import (
     as_device,
     device_of,
     fastest_mode,
-    limited_threads,
     load_compiler,
+    own_randomness,
     pick_device,
 )
 from course_utils.training.faults import (
@@ -35,8 +35,10 @@ from course_utils.training.faults import (
     require_layers_seen,
     require_module,
 )
-from course_utils.training.fitting import described, run_epochs
+from course_utils.training.fitting import Work, described, run_epochs
 from course_utils.training.history import History
+from course_utils.training.threads import limited_threads
+from course_utils.training.watching import Watcher, as_watcher
 
 Draw = Callable[[SegmentationSet, int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 _LOSS_PATCHES = 512
@@ -58,6 +60,7 @@ def fit_patches(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
+    watch: bool | Watcher = True,
 ) -> History:
     """Train a net that labels one patch, as :func:`fit` trains one that labels an image.
 
@@ -74,7 +77,7 @@ def fit_patches(
         Side of the patches; on ``valid`` every ``stride``-th pixel is labelled by the net.
     epochs, steps, batch_size
         Number of epochs, of steps in each, of patches a step.
-    max_lr, weight_decay, seed, checkpoint, device
+    max_lr, weight_decay, seed, checkpoint, device, watch
         As of :func:`fit`.
 
     Raises
@@ -82,6 +85,7 @@ def fit_patches(
     CourseError
         As :func:`fit`, or if ``draw`` does not return what it should.
     """
+    watch = as_watcher(watch)
     device = pick_device() if device is None else as_device(device)
     require_data(train)
     require_data(valid, len(train.classes))
@@ -113,14 +117,17 @@ def fit_patches(
         for _ in range(steps):
             yield to_net(*_drawn(draw, train, batch_size, rng, window, classes))
 
-    def measure():
+    def measure(shown):
         x, y = to_net(*_drawn(draw, valid, _LOSS_PATCHES, _generator(seed, 0), window, classes))
         with evaluating(model):
             loss = F.cross_entropy(model(x).float(), y)
-        confusion = ConfusionMatrix(classes, VOID)
-        return float(loss), confusion.update(
-            predict_patches(model, valid.images, window, stride), valid.masks
-        )
+        masks = predict_patches(model, valid.images, window, stride)
+        confusion = ConfusionMatrix(classes, VOID).update(masks, valid.masks)
+        return float(loss), confusion, masks[shown]
+
+    def trial():
+        with own_randomness(device), evaluating(model):
+            model(to_net(*first)[0])
 
     with limited_threads(), memory_advice(batch_size, size):
         model.to(device, memory_format=mode.memory_format)
@@ -128,7 +135,14 @@ def fit_patches(
             logits = forward(model, to_net(*first)[0])
         _require_logits(logits, len(first[0]), classes, size)
         settings["network"] = behaviour(model, size, device)
-        return run_epochs(model, batches, measure, steps, None, settings, checkpoint, mode)
+        work = Work(
+            steps,
+            batches,
+            measure,
+            predict=lambda images: predict_patches(model, images, window, stride),
+            trial=trial,
+        )
+        return run_epochs(model, work, valid, None, settings, checkpoint, mode, watch)
 
 
 def predict_patches(

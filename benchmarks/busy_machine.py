@@ -1,0 +1,150 @@
+"""Time a training step and the scoring of 100 pictures on a quiet and on a busy machine.
+
+    python benchmarks/busy_machine.py [--rounds 3]
+
+Busy: another program computes on one of the cores. Before: torch's and onnxruntime's own number of
+threads, which spin while they wait. After: what ``fit`` and the scorer take. All of it is measured in
+one run, in turns; the last column is the pace beside that of one thread on a quiet machine.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+import warnings
+from statistics import median
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from training_step import CLASSES, UNet
+
+from course_utils.hand_in.inference import open_model, predict
+from course_utils.machine import processors
+from course_utils.training import fastest_mode
+from course_utils.training.threads import take_fastest
+
+SIZE, BATCH, STEPS, PICTURES = (96, 128), 8, 8, 100
+LOOP = "while True: pass"
+
+
+@contextlib.contextmanager
+def machine(kind: str):
+    """Keep one core busy with another process, or none."""
+    if kind == "quiet":
+        yield
+        return
+    other = subprocess.Popen([sys.executable, "-c", LOOP])
+    time.sleep(0.5)
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+def training():
+    """Return a function that takes one step of lesson 06's training, and one that runs the net."""
+    torch.manual_seed(0)
+    mode = fastest_mode(torch.device("cpu"))
+    model = UNet().to(memory_format=mode.memory_format)
+    x = torch.rand(BATCH, 3, *SIZE).contiguous(memory_format=mode.memory_format)
+    y = torch.randint(0, CLASSES, (BATCH, *SIZE))
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def logits(images):
+        with torch.autocast("cpu", mode.dtype, enabled=mode.dtype is not None):
+            return model(images)
+
+    def step():
+        loss = F.cross_entropy(logits(x).float(), y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def trial():  # as in fit: four pictures, forward alone
+        with torch.no_grad():
+            logits(x[:4])
+
+    return step, trial
+
+
+def sessions() -> dict[str, object]:
+    """Return sessions of onnxruntime: its own default, one thread, and that of the scorer."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            UNet().eval(),
+            (torch.rand(1, 3, *SIZE),),
+            file,
+            dynamo=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": {0: "batch"}},
+        )
+    scorer = open_model(file.getvalue())
+    import onnxruntime
+
+    opened = {"after": scorer}
+    for name, threads in (("before", 0), ("one thread", 1)):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        opened[name] = onnxruntime.InferenceSession(
+            file.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
+    return opened
+
+
+def seconds(work) -> float:
+    """Return how long a function takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(rounds: int) -> tuple[dict, list[int]]:
+    """Return all times by what, machine and way, and the numbers of threads that were taken."""
+    step, trial = training()
+    opened = sessions()
+    most = min(torch.get_num_threads(), processors())
+    images = np.random.default_rng(0).integers(0, 256, (PICTURES, *SIZE, 3), dtype=np.uint8)
+    times, taken = {}, []
+    for _ in range(rounds):
+        for kind in ("quiet", "busy"):
+            with machine(kind):
+                for way in ("one thread", "before", "after"):
+                    torch.set_num_threads({"one thread": 1, "before": most}.get(way, most))
+                    if way == "after":
+                        taken.append((kind, take_fastest(trial, most)))
+                    step()
+                    steps = [seconds(step) for _ in range(STEPS)]
+                    times.setdefault(("step", kind, way), []).extend(steps)
+                    score = seconds(lambda: predict(opened[way], images, CLASSES))  # noqa: B023
+                    times.setdefault(("scoring", kind, way), []).append(score)
+    return times, taken
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    times, taken = measure(parser.parse_args().rounds)
+    print(f"{processors()} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
+    print(f"{'':8} {'machine':8} {'':11} {'seconds':>8}  pace of one thread, quiet = 1")
+    for what in ("step", "scoring"):
+        base = np.mean(times[what, "quiet", "one thread"])
+        for kind in ("quiet", "busy"):
+            for way in ("one thread", "before", "after"):
+                mean = np.mean(times[what, kind, way])
+                print(f"{what:8} {kind:8} {way:11} {mean:8.3f}  {base / mean:5.2f}")
+    for kind in ("quiet", "busy"):
+        numbers = [n for where, n in taken if where == kind]
+        print(f"threads that fit took, {kind}: {numbers} (median {median(numbers):g})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Who watches a training: a bar in a terminal, a few lines in a file, a figure in a notebook.
+
+Whatever is called with a :class:`Progress` can watch. The figure stands above this package, which
+draws nothing: it is named here, as matplotlib names its backends, and found when it is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import pkgutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from course_utils.errors import CourseError
+from course_utils.execution import run_by
+from course_utils.training.history import History
+
+FIGURE = "course_utils.figures.training:LiveFigure"
+SECONDS = 1.0
+"""Between two looks at a training, at least. To read the loss is to wait for a GPU, too."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands.
+
+    Attributes
+    ----------
+    history
+        Of the whole epochs so far.
+    epochs, steps
+        How many epochs there will be, and steps in each.
+    classes
+        The names of the classes.
+    image, truth, prediction
+        One validation picture ``(H, W, 3)``, its mask, and what the net made of it after the last
+        epoch; None before the first one.
+    moment
+        Why the watcher is called: the training starts, goes on, has ended an epoch, is over.
+    step, loss
+        Steps taken in this epoch, and their mean loss.
+    stopped
+        Whether it is over before its last epoch.
+    """
+
+    history: History
+    epochs: int
+    steps: int
+    classes: tuple[str, ...]
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray | None = None
+    moment: Literal["start", "step", "epoch", "end"] = "start"
+    step: int = 0
+    loss: float = math.nan
+    stopped: bool = False
+    _since: tuple[float, int] = field(default=(0.0, 0), repr=False)
+
+    @property
+    def done(self) -> int:
+        """Steps taken in all epochs."""
+        return len(self.history) * self.steps + self.step
+
+    def begin(self) -> None:
+        """Count the time from here on."""
+        self._since = time.perf_counter(), self.done
+
+    def seconds_left(self) -> float:
+        """Return about how long it will still take, by the steps so far; NaN if there are none."""
+        started, before = self._since
+        taken, left = self.done - before, self.epochs * self.steps - self.done
+        return (time.perf_counter() - started) / taken * left if taken else math.nan
+
+    def __str__(self) -> str:
+        epoch = len(self.history) + (self.moment in ("start", "step"))
+        parts = [f"epoch {min(epoch, self.epochs)} of {self.epochs}"]
+        if self.moment == "step":
+            parts.append(f"step {self.step} of {self.steps}")
+        if self.moment == "end":
+            parts = [f"stopped after {epoch} of {self.epochs} epochs"] if self.stopped else []
+            parts.append(str(self.history))
+        elif self.history.mean_iou:
+            parts.append(f"loss {self._loss():.3f}")
+            parts.append(f"validation mean IoU {self.history.mean_iou[-1]:.3f}")
+        elif not math.isnan(self.loss):
+            parts.append(f"loss {self.loss:.3f}")
+        left = self.seconds_left()
+        if self.moment != "end" and not math.isnan(left) and left > 0:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def _loss(self) -> float:
+        return self.history.train_loss[-1] if math.isnan(self.loss) else self.loss
+
+
+Watcher = Callable[[Progress], None]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, no more exact than a guess is.
+
+    >>> duration(3), duration(52), duration(100), duration(4000)
+    ('5 s', '55 s', '2 min', '1 h 7 min')
+    """
+    if seconds <= 90:
+        return f"{5 * max(1, math.ceil(seconds / 5))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Lines:
+    """Prints a few lines of text: after the first epoch, and about ten times in all."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a line where one is due."""
+        done, epochs = len(progress.history), progress.epochs
+        due = done == 1 or done * 10 // epochs > (done - 1) * 10 // epochs
+        if (progress.moment == "epoch" and due) or progress.stopped:
+            print(progress, flush=True)
+
+
+class Bar:
+    """A bar that runs in a terminal."""
+
+    def __init__(self):
+        self._bar = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Move the bar on."""
+        if progress.moment == "start":
+            from tqdm import tqdm
+
+            total = progress.epochs * progress.steps
+            self._bar = tqdm(total=total, initial=progress.done, unit="step", file=sys.stdout)
+        if self._bar is None:
+            return
+        self._bar.set_description_str(f"epoch {len(progress.history)}/{progress.epochs}")
+        numbers = {"loss": f"{progress.loss:.3f}"}
+        if progress.history.mean_iou:
+            numbers["valid mIoU"] = f"{progress.history.mean_iou[-1]:.3f}"
+        self._bar.set_postfix(numbers, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+        if progress.moment == "end":
+            self._bar.close()
+
+
+def watcher_here() -> Watcher | None:
+    """Return what fits the place: a figure in a notebook, a bar, lines, or nothing in grading."""
+    if run_by() != "student":
+        return None
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):
+        return pkgutil.resolve_name(FIGURE)()
+    return Bar() if sys.stdout.isatty() else Lines()
+
+
+def as_watcher(watch: bool | Watcher) -> Watcher | None:
+    """Return what watches: what fits the place for True, nothing for False, or what is given."""
+    if isinstance(watch, bool):
+        return watcher_here() if watch else None
+    if not callable(watch):
+        raise CourseError(
+            f"watch must be True, False, or a function of one argument, the progress; "
+            f"found {watch!r}."
+        )
+    return watch
