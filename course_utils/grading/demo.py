@@ -1,9 +1,10 @@
 """``course demo``: the instructor's whole way, with a class of sample students.
 
 Everything happens in ``build/demo``, a course folder of its own with its own secret
-seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real;
-from these solutions eight students are made who hand in what students hand in; their
-files are packed as Moodle packs them, collected, graded and reported.
+seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real, the
+other lessons with a model are trained for moments. From these solutions eight students are
+made who hand in what students hand in; their files are packed as Moodle packs them, collected,
+graded and reported.
 """
 
 import json
@@ -24,10 +25,16 @@ from course_utils.grading.publishing.release import make_release
 from course_utils.grading.publishing.solve import Solved, run_lesson, solve
 from course_utils.grading.report import report
 from course_utils.hand_in.record import model_path, record_path
-from course_utils.paths import course_root, resolve_lesson
+from course_utils.hand_in.tasks import get_task
+from course_utils.paths import course_root, list_lessons, resolve_lesson
 
 _TASK = "unet"
-_HURRIED_EPOCHS = 4
+_HURRIED = {
+    "unet": "EPOCHS = 4",
+    "sliding_window": "EPOCHS, STEPS = 1, 100",
+}
+"""By task: settings of its lesson with which a hurried student trains. All but the first lesson
+are run with these only, which takes seconds."""
 
 
 def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
@@ -58,12 +65,16 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
 
     _step(1, "solve the lessons, as the best student will")
     solved = solve(keep=place / "solved", root=place)
-    _step(2, f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will")
-    _train_in_a_hurry(place, net)
+    _step(2, "train for a few epochs only, as a hurried student will")
+    for task, settings in _HURRIED.items():
+        lesson = get_task(task).lesson
+        if lesson != net:
+            shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
+        _train_in_a_hurry(place, lesson, settings)
     _step(3, "release the lessons, and make what eight students hand in")
     make_release(place)
     hand_ins = sample_hand_ins(place, start, net)
-    for lesson in (start, net):
+    for lesson in list_lessons(place / "lessons"):
         packed = {
             f"{name}_{4000 + number}_assignsubmission_file_/{lesson}.zip": zip_bytes(
                 {f"{lesson}/{file}": content for file, content in hand_in[lesson].items()}
@@ -89,7 +100,7 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
 
     ==================  ==================================================================
     Ada Excellent       the solution and its model
-    Ben Hurried         the solution, trained for a few epochs
+    Ben Hurried         the solution, trained for a few epochs; of each lesson with a model
     Cleo Halfway        the first half of the exercises; her model is worse than Ada's
     Dan Pickle          the solution, but torch.save instead of export
     Eve Tamper          no exercise solved; patches checks and metric, prints an IoU of 1
@@ -103,9 +114,10 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
     notebook, model = f"{net}.ipynb", model_path(_TASK).as_posix()
     record = record_path(_TASK).as_posix()
     bare = {notebook: ada[notebook]}
+    hurried = {folder.name: _files(folder) for folder in sorted((place / "hurried").iterdir())}
     return {
         "Ada Excellent": {start: easy, net: ada},
-        "Ben Hurried": {start: easy, net: _files(place / "hurried" / net)},
+        "Ben Hurried": {start: easy, **hurried},
         "Cleo Halfway": {
             start: easy,
             net: {
@@ -233,21 +245,26 @@ def _pickle() -> bytes:
     return buffer.getvalue()
 
 
-def _train_in_a_hurry(place: Path, net: str) -> None:
-    """Run the cells that training needs, for few epochs; leave the notebook and its model."""
-    folder = place / "hurried" / net
-    shutil.copytree(place / "solutions" / net, folder)
-    path = folder / f"{net}.ipynb"
+def _train_in_a_hurry(place: Path, lesson: str, settings: str) -> None:
+    """Run the cells that training needs, for few epochs; leave the notebook and its model.
+
+    They are the cells with the ids ``imports``, ``settings`` and ``export``, those that a student
+    solves, and those that carry the tag ``needed``.
+    """
+    folder = place / "hurried" / lesson
+    shutil.copytree(place / "solutions" / lesson, folder)
+    path = folder / f"{lesson}.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = {cell["id"]: cell for cell in notebook["cells"]}
     cells["settings"]["source"] = "".join(
-        [*cells["settings"]["source"], f"\nEPOCHS = {_HURRIED_EPOCHS}  # no time"]
+        [*cells["settings"]["source"], f"\n{settings}  # no time"]
     )
     whole = json.dumps(notebook)
     notebook["cells"] = [
         cell
         for cell in notebook["cells"]
         if cell["id"] in ("imports", "settings", "export")
+        or "needed" in cell["metadata"].get("tags", [])
         or (cell["metadata"].get("nbgrader", {}).get("solution") and cell["cell_type"] == "code")
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")
