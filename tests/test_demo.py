@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from course_utils.grading.demo import HURRIED
 from course_utils.grading.marking import sandbox
+from course_utils.hand_in.tasks import get_task
 
 NET = "06_unet_from_scratch"
 START = "00_start_here"
+OTHERS = [lesson for name in HURRIED if (lesson := get_task(name).lesson) != NET]
 
 
 pytestmark = pytest.mark.slow
@@ -45,6 +48,16 @@ def test_too_few_epochs_cost_points_of_the_task_only(demo_run):
     assert record["marks"] < 10
     assert record["iou"] < task(demo_run, "Ada-Excellent")["iou"]
     assert "marks" in remarks(demo_run, "Ben-Hurried")
+
+
+@pytest.mark.parametrize("lesson", OTHERS)
+def test_each_other_lesson_with_a_model_goes_the_whole_way(demo_run, lesson):
+    one = demo_run.marked["Ben-Hurried", lesson]
+    (record,) = one.tasks
+    assert record["reason"] == ""
+    assert 0 < record["marks"] < record["points"]
+    code = [mark for mark in one.marks.values() if not mark.task]
+    assert sum(mark.score for mark in code) == sum(mark.points for mark in code) > 0
 
 
 def test_half_of_the_exercises_get_about_half_of_the_points(demo_run):
