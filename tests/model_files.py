@@ -18,7 +18,7 @@ def small_model(task: Task, /, nodes=None, weights=None, *, outputs=None, **chan
     ``nodes`` and ``weights`` replace its layers; ``changes`` replace its metadata
     (None removes an entry).
     """
-    height, width = task.size
+    height, width = task.input_size
     count = len(task.classes)
     rng = np.random.default_rng(0)
     if nodes is None:
@@ -37,6 +37,24 @@ def small_model(task: Task, /, nodes=None, weights=None, *, outputs=None, **chan
     said = {"task": task.name, "profile": task.profile} | changes
     helper.set_model_props(model, {key: value for key, value in said.items() if value is not None})
     return model
+
+
+def patch_model(task: Task, weight=None, **changes):
+    """Return a net that labels a patch by its centre pixel's colour, as a model file of ``task``.
+
+    ``weight`` is that of the convolution over the whole patch, ``(C, 3, window, window)``.
+    """
+    count, window = len(task.classes), task.window
+    if weight is None:
+        weight = np.zeros((count, 3, window, window), np.float32)
+        weight[:, :, window // 2, window // 2] = np.random.default_rng(0).normal(size=(count, 3))
+    nodes = [
+        helper.make_node("Conv", ["images", "features.weight"], ["x"]),
+        helper.make_node("Flatten", ["x"], ["logits"]),
+    ]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", count])
+    weights = [tensor("features.weight", weight)]
+    return small_model(task, nodes, weights, outputs=logits, **changes)
 
 
 def then(task: Task, *nodes, weights=()):

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from course_utils.grading.demo import HURRIED
 from course_utils.grading.marking import sandbox
+from course_utils.hand_in.tasks import get_task
 
 NET = "06_unet_from_scratch"
 START = "00_start_here"
+OTHERS = [lesson for name in HURRIED if (lesson := get_task(name).lesson) != NET]
 
 
 pytestmark = pytest.mark.slow
@@ -47,12 +50,14 @@ def test_too_few_epochs_cost_points_of_the_task_only(demo_run):
     assert "marks" in remarks(demo_run, "Ben-Hurried")
 
 
-@pytest.mark.parametrize(("lesson", "points"), [("05_encoder_decoder", 13)])
-def test_other_lessons_go_the_whole_way_with_a_net_of_one_epoch(demo_run, lesson, points):
+@pytest.mark.parametrize("lesson", OTHERS)
+def test_each_other_lesson_with_a_model_goes_the_whole_way(demo_run, lesson):
     one = demo_run.marked["Ben-Hurried", lesson]
-    assert sum(mark.score or 0 for mark in one.marks.values() if not mark.task) == points
     (record,) = one.tasks
-    assert 0 < record["iou"] < 0.4
+    assert record["iou"] > 0.05
+    assert record["marks"] < record["points"]
+    code = [mark for mark in one.marks.values() if not mark.task]
+    assert sum(mark.score for mark in code) == sum(mark.points for mark in code) > 0
     assert (demo_run.place / "grading/feedback/Ben-Hurried" / lesson / f"{lesson}.html").exists()
 
 

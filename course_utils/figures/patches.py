@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from course_utils.display import AMBER, LINES, SILVER, colours, new_figure, show
+from course_utils.hand_in.sliding import patches as cut_patches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def _patch(axes: Axes, patch: np.ndarray, title: str) -> None:
 
 
 def show_windows(
-    image: np.ndarray, centre: tuple[int, int], patches: Sequence[np.ndarray], *, alt: str
+    image: np.ndarray, centre: tuple[int, int], windows: Sequence[int], *, alt: str
 ) -> None:
     """Show a picture with squares around one pixel, and the patch that each of them cuts out.
 
@@ -54,17 +55,18 @@ def show_windows(
         ``(H, W, 3)`` uint8.
     centre
         Row and column of the pixel.
-    patches
-        The patches around it, ``(w, w, 3)`` each, from small to large.
+    windows
+        Sides of the patches around it.
     """
-    ratios = {"width_ratios": [2.2, *[1] * len(patches)]}
-    figure, (axes,) = new_figure(10.4, 2.4, 1, 1 + len(patches), gridspec_kw=ratios)
+    ratios = {"width_ratios": [2.2, *[1] * len(windows)]}
+    figure, (axes,) = new_figure(10.4, 2.4, 1, 1 + len(windows), gridspec_kw=ratios)
     axes[0].imshow(image, interpolation="nearest")
     axes[0].set_axis_off()
-    for number, (patch, axis) in enumerate(zip(patches, axes[1:], strict=True)):
-        _frame(axes[0], centre, len(patch), LINES[number % len(LINES)])
-        _patch(axis, patch, f"window {len(patch)}")
-    axes[0].set_title("the same pixel, four windows", fontsize=10)
+    for number, (window, axis) in enumerate(zip(windows, axes[1:], strict=True)):
+        _frame(axes[0], centre, window, LINES[number % len(LINES)])
+        patch = cut_patches(image, window)[centre].transpose(1, 2, 0)
+        _patch(axis, patch, f"window {window}")
+    axes[0].set_title("the same pixel, and windows around it", fontsize=10)
     show(figure, alt)
 
 

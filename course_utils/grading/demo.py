@@ -1,10 +1,10 @@
 """``course demo``: the instructor's whole way, with a class of sample students.
 
 Everything happens in ``build/demo``, a course folder of its own with its own secret
-seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real, of
-others only a net is trained for a moment;
-from these solutions eight students are made who hand in what students hand in; their
-files are packed as Moodle packs them, collected, graded and reported.
+seed; the instructor's ``grading/`` is not touched. Lessons 00 and 06 are solved for real, the
+other lessons with a model are trained for moments. From these solutions eight students are
+made who hand in what students hand in; their files are packed as Moodle packs them, collected,
+graded and reported.
 """
 
 import json
@@ -26,25 +26,30 @@ from course_utils.grading.publishing.solve import Solved, run_lesson, solve
 from course_utils.grading.publishing.time_left import TimeLeft, minutes
 from course_utils.grading.report import report
 from course_utils.hand_in.record import model_path, record_path
-from course_utils.paths import course_root, resolve_lesson
+from course_utils.hand_in.show_cells import SHOW
+from course_utils.hand_in.tasks import get_task
+from course_utils.paths import course_root, list_lessons, resolve_lesson
 
 _TASK = "unet"
-_HURRIED_EPOCHS = 4
-_ALSO = ("03", "04", "05")
-"""Lessons of which one student hands in a net of one epoch: they go the whole way, too."""
-_HURRIED_SECONDS = 48  # of the training cell then, on two quiet cores
+HURRIED = {
+    "unet": "EPOCHS = 4",
+    "sliding_window": "EPOCHS, STEPS = 1, 100",
+    "fcn": "EPOCHS = 1",
+    "encoder_decoder": "EPOCHS = 1",
+}
+"""By task: settings of its lesson with which a hurried student trains. All but the first lesson
+are run with these only, which takes seconds."""
 # What each step is, and its seconds on two quiet cores; this machine's own pace shows as it goes.
 _STEPS = {
     "solve": ("solve the lessons, as the best student will", 185),
-    "hurry": (
-        f"train the same net for {_HURRIED_EPOCHS} epochs only, as a hurried student will",
-        55,
-    ),
+    "hurry": ("train for a few epochs only, as a hurried student will", 110),
     "make": ("release the lessons, and make what eight students hand in", 10),
     "collect": ("course collect", 3),
-    "grade": ("course grade", 100),
+    "grade": ("course grade", 130),
     "report": ("course export and course report", 4),
 }
+_HURRIED_SECONDS = {"unet": 48}
+"""Of the training cell then, on two quiet cores."""
 
 
 def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
@@ -77,17 +82,15 @@ def demo(root: Path | None = None) -> tuple[list[Solved], list[Marked]]:
     _step(left, "solve")
     solved = solve(keep=place / "solved", root=place)
     _step(left, "hurry")
-    _train_in_a_hurry(place, net, _HURRIED_EPOCHS, {"train": _HURRIED_SECONDS})
-    others = [resolve_lesson(number, root / "solutions") for number in _ALSO]
-    for lesson in others:
-        shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
-        _train_in_a_hurry(place, lesson, 1, {})
+    for task, settings in HURRIED.items():
+        lesson = get_task(task).lesson
+        if lesson != net:
+            shutil.copytree(root / "solutions" / lesson, place / "solutions" / lesson)
+        _train_in_a_hurry(place, lesson, settings, _HURRIED_SECONDS.get(task))
     _step(left, "make")
     make_release(place)
     hand_ins = sample_hand_ins(place, start, net)
-    for lesson in others:
-        hand_ins["Ben Hurried"][lesson] = _files(place / "hurried" / lesson)
-    for lesson in (start, net, *others):
+    for lesson in list_lessons(place / "lessons"):
         packed = {
             f"{name}_{4000 + number}_assignsubmission_file_/{lesson}.zip": zip_bytes(
                 {f"{lesson}/{file}": content for file, content in hand_in[lesson].items()}
@@ -113,7 +116,7 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
 
     ==================  ==================================================================
     Ada Excellent       the solution and its model
-    Ben Hurried         the solution, trained for a few epochs; other lessons for one
+    Ben Hurried         the solution, trained for a few epochs; of each lesson with a model
     Cleo Halfway        the first half of the exercises; her model is worse than Ada's
     Dan Pickle          the solution, but torch.save instead of export
     Eve Tamper          no exercise solved; patches checks and metric, prints an IoU of 1
@@ -127,9 +130,10 @@ def sample_hand_ins(place: Path, start: str, net: str) -> dict[str, dict[str, di
     notebook, model = f"{net}.ipynb", model_path(_TASK).as_posix()
     record = record_path(_TASK).as_posix()
     bare = {notebook: ada[notebook]}
+    hurried = {folder.name: _files(folder) for folder in sorted((place / "hurried").iterdir())}
     return {
         "Ada Excellent": {start: easy, net: ada},
-        "Ben Hurried": {start: easy, net: _files(place / "hurried" / net)},
+        "Ben Hurried": {start: easy, **hurried},
         "Cleo Halfway": {
             start: easy,
             net: {
@@ -257,24 +261,30 @@ def _pickle() -> bytes:
     return buffer.getvalue()
 
 
-def _train_in_a_hurry(place: Path, net: str, epochs: int, usual: dict[str, float]) -> None:
-    """Run the cells that training needs, for few epochs; leave the notebook and its model."""
-    folder = place / "hurried" / net
-    shutil.copytree(place / "solutions" / net, folder)
-    path = folder / f"{net}.ipynb"
+def _train_in_a_hurry(place: Path, lesson: str, settings: str, seconds: float | None) -> None:
+    """Run the cells that training needs, for few epochs; leave the notebook and its model.
+
+    They are those up to the export that neither only show something nor test an exercise.
+    """
+    folder = place / "hurried" / lesson
+    shutil.copytree(place / "solutions" / lesson, folder)
+    path = folder / f"{lesson}.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = {cell["id"]: cell for cell in notebook["cells"]}
     cells["settings"]["source"] = "".join(
-        [*cells["settings"]["source"], f"\nEPOCHS = {epochs}  # no time"]
+        [*cells["settings"]["source"], f"\n{settings}  # no time"]
     )
     whole = json.dumps(notebook)
+    last = [*cells].index("export") + 1
     notebook["cells"] = [
         cell
-        for cell in notebook["cells"]
-        if cell["id"] in ("imports", "settings", "reports", "export")
-        or (cell["metadata"].get("nbgrader", {}).get("solution") and cell["cell_type"] == "code")
+        for cell in notebook["cells"][:last]
+        if cell["cell_type"] == "code"
+        and SHOW not in cell["metadata"].get("tags", [])
+        and not cell["metadata"].get("nbgrader", {}).get("grade")
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")
+    usual = {"train": seconds} if seconds else {}
     if failures := run_lesson(folder, place, mark=False, usual=usual).failures:
         raise CourseError(f"the hurried student's notebook does not run: {failures[0]}")
     path.write_text(whole, encoding="utf-8")
