@@ -256,6 +256,19 @@ def test_the_gradebook_lies_in_the_course_whatever_its_folders_name(tmp_path, na
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_feedback_is_made_anew_whatever_the_courses_folders_name(tmp_path):
+    from nbgrader.api import Gradebook
+
+    root = make_course(tmp_path / "a[b]?c")
+    merge_result(root, "ada", MINI)
+    with Gradebook(nbgrader_setup.gradebook_url(root)) as gradebook:
+        gradebook.find_grade("why", MINI, MINI, "ada").manual_score = 0.5
+        gradebook.db.commit()
+    grade_module.merge(root, root / "results" / "ada" / MINI)
+    page = root / "grading" / "feedback" / "ada" / MINI / f"{MINI}.html"
+    assert "Score: 5.5 / 6.0" in page.read_text()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sockets")
 def test_temporary_files_lie_where_a_sockets_path_is_not_too_long(tmp_path, monkeypatch):
     long = tmp_path / ("x" * 96)

@@ -625,10 +625,16 @@ def _render_feedback(root: Path, student: str, lesson: str) -> None:
     """Write a feedback page anew from the class's gradebook, whose marks have changed."""
     from traitlets.config import Config
 
-    config = Config()
-    configure(config, root)
-    outcome = make_api(config).generate_feedback(lesson, student)
-    if not outcome["success"]:
-        raise CourseError(
-            f"the feedback for {student} cannot be written: {outcome.get('log', '')[-300:]}"
-        )
+    inside = Path("grading", "autograded", student, lesson)
+    with tempfile.TemporaryDirectory() as place:  # nbgrader reads the course's path as a pattern
+        shutil.copytree(root / inside, place / inside)
+        config = Config()
+        configure(config, Path(place), Settings(root))
+        config.CourseDirectory.db_url = gradebook_url(root)
+        outcome = make_api(config).generate_feedback(lesson, student)
+        if not outcome["success"]:
+            raise CourseError(
+                f"the feedback for {student} cannot be written: {outcome.get('log', '')[-300:]}"
+            )
+        page = Path("grading", "feedback", student, lesson, f"{lesson}.html")
+        write_atomic(root / page, (place / page).read_bytes())
