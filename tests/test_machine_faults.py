@@ -197,6 +197,7 @@ def test_a_job_that_the_system_kills_is_run_once_more(root, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["result.json"]
 
 
+@pytest.mark.process
 def test_a_gradebook_that_is_locked_during_a_merge_costs_no_other_its_merge(
     root, tmp_path, monkeypatch
 ):
@@ -228,6 +229,7 @@ def test_a_gradebook_that_is_locked_during_a_merge_costs_no_other_its_merge(
     assert "more lines" not in log
 
 
+@pytest.mark.process
 def test_merging_reads_no_notebook(root, monkeypatch):
     for student in ("ada", "bob"):
         merge_result(root, student, MINI)
@@ -239,6 +241,7 @@ def test_merging_reads_no_notebook(root, monkeypatch):
     assert list(found["ada"].marks) == ["test_double", "test_share", "why"]
 
 
+@pytest.mark.process
 def test_marks_that_nbgrader_alone_has_made_since_count(root):
     merge_result(root, "ada", MINI, stopped="an earlier cell ended the kernel")
     path = root / "grading" / "autograded" / "ada" / MINI / f"{MINI}.ipynb"
@@ -247,6 +250,7 @@ def test_marks_that_nbgrader_alone_has_made_since_count(root):
     assert class_marks(root)[0].stopped == "anew"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["what?", "50%20 #1?", "a;b=c&d"])
 def test_the_gradebook_lies_in_the_course_whatever_its_folders_name(tmp_path, name):
     root = make_course(tmp_path / name)
@@ -256,6 +260,7 @@ def test_the_gradebook_lies_in_the_course_whatever_its_folders_name(tmp_path, na
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.process
 def test_feedback_is_made_anew_whatever_the_courses_folders_name(tmp_path):
     from nbgrader.api import Gradebook
 
@@ -269,6 +274,7 @@ def test_feedback_is_made_anew_whatever_the_courses_folders_name(tmp_path):
     assert "Score: 5.5 / 6.0" in page.read_text()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.name != "posix", reason="sockets")
 def test_temporary_files_lie_where_a_sockets_path_is_not_too_long(tmp_path, monkeypatch):
     long = tmp_path / ("x" * 96)
