@@ -447,6 +447,31 @@ def test_without_working_walls_the_level_says_so(monkeypatch):
         sandbox.isolation_level.cache_clear()
 
 
+@pytest.mark.parametrize("kills", [2, 9])
+def test_a_level_that_cannot_be_tried_now_is_not_taken_for_one_that_does_not_work(
+    monkeypatch, kills
+):
+    tried = []
+
+    def run(argv, level, **options):
+        tried.append(level)
+        failure = "killed" if len(tried) <= kills else None
+        return sandbox.Finished(b"", "", 0, failure, 0.0, level)
+
+    monkeypatch.setattr(sandbox, "run", run)
+    monkeypatch.setattr(sandbox.sys, "platform", "linux")
+    sandbox.isolation_level.cache_clear()
+    try:
+        if kills == 2:
+            assert sandbox.isolation_level() == sandbox.LANDLOCK
+        else:
+            with pytest.raises(CourseError, match="cannot be tried now"):
+                sandbox.isolation_level()
+    finally:
+        monkeypatch.undo()
+        sandbox.isolation_level.cache_clear()
+
+
 @pytest.mark.process
 def test_walls_that_let_a_file_be_read_do_not_count(monkeypatch):
     real = sandbox.run

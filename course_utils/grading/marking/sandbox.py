@@ -51,6 +51,7 @@ from course_utils.grading.marking.launcher import (
 LANDLOCK = "L3 Landlock + seccomp"
 BUBBLEWRAP = "L2 bubblewrap + seccomp"
 LIMITS = "L1 limits only"
+_OF_THE_MACHINE = ("killed", "time", "memory")
 
 
 @functools.cache
@@ -58,6 +59,11 @@ def isolation_level() -> str:
     """Return the strongest isolation that works here: `LANDLOCK`, `BUBBLEWRAP` or `LIMITS`.
 
     Each level is tried, once a process: a child in it must fail to read a file.
+
+    Raises
+    ------
+    CourseError
+        If trying is not possible now, such as for want of memory: that says nothing of the level.
     """
     if sys.platform != "linux" or platform.machine() not in SYSCALLS:
         return LIMITS
@@ -67,7 +73,15 @@ def isolation_level() -> str:
         for level in (LANDLOCK, BUBBLEWRAP):
             if level == BUBBLEWRAP and not shutil.which("bwrap"):
                 continue
-            done = run([sys.executable, "-I", "-c", probe], seconds=20, level=level)
+            for _ in range(3):
+                done = run([sys.executable, "-I", "-c", probe], seconds=20, level=level)
+                if done.failure not in _OF_THE_MACHINE:
+                    break
+            else:
+                raise CourseError(
+                    f"the isolation cannot be tried now ({done.failure}). Look for too little "
+                    "memory or a machine that is very busy, then run the command again."
+                )
             if done.failure is None:
                 return level
     return LIMITS
