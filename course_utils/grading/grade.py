@@ -278,7 +278,8 @@ def _run_jobs(
 def _tell_failures(failures: dict[tuple[str, str], str], count: int, log: Path) -> None:
     """Write the log of what failed, and raise with its summary, if anything has."""
     if failures:
-        write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
+        with contextlib.suppress(CourseError):  # as where the disk is full
+            write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
         names = shortened(["/".join(pair) for pair in failures], 3)
         first = _reason(next(iter(failures.values()))).rstrip(".")
         raise CourseError(

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -348,10 +349,11 @@ class SandboxedExecute(Execute):
 
     def _take_masks(self, task, seconds: float) -> None:
         """Take a task's masks out of the kernel's reach, and the hidden images as well."""
-        (self._work / images_path(task.name)).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone, or a folder by now
+            (self._work / images_path(task.name)).unlink()
         masks = self._work / masks_path(task.name)
-        if masks.is_file() and not masks.is_symlink():
-            os.rename(masks, self._taken / masks.name)
+        if masks.is_file() and not masks.is_symlink():  # a copy: the kernel may have it open
+            shutil.copyfile(masks, self._taken / masks.name, follow_symlinks=False)
         if seconds > self._seconds:
             self._outcome["late"].append(task.name)
 
