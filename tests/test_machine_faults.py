@@ -21,9 +21,18 @@ from course_utils.grading.gradebook import class_marks, register
 from course_utils.grading.marking import job as job_module
 from course_utils.grading.marking import machine_faults, nbgrader_setup, preprocessors, sandbox
 from course_utils.grading.marking.machine_faults import MachineFault, disk_fault, told_fault
+from course_utils.grading.marking.scorer import score_model_file
 from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.tasks import get_task
-from tests.mini_course import MINI, code, hand_in, make_course, merge_result, save
+from tests.mini_course import (
+    MINI,
+    code,
+    hand_in,
+    make_course,
+    merge_result,
+    save,
+    tiny_model,
+)
 
 FULL = "the disk of / is full (3 MB are free)"
 
@@ -174,6 +183,28 @@ def test_a_fault_is_found_in_nbgraders_log():
     assert told_fault("KeyError: 'x'") is None
     full = f"OSError: [Errno 28] {os.strerror(errno.ENOSPC)}: 'a'"
     assert told_fault(f"Traceback\n{full}\nmore") == full
+
+
+def test_a_model_whose_process_the_system_kills_gives_no_mark_at_all(root, tmp_path, monkeypatch):
+    killed = sandbox.Finished(b"", "", -9, "killed", 0.1, sandbox.LANDLOCK)
+    monkeypatch.setattr(sandbox, "run", lambda *_, **__: killed)
+    monkeypatch.setattr(sandbox, "isolation_level", lambda: sandbox.LANDLOCK)
+    (tmp_path / "unet.onnx").write_bytes(tiny_model())
+    with pytest.raises(MachineFault, match="the system killed the process that runs models/unet"):
+        score_model_file(tmp_path / "unet.onnx", "unet", Settings(root))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits")
+def test_a_job_has_a_limit_of_memory_and_its_kernel_its_own(monkeypatch):
+    import resource
+
+    set_to = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: set_to.append((kind, limits)))
+    job_module._limit_memory()
+    ((kind, (soft, hard)),) = set_to
+    assert kind == resource.RLIMIT_DATA
+    assert 0 < soft <= 3 << 30
+    assert hard == resource.getrlimit(kind)[1]  # from which the launcher takes the kernel's
 
 
 # --------------------------------------------------------------------- the whole run
@@ -405,6 +436,8 @@ def test_what_was_made_within_reach_of_hidden_images_is_not_in_the_feedback():
     nb["cells"][1]["source"] = "f()\n### BEGIN HIDDEN TESTS\nsecret()\n### END HIDDEN TESTS"
     resources = {"nbgrader": {"assignment": get_task("classical").lesson}}
     nb, _ = preprocessors.HideTests().preprocess(from_dict(nb), resources)
+    assert grade_module._shows_images(FUNCTION)  # then the instructor is told to draw new ones
+    assert not grade_module._shows_images(MINI)
     told = [[out.text for out in cell.outputs] for cell in nb.cells]
     assert told[0] == ["printed by before\n"]
     assert told[1] == []  # the tested function may have printed the test
