@@ -202,6 +202,7 @@ def _ready(
     folder = grading_folder(root)
     refuse_damaged(folder / "gradebook.db")
     student_names(root)
+    sandbox.require_limits()
     if require_isolation:
         sandbox.require_isolation()
     profile = marking_profile(root, named)

@@ -104,6 +104,38 @@ def require_isolation() -> str:
     return level
 
 
+_LEAST = {
+    "RLIMIT_DATA": (MEMORY, "d"),
+    "RLIMIT_AS": (2 * MEMORY, "v"),
+    "RLIMIT_FSIZE": (256 << 20, "f"),
+    "RLIMIT_CPU": (3600, "t"),
+}
+"""What a notebook may take, by the system's name of the limit, and the option of ``ulimit``."""
+
+
+def require_limits() -> None:
+    """Raise if this process may take less than a notebook may: no mark may depend on it.
+
+    Raises
+    ------
+    CourseError
+        Which limit, and how to raise it.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for name, (least, option) in _LEAST.items():
+        found = resource.getrlimit(getattr(resource, name))
+        # The launcher sets its own up to the second one, but none of address space.
+        most = found[0] if name == "RLIMIT_AS" else found[1]
+        if most not in (-1, resource.RLIM_INFINITY) and most < least:
+            raise CourseError(
+                f"this terminal's limits (ulimit -{option}) are below what a notebook may take. "
+                f"Open another, or say `ulimit -{option} unlimited`, and grade there."
+            )
+
+
 def require_out_of_reach(private: Iterable[Path], read: Iterable[Path]) -> None:
     """Raise if one of the private files or folders lies where a command may read.
 
