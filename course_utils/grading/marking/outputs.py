@@ -8,7 +8,7 @@ is shown alone; widgets, which no page of the grader shows, are left out.
 
 from nbformat import NotebookNode
 
-CELL_ROOM, NOTEBOOK_ROOM = 2_000_000, 20_000_000
+CELL_ROOM, NOTEBOOK_ROOM = 2_000_000, 50_000_000
 """Characters that are kept of what one cell, and all together, give."""
 _OUTPUTS = 1000
 """Streams, pictures and the like that are kept of one cell."""
@@ -104,12 +104,12 @@ class Outputs:
         transient = content.get("transient")
         shown = transient.get("display_id") if isinstance(transient, dict) else None
         data, metadata = plain_data(content.get("data"), content.get("metadata"))
-        if kind == "execute_result":
-            # It decides about points: it is cut, and never dropped.
-            value = data.get("text/plain", "")
-            data["text/plain"] = value if len(value) <= _VALUE else _TOO_LONG
+        value = data.get("text/plain", "")
+        short = {"text/plain": value if len(value) <= _VALUE else _TOO_LONG}
+        if kind == "execute_result":  # it decides about points: it is cut, and never dropped
+            data |= short
         if self.size + _length(data) > self._room:
-            data = {"text/plain": _TOO_LONG}
+            data = short if kind == "execute_result" else {"text/plain": _TOO_LONG}
         if kind == "update_display_data":
             if isinstance(shown, str) and (out := self._displays.get(shown)):
                 self.size += _length(data) - _length(out.data)
