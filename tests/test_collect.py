@@ -1191,3 +1191,15 @@ def test_what_a_killed_run_has_left_is_removed_by_the_next(root, tmp_path):
     left.mkdir(parents=True)
     collect([write(tmp_path / "ada.zip", lesson_zip(tmp_path))], root=root)
     assert not left.exists()
+
+
+def test_a_damaged_list_of_files_costs_only_those_it_cannot_be_made_anew_for(root, tmp_path):
+    names = [f"S{n} X_{n}_assignsubmission_file/{MINI}.zip" for n in range(10, 14)]
+    whole = zip_bytes(dict.fromkeys(names, lesson_zip(tmp_path)))
+    start = whole.rindex(b"PK\1\2")
+    path = write(tmp_path / "class.zip", whole[:start] + b"xx" + whole[start + 2 :])
+    found = collect([path], root=root)
+    assert who(found) == ["S10-X", "S11-X", "S12-X", "S13-X"]
+    assert any("its list of files" in " ".join(line) for line in found.refused)
+    write(path, whole[: whole.index(names[2].encode()) + 100])  # a download that was cut off
+    assert who(collect([path], root=root)) == ["S10-X", "S11-X"]

@@ -773,7 +773,7 @@ def test_a_damaged_result_does_not_stop_the_merging_of_others(tmp_path, monkeypa
         target.mkdir(parents=True)
         (target / "result.json").write_text("{" if job.student == "bob" else "{}")
 
-    def merge(root, folder):
+    def merge(root, folder, patience):
         json.loads((folder / "result.json").read_text())
         merged.append(folder.parent.name)
 

@@ -21,9 +21,18 @@ from course_utils.grading.gradebook import class_marks, register
 from course_utils.grading.marking import job as job_module
 from course_utils.grading.marking import machine_faults, nbgrader_setup, preprocessors, sandbox
 from course_utils.grading.marking.machine_faults import MachineFault, disk_fault, told_fault
+from course_utils.grading.marking.scorer import score_model_file
 from course_utils.grading.marking.settings import Settings
 from course_utils.hand_in.tasks import get_task
-from tests.mini_course import MINI, code, hand_in, make_course, merge_result, save
+from tests.mini_course import (
+    MINI,
+    code,
+    hand_in,
+    make_course,
+    merge_result,
+    save,
+    tiny_model,
+)
 
 FULL = "the disk of / is full (3 MB are free)"
 
@@ -176,6 +185,28 @@ def test_a_fault_is_found_in_nbgraders_log():
     assert told_fault(f"Traceback\n{full}\nmore") == full
 
 
+def test_a_model_whose_process_the_system_kills_gives_no_mark_at_all(root, tmp_path, monkeypatch):
+    killed = sandbox.Finished(b"", "", -9, "killed", 0.1, sandbox.LANDLOCK)
+    monkeypatch.setattr(sandbox, "run", lambda *_, **__: killed)
+    monkeypatch.setattr(sandbox, "isolation_level", lambda: sandbox.LANDLOCK)
+    (tmp_path / "unet.onnx").write_bytes(tiny_model())
+    with pytest.raises(MachineFault, match="the system killed the process that runs models/unet"):
+        score_model_file(tmp_path / "unet.onnx", "unet", Settings(root))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits")
+def test_a_job_has_a_limit_of_memory_and_its_kernel_its_own(monkeypatch):
+    import resource
+
+    set_to = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: set_to.append((kind, limits)))
+    job_module._limit_memory()
+    ((kind, (soft, hard)),) = set_to
+    assert kind == resource.RLIMIT_DATA
+    assert 0 < soft <= 3 << 30
+    assert hard == resource.getrlimit(kind)[1]  # from which the launcher takes the kernel's
+
+
 # --------------------------------------------------------------------- the whole run
 
 
@@ -197,6 +228,7 @@ def test_a_job_that_the_system_kills_is_run_once_more(root, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["result.json"]
 
 
+@pytest.mark.process
 def test_a_gradebook_that_is_locked_during_a_merge_costs_no_other_its_merge(
     root, tmp_path, monkeypatch
 ):
@@ -228,6 +260,7 @@ def test_a_gradebook_that_is_locked_during_a_merge_costs_no_other_its_merge(
     assert "more lines" not in log
 
 
+@pytest.mark.process
 def test_merging_reads_no_notebook(root, monkeypatch):
     for student in ("ada", "bob"):
         merge_result(root, student, MINI)
@@ -239,6 +272,7 @@ def test_merging_reads_no_notebook(root, monkeypatch):
     assert list(found["ada"].marks) == ["test_double", "test_share", "why"]
 
 
+@pytest.mark.process
 def test_marks_that_nbgrader_alone_has_made_since_count(root):
     merge_result(root, "ada", MINI, stopped="an earlier cell ended the kernel")
     path = root / "grading" / "autograded" / "ada" / MINI / f"{MINI}.ipynb"
@@ -247,6 +281,7 @@ def test_marks_that_nbgrader_alone_has_made_since_count(root):
     assert class_marks(root)[0].stopped == "anew"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["what?", "50%20 #1?", "a;b=c&d"])
 def test_the_gradebook_lies_in_the_course_whatever_its_folders_name(tmp_path, name):
     root = make_course(tmp_path / name)
@@ -256,6 +291,21 @@ def test_the_gradebook_lies_in_the_course_whatever_its_folders_name(tmp_path, na
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.process
+def test_feedback_is_made_anew_whatever_the_courses_folders_name(tmp_path):
+    from nbgrader.api import Gradebook
+
+    root = make_course(tmp_path / "a[b]?c")
+    merge_result(root, "ada", MINI)
+    with Gradebook(nbgrader_setup.gradebook_url(root)) as gradebook:
+        gradebook.find_grade("why", MINI, MINI, "ada").manual_score = 0.5
+        gradebook.db.commit()
+    grade_module.merge(root, root / "results" / "ada" / MINI)
+    page = root / "grading" / "feedback" / "ada" / MINI / f"{MINI}.html"
+    assert "Score: 5.5 / 6.0" in page.read_text()
+
+
+@pytest.mark.process
 @pytest.mark.skipif(os.name != "posix", reason="sockets")
 def test_temporary_files_lie_where_a_sockets_path_is_not_too_long(tmp_path, monkeypatch):
     long = tmp_path / ("x" * 96)
@@ -386,6 +436,8 @@ def test_what_was_made_within_reach_of_hidden_images_is_not_in_the_feedback():
     nb["cells"][1]["source"] = "f()\n### BEGIN HIDDEN TESTS\nsecret()\n### END HIDDEN TESTS"
     resources = {"nbgrader": {"assignment": get_task("classical").lesson}}
     nb, _ = preprocessors.HideTests().preprocess(from_dict(nb), resources)
+    assert grade_module._shows_images(FUNCTION)  # then the instructor is told to draw new ones
+    assert not grade_module._shows_images(MINI)
     told = [[out.text for out in cell.outputs] for cell in nb.cells]
     assert told[0] == ["printed by before\n"]
     assert told[1] == []  # the tested function may have printed the test

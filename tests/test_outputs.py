@@ -111,6 +111,9 @@ def test_what_a_cell_may_give_ends_with_what_all_may():
     _, found = outcome(stream("x" * 1000), room=10)
     assert found[0].text == "x" * 10
     assert outcome(stream("x"), room=-5)[1] == []
+    value = message("execute_result", data={"text/plain": "3.0"}, metadata={})
+    assert outcome(value, room=0)[1][0].data == {"text/plain": "3.0"}  # points cost nothing
+    assert outcome(error(), reply=FAILED, room=0)[1][0].evalue == "no"
 
 
 def test_values_are_cut_and_never_dropped():

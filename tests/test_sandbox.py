@@ -305,6 +305,23 @@ def test_memory_does_not_grow_with_the_number_of_cores(monkeypatch):
     assert sandbox.run([*PYTHON, script], seconds=20).stdout.split() == [b"1"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits")
+def test_a_terminal_with_lower_limits_than_a_notebooks_is_told(monkeypatch):
+    import resource
+
+    limits = {}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits.get(kind, (-1, -1)))
+    sandbox.require_limits()
+    for name, soft, hard in (("AS", 1 << 30, -1), ("DATA", 1 << 30, 1 << 30), ("CPU", 60, 60)):
+        limits.clear()
+        limits[getattr(resource, f"RLIMIT_{name}")] = soft, hard
+        with pytest.raises(CourseError, match=r"limits \(ulimit -[vdt]\) are below"):
+            sandbox.require_limits()
+    limits.clear()
+    limits[resource.RLIMIT_DATA] = 1 << 20, -1  # which the launcher raises
+    sandbox.require_limits()
+
+
 def test_what_must_stay_unread_may_not_lie_where_notebooks_read(tmp_path):
     sandbox.require_out_of_reach([tmp_path / "grading"], [tmp_path / "data"])
     with pytest.raises(CourseError, match=r"course/grading lies in /usr, .* Move the course"):
@@ -442,6 +459,31 @@ def test_without_working_walls_the_level_says_so(monkeypatch):
         assert sandbox.isolation_level() == sandbox.LIMITS
         with pytest.raises(CourseError, match="isolation is required"):
             sandbox.require_isolation()
+    finally:
+        monkeypatch.undo()
+        sandbox.isolation_level.cache_clear()
+
+
+@pytest.mark.parametrize("kills", [2, 9])
+def test_a_level_that_cannot_be_tried_now_is_not_taken_for_one_that_does_not_work(
+    monkeypatch, kills
+):
+    tried = []
+
+    def run(argv, level, **options):
+        tried.append(level)
+        failure = "killed" if len(tried) <= kills else None
+        return sandbox.Finished(b"", "", 0, failure, 0.0, level)
+
+    monkeypatch.setattr(sandbox, "run", run)
+    monkeypatch.setattr(sandbox.sys, "platform", "linux")
+    sandbox.isolation_level.cache_clear()
+    try:
+        if kills == 2:
+            assert sandbox.isolation_level() == sandbox.LANDLOCK
+        else:
+            with pytest.raises(CourseError, match="cannot be tried now"):
+                sandbox.isolation_level()
     finally:
         monkeypatch.undo()
         sandbox.isolation_level.cache_clear()

@@ -202,6 +202,7 @@ def _ready(
     folder = grading_folder(root)
     refuse_damaged(folder / "gradebook.db")
     student_names(root)
+    sandbox.require_limits()
     if require_isolation:
         sandbox.require_isolation()
     profile = marking_profile(root, named)
@@ -278,7 +279,8 @@ def _run_jobs(
 def _tell_failures(failures: dict[tuple[str, str], str], count: int, log: Path) -> None:
     """Write the log of what failed, and raise with its summary, if anything has."""
     if failures:
-        write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
+        with contextlib.suppress(CourseError):  # as where the disk is full
+            write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
         names = shortened(["/".join(pair) for pair in failures], 3)
         first = _reason(next(iter(failures.values()))).rstrip(".")
         raise CourseError(
@@ -625,10 +627,16 @@ def _render_feedback(root: Path, student: str, lesson: str) -> None:
     """Write a feedback page anew from the class's gradebook, whose marks have changed."""
     from traitlets.config import Config
 
-    config = Config()
-    configure(config, root)
-    outcome = make_api(config).generate_feedback(lesson, student)
-    if not outcome["success"]:
-        raise CourseError(
-            f"the feedback for {student} cannot be written: {outcome.get('log', '')[-300:]}"
-        )
+    inside = Path("grading", "autograded", student, lesson)
+    with tempfile.TemporaryDirectory() as place:  # nbgrader reads the course's path as a pattern
+        shutil.copytree(root / inside, place / inside)
+        config = Config()
+        configure(config, Path(place), Settings(root))
+        config.CourseDirectory.db_url = gradebook_url(root)
+        outcome = make_api(config).generate_feedback(lesson, student)
+        if not outcome["success"]:
+            raise CourseError(
+                f"the feedback for {student} cannot be written: {outcome.get('log', '')[-300:]}"
+            )
+        page = Path("grading", "feedback", student, lesson, f"{lesson}.html")
+        write_atomic(root / page, (place / page).read_bytes())

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import lzma
 import os
 import re
@@ -12,7 +13,7 @@ import time
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,9 @@ _NOT_SUPPORTED = "it is packed in a way that is not supported; ask for a plain z
 _JUNK = {"__MACOSX", "__pycache__", "node_modules", "site-packages"}
 # Folders of a virtual environment, which lie beside its pyvenv.cfg.
 _ENVIRONMENT = {"bin", "etc", "include", "lib", "lib64", "scripts", "share"}
+_LOCAL, _CENTRAL = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
+_MEMORY = 1 << 30
+"""Bytes: a larger zip whose list of files is damaged is not searched for files."""
 _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError)
 _UNREADABLE = (OSError, ValueError, OverflowError, UnicodeError, struct.error)
 _MACHINE = {
@@ -107,8 +111,13 @@ def unpack(
         If this machine has no space for it.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
-            return _unpack(opened, into, room or Room.of(), owner)
+        with open_zip(archive) as opened:
+            result = _unpack(opened, into, room or Room.of(), owner)
+            if opened.filename is None:
+                result.refused.append(
+                    ("its list of files", "it is damaged: files may be missing; ask for it again")
+                )
+            return result
     except _DAMAGED:
         raise Refused("it is not a whole zip file; ask for it again") from None
     except NotImplementedError:
@@ -117,6 +126,56 @@ def unpack(
         if is_machine_fault(error):
             raise
         raise Refused(f"it cannot be unpacked: {error}") from None
+
+
+def open_zip(archive: Path) -> zipfile.ZipFile:
+    """Open a zip; where its list of files is damaged, with one made of what stands before each.
+
+    Such a one has no ``filename``.
+
+    Raises
+    ------
+    zipfile.BadZipFile, NotImplementedError, OSError, ValueError
+        If it cannot be opened, and no file in it is whole.
+    """
+    try:
+        return zipfile.ZipFile(archive)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        if archive.stat().st_size > _MEMORY:
+            raise
+        content = archive.read_bytes()
+        found = list(_local_headers(content))
+        if not found:
+            raise
+        return zipfile.ZipFile(io.BytesIO(content + _list_of_files(found, len(content))))
+
+
+def _local_headers(content: bytes) -> Iterator[tuple[int, tuple, bytes]]:
+    """Yield where each file of a zip begins, the fields before it, and its name.
+
+    From the first on, without a gap: what looks like one inside another file is none. Whether
+    a file is whole shows when it is read.
+    """
+    at = 0
+    while content[at : at + 4] == b"PK\3\4" and len(content) >= at + _LOCAL.size:
+        fields = _LOCAL.unpack_from(content, at)
+        flags, method, packed, size, named, extra = (fields[n] for n in (2, 3, 7, 8, 9, 10))
+        name = content[at + _LOCAL.size : at + _LOCAL.size + named]
+        start = at + _LOCAL.size + named + extra
+        if flags & 8 or packed > len(content) - start or size == 0xFFFFFFFF or method not in (0, 8):
+            return  # its size stands behind it, or it is no plain file
+        yield at, fields, name
+        at = start + packed
+
+
+def _list_of_files(found: list[tuple[int, tuple, bytes]], at: int) -> bytes:
+    """Return the list with which a zip ends; ``at`` is where it begins."""
+    entries = b"".join(
+        _CENTRAL.pack(b"PK\1\2", 20, *fields[1:9], len(name), 0, 0, 0, 0, 0, offset) + name
+        for offset, fields, name in found
+    )
+    numbers = (0, 0, len(found), len(found), len(entries), at, 0)
+    return entries + struct.pack("<4s4H2LH", b"PK\5\6", *numbers)
 
 
 def is_machine_fault(error: BaseException) -> bool:

@@ -13,7 +13,14 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from course_utils.grading.collecting.identity import by_platform, match_platform
-from course_utils.grading.collecting.unpack import Refused, Room, is_junk, unpack, without_junk
+from course_utils.grading.collecting.unpack import (
+    Refused,
+    Room,
+    is_junk,
+    open_zip,
+    unpack,
+    without_junk,
+)
 
 _DEPTH = 3
 _EARLIEST = datetime(1990, 1, 1).timestamp()
@@ -140,7 +147,7 @@ def _may_be_bulk(path: Path) -> bool:
 def _platform_names(archive: Path) -> list[tuple[str, ...] | None]:
     """Return whom a platform's names of a zip's files are about, None for a file without one."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_zip(archive) as opened:
             names = [PurePosixPath(name.replace("\\", "/")) for name in opened.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return []

@@ -6,6 +6,7 @@ feedback page in the folder that the specification names. Whatever goes wrong wi
 is a part of the result; a crash is the grader's fault and leaves no result.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -273,7 +274,8 @@ def _limit_memory() -> None:
         return
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))  # the sandbox's own may be higher
+    with contextlib.suppress(ValueError, OSError):  # macOS does not take every number
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))  # the sandbox's own may be higher
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -281,20 +282,24 @@ class SandboxedExecute(Execute):
         return cell, resources
 
     def _stop(self, reason: str) -> None:
+        self._require_unkilled()
         self._outcome["stopped"] = self._outcome["stopped"] or reason
         run_sync(self.km.shutdown_kernel)(now=True)
 
     def _blame_for_end(self) -> None:
         """Say why the kernel is gone; the system's doing is no outcome."""
-        if self._outcome["stopped"]:
+        self._require_unkilled()
+        self._outcome["stopped"] = self._outcome["stopped"] or "an earlier cell ended the kernel"
+
+    def _require_unkilled(self) -> None:
+        """Raise if it was the system, and not this process, that ended the kernel."""
+        if self._outcome["stopped"] or not self.km.provisioner:
             return
-        code = run_sync(self.km.provisioner.poll)()
-        if sandbox.was_killed(code):
+        if sandbox.was_killed(run_sync(self.km.provisioner.poll)()):
             raise MachineFault(
                 "the system killed the notebook's kernel. Most often the memory does not suffice: "
                 "run the command again with --jobs 1."
             )
-        self._outcome["stopped"] = "an earlier cell ended the kernel"
 
     def _run_cell(self, cell, index, token: str | None = None) -> bool:
         """Run a cell and put into it what has come of it; tell whether the kernel has answered."""
@@ -344,10 +349,11 @@ class SandboxedExecute(Execute):
 
     def _take_masks(self, task, seconds: float) -> None:
         """Take a task's masks out of the kernel's reach, and the hidden images as well."""
-        (self._work / images_path(task.name)).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone, or a folder by now
+            (self._work / images_path(task.name)).unlink()
         masks = self._work / masks_path(task.name)
-        if masks.is_file() and not masks.is_symlink():
-            os.rename(masks, self._taken / masks.name)
+        if masks.is_file() and not masks.is_symlink():  # a copy: the kernel may have it open
+            shutil.copyfile(masks, self._taken / masks.name, follow_symlinks=False)
         if seconds > self._seconds:
             self._outcome["late"].append(task.name)
 

@@ -51,6 +51,7 @@ from course_utils.grading.marking.launcher import (
 LANDLOCK = "L3 Landlock + seccomp"
 BUBBLEWRAP = "L2 bubblewrap + seccomp"
 LIMITS = "L1 limits only"
+_OF_THE_MACHINE = ("killed", "time", "memory")
 
 
 @functools.cache
@@ -58,6 +59,11 @@ def isolation_level() -> str:
     """Return the strongest isolation that works here: `LANDLOCK`, `BUBBLEWRAP` or `LIMITS`.
 
     Each level is tried, once a process: a child in it must fail to read a file.
+
+    Raises
+    ------
+    CourseError
+        If trying is not possible now, such as for want of memory: that says nothing of the level.
     """
     if sys.platform != "linux" or platform.machine() not in SYSCALLS:
         return LIMITS
@@ -67,7 +73,15 @@ def isolation_level() -> str:
         for level in (LANDLOCK, BUBBLEWRAP):
             if level == BUBBLEWRAP and not shutil.which("bwrap"):
                 continue
-            done = run([sys.executable, "-I", "-c", probe], seconds=20, level=level)
+            for _ in range(3):
+                done = run([sys.executable, "-I", "-c", probe], seconds=20, level=level)
+                if done.failure not in _OF_THE_MACHINE:
+                    break
+            else:
+                raise CourseError(
+                    f"the isolation cannot be tried now ({done.failure}). Look for too little "
+                    "memory or a machine that is very busy, then run the command again."
+                )
             if done.failure is None:
                 return level
     return LIMITS
@@ -88,6 +102,38 @@ def require_isolation() -> str:
             "later) nor a working bubblewrap. Grade on such a machine, or install bubblewrap."
         )
     return level
+
+
+_LEAST = {
+    "RLIMIT_DATA": (MEMORY, "d"),
+    "RLIMIT_AS": (2 * MEMORY, "v"),
+    "RLIMIT_FSIZE": (256 << 20, "f"),
+    "RLIMIT_CPU": (3600, "t"),
+}
+"""What a notebook may take, by the system's name of the limit, and the option of ``ulimit``."""
+
+
+def require_limits() -> None:
+    """Raise if this process may take less than a notebook may: no mark may depend on it.
+
+    Raises
+    ------
+    CourseError
+        Which limit, and how to raise it.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for name, (least, option) in _LEAST.items():
+        found = resource.getrlimit(getattr(resource, name))
+        # The launcher sets its own up to the second one, but none of address space.
+        most = found[0] if name == "RLIMIT_AS" else found[1]
+        if most not in (-1, resource.RLIM_INFINITY) and most < least:
+            raise CourseError(
+                f"this terminal's limits (ulimit -{option}) are below what a notebook may take. "
+                f"Open another, or say `ulimit -{option} unlimited`, and grade there."
+            )
 
 
 def require_out_of_reach(private: Iterable[Path], read: Iterable[Path]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking import samples, sandbox
+from course_utils.grading.marking.machine_faults import MachineFault
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.workplace import secret_seed
 from course_utils.hand_in.gate import Refused, read_plain_file
@@ -102,7 +103,8 @@ def score_model_file(path: Path | str, name: str, settings: Settings) -> Score:
     Raises
     ------
     CourseError
-        If the instructor's side is at fault: the data are damaged, or the isolation.
+        If the instructor's side is at fault: the data are damaged, or the isolation, or the
+        system has killed the process that runs the model (`MachineFault`).
     """
     started = time.monotonic()
     path = Path(path)
@@ -258,6 +260,11 @@ def _ask(request, buffers, max_output: int, seconds: float, label: str, level: s
         return done.stdout
     if done.failure == "isolation":
         raise CourseError(f"the sandbox failed: {done.stderr.strip()[-300:]}")
+    if done.failure == "killed":
+        raise MachineFault(
+            f"the system killed the process that runs {label}. Most often the memory does not "
+            "suffice: run the command again with --jobs 1."
+        )
     lines = done.stderr.strip().splitlines() or ["it said nothing"]
     reasons = {
         "time": f"needs more than the {seconds:g} seconds allowed; use fewer channels",
