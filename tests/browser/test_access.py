@@ -63,18 +63,21 @@ def choose_theme(lab, name):
     urllib.request.urlopen(request, timeout=20).close()
 
 
-@pytest.fixture(params=THEMES)
+@pytest.fixture
 def theme(request, lab):
+    """Choose JupyterLab's theme, named by the test's parameter, until the test ends."""
     choose_theme(lab, request.param)
     yield request.param
     choose_theme(lab, "light")
 
 
+@pytest.mark.parametrize("theme", THEMES, indirect=True)
 def test_figures_to_play_with_have_names_and_texts_in_both_themes(page, lab, theme):
     (lab.root / "play.ipynb").write_text(json.dumps(code_notebook(PLAY)))
     page.goto(lab.address("lab/tree/play.ipynb") + "&reset")
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-    page.wait_for_selector(f"body[data-jp-theme-light={json.dumps(str(theme == 'light').lower())}]")
+    light = json.dumps(str(theme == "light").lower())
+    page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
     page.locator(".jp-NotebookPanel:visible .jp-CodeCell").first.click()
     page.keyboard.press("Control+Enter")
     page.locator(".course-play").nth(1).locator("img").wait_for()
@@ -98,7 +101,11 @@ def test_figures_to_play_with_have_names_and_texts_in_both_themes(page, lab, the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lesson", LESSONS)
+@pytest.mark.parametrize(
+    ("lesson", "theme"),
+    [*((lesson, "light") for lesson in LESSONS), (LESSONS[0], "dark")],
+    indirect=["theme"],
+)
 def test_a_lesson_in_jupyterlab(page, lab, theme, kept, lesson):
     folder = lab.root / "executed"
     folder.mkdir(exist_ok=True)
@@ -112,9 +119,8 @@ def test_a_lesson_in_jupyterlab(page, lab, theme, kept, lesson):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", LESSONS)
-def test_a_lesson_that_is_saved_as_html(page, kept, tmp_path, lesson, theme_of_export):
+def test_a_lesson_that_is_saved_as_html(page, kept, tmp_path, lesson):
     export = ["-m", "jupyter", "nbconvert", "--to", "html", f"--output-dir={tmp_path}"]
-    export += [f"--HTMLExporter.theme={theme_of_export}"]
     subprocess.run(
         [sys.executable, *export, kept.released(lesson) / "executed.ipynb"],
         env=lab_environment(os.environ),
@@ -125,11 +131,6 @@ def test_a_lesson_that_is_saved_as_html(page, kept, tmp_path, lesson, theme_of_e
     page.goto((tmp_path / "executed.html").as_uri())
     assert page.locator("img").count() > 3
     assert found(page) == []
-
-
-@pytest.fixture(params=THEMES)
-def theme_of_export(request):
-    return request.param
 
 
 @pytest.mark.slow
