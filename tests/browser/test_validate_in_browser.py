@@ -54,7 +54,7 @@ def test_validate_says_what_is_open_while_the_server_answers_others(page, lab, l
     assert ("no trained model yet: run the training cell" in text) == lesson.startswith("06")
     assert "Traceback" not in text
     assert files(folder) == before
-    page.get_by_text("OK", exact=True).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
 
 
 def test_validate_praises_a_notebook_that_is_solved(page, lab):
@@ -76,7 +76,7 @@ def test_validate_praises_a_notebook_that_is_solved(page, lab):
     open_notebook(page, lab, "lessons/00_solved/00_solved.ipynb")
     page.get_by_text("Validate", exact=True).click()
     page.get_by_text("Your notebook passes all the tests").wait_for()
-    page.get_by_text("OK", exact=True).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
