@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from course_utils.data import VOID
+from course_utils.display import new_figure, to_png
 from course_utils.errors import CourseError
 from course_utils.figures import training as figures
 from course_utils.figures.training import LiveFigure
@@ -177,7 +178,7 @@ def test_drawing_takes_a_small_part_of_the_time(outputs, monkeypatch):
     def draw(self, state):
         clock.now += 0.1
         drawn.append(len(state.history))
-        return figures.to_png(figures.new_figure(1, 1)[0])
+        return to_png(new_figure(1, 1)[0])
 
     def told(state):
         clock.now += 0.25
@@ -217,7 +218,7 @@ def test_the_picture_shows_most_of_the_classes():
 
 @pytest.mark.long
 def test_watching_changes_no_weight(monkeypatch):
-    monkeypatch.setattr(fitting, "SECONDS", 0.0)
+    monkeypatch.setattr(watching, "SECONDS", 0.0)
     seen = []
 
     def watch(state):
