@@ -234,7 +234,8 @@ def ending(model: nn.Module, checkpoint: str | Path | None, look: Look):
         model.eval()
         if progress.moment != "end":
             progress.stopped = True
-            look.tell("end")
+            with contextlib.suppress(KeyboardInterrupt):  # who stops may press twice
+                look.tell("end")
 
 
 def _kept(checkpoint: str | Path | None, done: int) -> str:
