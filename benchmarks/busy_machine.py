@@ -2,9 +2,10 @@
 
     python benchmarks/busy_machine.py [--rounds 3]
 
-Busy: another program computes on one of the cores. Before: torch's and onnxruntime's own number of
-threads, which spin while they wait. After: what ``fit`` and the scorer take. All of it is measured in
-one run, in turns; the last column is the pace beside that of one thread on a quiet machine.
+Busy: another program computes on one of the cores. Default: the threads that torch and onnxruntime
+take by themselves, which spin while they wait. Ours: what ``fit`` and the scorer take. All of it is
+measured in one run, in turns, and the median of the rounds is printed; the last column is the pace
+beside that of one thread on the quiet machine.
 """
 
 import argparse
@@ -89,8 +90,8 @@ def sessions() -> dict[str, object]:
     scorer = open_model(file.getvalue())
     import onnxruntime
 
-    opened = {"after": scorer}
-    for name, threads in (("before", 0), ("one thread", 1)):
+    opened = {"ours": scorer}
+    for name, threads in (("default", 0), ("one thread", 1)):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         opened[name] = onnxruntime.InferenceSession(
@@ -116,13 +117,13 @@ def measure(rounds: int) -> tuple[dict, list[int]]:
     for _ in range(rounds):
         for kind in ("quiet", "busy"):
             with machine(kind):
-                for way in ("one thread", "before", "after"):
-                    torch.set_num_threads({"one thread": 1, "before": most}.get(way, most))
-                    if way == "after":
+                for way in ("one thread", "default", "ours"):
+                    torch.set_num_threads(1 if way == "one thread" else most)
+                    if way == "ours":
                         taken.append((kind, take_fastest(trial, most)))
                     step()
-                    steps = [seconds(step) for _ in range(STEPS)]
-                    times.setdefault(("step", kind, way), []).extend(steps)
+                    pace = np.mean([seconds(step) for _ in range(STEPS)])
+                    times.setdefault(("step", kind, way), []).append(pace)
                     score = seconds(lambda: predict(opened[way], images, CLASSES))  # noqa: B023
                     times.setdefault(("scoring", kind, way), []).append(score)
     return times, taken
@@ -136,10 +137,10 @@ def main() -> None:
     print(f"{processors()} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     print(f"{'':8} {'machine':8} {'':11} {'seconds':>8}  pace of one thread, quiet = 1")
     for what in ("step", "scoring"):
-        base = np.mean(times[what, "quiet", "one thread"])
+        base = median(times[what, "quiet", "one thread"])
         for kind in ("quiet", "busy"):
-            for way in ("one thread", "before", "after"):
-                mean = np.mean(times[what, kind, way])
+            for way in ("one thread", "default", "ours"):
+                mean = median(times[what, kind, way])
                 print(f"{what:8} {kind:8} {way:11} {mean:8.3f}  {base / mean:5.2f}")
     for kind in ("quiet", "busy"):
         numbers = [n for where, n in taken if where == kind]

@@ -2,12 +2,16 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from course_utils.errors import CourseError
+from course_utils.hand_in import inference
+from course_utils.hand_in.tasks import get_task
 from course_utils.training import threads
 from course_utils.training.threads import Pace, limited_threads, take_fastest
+from tests.model_files import small_model
 from tests.test_training import TinyUNet, quick_fit
 
 QUIET = {1: 1.0, 2: 0.6, 4: 0.4, 8: 0.3}
@@ -101,12 +105,26 @@ def test_time_between_epochs_is_no_pace(machine):
     assert machine.trials == before
 
 
-def test_the_number_is_put_back(monkeypatch):
+def test_the_number_is_put_back(machine):
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), limited_threads():
+    with limited_threads():
         torch.set_num_threads(1)
-        raise ZeroDivisionError
     assert torch.get_num_threads() == before
+
+
+def test_threads_of_a_model_file_sleep_while_they_wait_and_give_the_same(monkeypatch):
+    task = get_task("unet", "quick")
+    content = small_model(task).SerializeToString()
+    images = np.random.default_rng(0).integers(0, 256, (9, *task.size, 3)).astype(np.uint8)
+    masks = []
+    for cores, wanted in ((1, 1), (2, 2), (64, 2)):
+        monkeypatch.setattr(inference, "processors", lambda cores=cores: cores)
+        session = inference.open_model(content)
+        options = session.get_session_options()
+        assert options.intra_op_num_threads == wanted
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+        masks.append(inference.predict(session, images, len(task.classes)))
+    assert np.array_equal(masks[0], masks[1])
 
 
 @pytest.mark.long

@@ -71,8 +71,7 @@ class LiveFigure:
             self._ground = None
         now = time.perf_counter()
         if progress.moment != "step" and now - self._drawn > PAUSE * self._took:
-            data, _ = mimebundle(self._png(progress), describe(progress))
-            self._picture = data["text/html"]
+            self._picture = _steady(self._png(progress), describe(progress))
             self._drawn = time.perf_counter()
             # the first one takes longer, and says nothing of the next
             self._took = 0.0 if progress.moment == "start" else self._drawn - now
@@ -96,6 +95,15 @@ class LiveFigure:
         picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
         picture.save(buffer, format="png", compress_level=1)
         return buffer.getvalue()
+
+
+def _steady(png: bytes, alt: str) -> str:
+    """Return a picture as HTML that keeps its place: when it is renewed, nothing may jump."""
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))  # its header
+    data, _ = mimebundle(png, alt)
+    image = data["text/html"].replace("<img ", '<img decoding="sync" ', 1)
+    style = f"max-width: {width * 100 // RESOLUTION}px; aspect-ratio: {width} / {height}"
+    return f'<div style="{style}">{image}</div>'
 
 
 def _bar(progress: Progress, text: str) -> str:
@@ -134,7 +142,7 @@ def _ground(progress: Progress):
     for name, picture in zip(TITLES, _pictures(progress), strict=True):
         axes[name].imshow(picture, interpolation="nearest")
         axes[name].set_axis_off()
-        axes[name].set_title(name)
+        axes[name].set_title(name, fontsize=10)
     void = [VOID] if (progress.truth == VOID).any() else []
     add_legend(figure, progress.classes, [np.array([*shown, *void])])
     return figure, axes
@@ -155,7 +163,7 @@ def _fill(axes, progress: Progress) -> None:
     axes["prediction"].images[0].set_data(_pictures(progress)[2])
     epochs = len(progress.history)
     after = f"prediction after epoch {epochs}" if epochs else "prediction: after epoch 1"
-    axes["prediction"].set_title(after)
+    axes["prediction"].set_title(after, fontsize=10)
 
 
 def _pictures(progress: Progress) -> list[np.ndarray]:

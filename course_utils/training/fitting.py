@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +43,7 @@ from course_utils.training.faults import (
 )
 from course_utils.training.history import History
 from course_utils.training.threads import Pace, limited_threads
-from course_utils.training.watching import SECONDS, Progress, Watcher, as_watcher
+from course_utils.training.watching import Look, Progress, Watcher, as_watcher, ending
 
 
 def class_weights(masks: np.ndarray, num_classes: int, offset: float = 1.1) -> torch.Tensor:
@@ -250,8 +249,9 @@ def run_epochs(
     if len(history) == epochs and watch is not None:
         with own_randomness(device):
             progress.prediction = work.predict(progress.image[None])[0]
-    look = _Look(watch, progress, Pace(work.trial, epochs * work.steps), device)
-    with own_randomness(device), _ending(model, checkpoint, look):
+    left = (epochs - len(history)) * work.steps
+    look = Look(watch, progress, Pace(work.trial, left), device)
+    with own_randomness(device), ending(model, checkpoint, look):
         for epoch in range(len(history), epochs):
             started = time.perf_counter()
             # Seeded anew for every epoch: an interrupted run goes on as it would have.
@@ -277,74 +277,6 @@ def _start(model: nn.Module, settings: dict, steps: int, device: torch.device, m
         torch.amp.GradScaler(device.type, enabled=mode.scaled),
         History(settings=settings | describe(device, mode) | {"run": secrets.token_hex(8)}),
     )
-
-
-class _Look:
-    """Tells whoever watches where the training stands, and looks at its pace."""
-
-    def __init__(self, watch, progress: Progress, pace: Pace, device: torch.device):
-        self._watch, self.progress, self._pace = watch, progress, pace
-        self._device, self._told = device, time.perf_counter()
-
-    def step(self, total: torch.Tensor, steps: int) -> None:
-        """Look after a step, about once a second; ``total`` is the sum of the losses."""
-        progress = self.progress
-        progress.step = steps
-        if self._device.type == "cpu":
-            self._pace.step()
-        if time.perf_counter() - self._told > SECONDS:
-            progress.loss = require_finite(total, progress.history) / steps
-            self.tell("step")
-
-    def epoch(self, prediction: np.ndarray) -> None:
-        """Tell that an epoch has ended."""
-        self.progress.prediction, self.progress.step = prediction, 0
-        self.progress.loss = self.progress.history.train_loss[-1]
-        self.tell("epoch")
-        self._pace.rest()
-
-    def tell(self, moment: str) -> None:
-        """Call whoever watches; what goes wrong there does not end a training."""
-        self.progress.moment, self._told = moment, time.perf_counter()
-        if self._watch is None:
-            return
-        try:
-            with own_randomness(self._device):
-                self._watch(self.progress)
-        except Exception as error:
-            self._watch = None
-            print(f"The training goes on without its figure ({type(error).__name__}: {error}).")
-
-
-@contextlib.contextmanager
-def _ending(model: nn.Module, checkpoint: str | Path | None, look: _Look):
-    """Tell start and end; say what is kept when stopped; leave the model in eval mode."""
-    progress, history = look.progress, look.progress.history
-    try:
-        progress.begin()
-        if len(history) < progress.epochs:
-            look.tell("start")
-        yield
-        look.tell("end")
-    except KeyboardInterrupt:
-        raise CourseError(
-            f"training was stopped in epoch {len(history) + 1} of {progress.epochs}; "
-            f"{_kept(checkpoint, len(history))}."
-        ) from None
-    finally:
-        model.eval()
-        if progress.moment != "end":
-            progress.stopped = True
-            look.tell("end")
-
-
-def _kept(checkpoint: str | Path | None, done: int) -> str:
-    """Return what is left of a training that was stopped."""
-    if checkpoint is None:
-        return "the model keeps what it has learnt so far; run this again to train it once more"
-    if done:
-        return f"{checkpoint} keeps what was done before it: run this again to go on from there"
-    return "no epoch was kept: run this again to start anew"
 
 
 def _telling(data: SegmentationSet) -> int:
@@ -425,7 +357,7 @@ def _train_epoch(
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
     weight: torch.Tensor | None,
     mode: Mode,
-    look: _Look,
+    look: Look,
     on_step: Callable | None = None,
 ) -> tuple[float, float]:
     """Take one step a batch; return the mean loss and the last learning rate."""

@@ -6,19 +6,26 @@ draws nothing: it is named here, as matplotlib names its backends, and found whe
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pkgutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import nn
 
 from course_utils.errors import CourseError
 from course_utils.execution import run_by
+from course_utils.training.devices import own_randomness
+from course_utils.training.faults import require_finite
 from course_utils.training.history import History
+from course_utils.training.threads import Pace
 
 FIGURE = "course_utils.figures.training:LiveFigure"
 SECONDS = 1.0
@@ -169,3 +176,72 @@ def as_watcher(watch: bool | Watcher) -> Watcher | None:
             f"found {watch!r}."
         )
     return watch
+
+
+class Look:
+    """Tells whoever watches where the training stands, and looks at its pace."""
+
+    def __init__(self, watch, progress: Progress, pace: Pace, device: torch.device):
+        self._watch, self.progress, self._pace = watch, progress, pace
+        self._device, self._told = device, time.perf_counter()
+
+    def step(self, total: torch.Tensor, steps: int) -> None:
+        """Look after a step, about once a second; ``total`` is the sum of the losses."""
+        progress = self.progress
+        progress.step = steps
+        if self._device.type == "cpu":
+            self._pace.step()
+        if time.perf_counter() - self._told > SECONDS:
+            progress.loss = require_finite(total, progress.history) / steps
+            self.tell("step")
+
+    def epoch(self, prediction: np.ndarray) -> None:
+        """Tell that an epoch has ended."""
+        self.progress.prediction, self.progress.step = prediction, 0
+        self.progress.loss = self.progress.history.train_loss[-1]
+        self.tell("epoch")
+        self._pace.rest()
+
+    def tell(self, moment: str) -> None:
+        """Call whoever watches; what goes wrong there does not end a training."""
+        self.progress.moment, self._told = moment, time.perf_counter()
+        if self._watch is None:
+            return
+        try:
+            with own_randomness(self._device):
+                self._watch(self.progress)
+        except Exception as error:
+            self._watch = None
+            print(f"The training goes on without its figure ({type(error).__name__}: {error}).")
+
+
+@contextlib.contextmanager
+def ending(model: nn.Module, checkpoint: str | Path | None, look: Look):
+    """Tell start and end; say what is kept when stopped; leave the model in eval mode."""
+    progress, history = look.progress, look.progress.history
+    try:
+        progress.begin()
+        if len(history) < progress.epochs:
+            look.tell("start")
+        yield
+        look.tell("end")
+    except KeyboardInterrupt:
+        raise CourseError(
+            f"training was stopped in epoch {len(history) + 1} of {progress.epochs}; "
+            f"{_kept(checkpoint, len(history))}."
+        ) from None
+    finally:
+        model.eval()
+        if progress.moment != "end":
+            progress.stopped = True
+            with contextlib.suppress(KeyboardInterrupt):  # who stops may press twice
+                look.tell("end")
+
+
+def _kept(checkpoint: str | Path | None, done: int) -> str:
+    """Return what is left of a training that was stopped."""
+    if checkpoint is None:
+        return "the model keeps what it has learnt so far; run this again to train it once more"
+    if done:
+        return f"{checkpoint} keeps what was done before it: run this again to go on from there"
+    return "no epoch was kept: run this again to start anew"
