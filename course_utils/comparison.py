@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from course_utils.data.segmentation_set import VOID, SegmentationSet
-from course_utils.errors import CourseError
 from course_utils.hand_in.gate import check_model_bytes, read_plain_file
 from course_utils.hand_in.inference import open_model, predict
 from course_utils.hand_in.tasks import get_task
@@ -87,7 +86,7 @@ def compare(
     Raises
     ------
     CourseError
-        If a file is not what its task wants, or none is there.
+        If a file is not what its task wants.
     """
     found = {}
     for name, (task, path) in models.items():
@@ -95,8 +94,6 @@ def compare(
             found[name] = _measure(task, Path(path), data)
         else:
             print(f"{name}: {path} is not there yet, so it is left out; its lesson makes it.")
-    if not found:
-        raise CourseError("there is no model file to compare: train one first.")
     return found
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def show_comparison(compared: Mapping[str, Compared]) -> None:
-    """Show mean IoU against multiply-adds, and the IoU of thin and of large classes."""
+    """Show mean IoU against multiply-adds, and who pays; without models, nothing."""
+    if not compared:
+        return
     figure, ((left, right),) = new_figure(10, 3.8, 1, 2, width_ratios=(1.2, 1))
     for k, (name, one) in enumerate(compared.items()):
         low, high = one.interval
