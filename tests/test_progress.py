@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,11 @@ def test_nothing_is_written_outside_of_a_lesson_s_folder(root, monkeypatch):
     monkeypatch.chdir(root / "lessons" / LESSON)
     check(right)
     assert not (root / "progress.json").exists()
+
+
+def test_what_is_noted_stays_out_of_git():
+    ignored = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
+    assert f"/{progress.FILE}" in ignored
 
 
 DAMAGED = ["", "{", "[]", "3", '{"00_start_here": 3}', '{"00_start_here": {"test_class_at": "x"}}']
