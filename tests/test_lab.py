@@ -9,7 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from course_utils import cli, lab
 from course_utils.errors import CourseError
 from course_utils.jupyter.language import tell_language
 from course_utils.lab import FOR_STUDENTS, lab_command, lab_environment
@@ -67,6 +69,14 @@ def test_only_a_student_has_the_instructors_tools_taken_away():
         lab_environment({"PATH": "/bin"}, told)["JUPYTER_CONFIG_PATH"] for told in (False, True)
     )
     assert student == f"{FOR_STUDENTS}:{instructor}"
+
+
+def test_the_switch_is_the_courses_and_all_other_options_are_jupyterlabs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(lab, "run", lambda extra, instructor: asked.append((extra, instructor)))
+    for options in (["--port", "1"], ["--instructor", "--no-browser"]):
+        assert CliRunner().invoke(cli.app, ["lab", *options]).exit_code == 0
+    assert asked == [(["--port", "1"], False), (["--no-browser"], True)]
 
 
 def test_what_is_taken_away_is_what_nbgrader_has():
