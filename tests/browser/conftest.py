@@ -79,7 +79,7 @@ def lab(chromium, tmp_path_factory):
 
 @pytest.fixture
 def instructors_lab(chromium, tmp_path_factory):
-    """Start ``course lab --instructor`` in a copy of the lessons."""
+    """Start ``course lab --instructor`` in a copy of the lessons; to be named before ``page``."""
     yield from started_lab(tmp_path_factory, "--instructor")
 
 

@@ -105,7 +105,7 @@ def test_a_student_sees_of_nbgrader_validate_alone(page, lab):
     assert nbgraders(page) == {"menu": 0, "create": 0, "validate": 1}
 
 
-def test_an_instructor_sees_all_of_nbgrader(page, instructors_lab):
+def test_an_instructor_sees_all_of_nbgrader(instructors_lab, page):
     open_notebook(page, instructors_lab, notebook("00_start_here"))
     assert nbgraders(page) == {"menu": 1, "create": 1, "validate": 1}
     page.locator(".lm-MenuBar-item").get_by_text("Nbgrader", exact=True).click()
