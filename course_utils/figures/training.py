@@ -32,7 +32,7 @@ TITLES = ("image", "truth", "prediction")
 class LiveFigure:
     """Shows a training in one output of a notebook, which changes while it runs.
 
-    It gets a new picture after each epoch, and the line above it a new text each second. What
+    It gets a new picture after each epoch, and the line above it a new text in between. What
     stays in the notebook is a still picture. With ``COURSE_STATIC=1`` there are a few lines of text
     and that picture.
 

@@ -28,7 +28,7 @@ from course_utils.training.history import History
 from course_utils.training.threads import Pace
 
 FIGURE = "course_utils.figures.training:LiveFigure"
-SECONDS = 1.0
+SECONDS = 2.0
 """Between two looks at a training, at least. To read the loss is to wait for a GPU, too."""
 
 
@@ -186,7 +186,7 @@ class Look:
         self._device, self._told = device, time.perf_counter()
 
     def step(self, total: torch.Tensor, steps: int) -> None:
-        """Look after a step, about once a second; ``total`` is the sum of the losses."""
+        """Look after a step, each second or two; ``total`` is the sum of the losses."""
         progress = self.progress
         progress.step = steps
         if self._device.type == "cpu":
