@@ -26,7 +26,7 @@ import onnxruntime
 
 FIRST = SPLITS["test"][0]
 SEEDS = [FIRST + number for number in (6, 45, 22, 26)]
-OPENING = [FIRST + number for number in (45, 22, 26)]
+OPENING = [FIRST + number for number in (33, 49, 43)]
 LESSON = Path(__file__).parents[1] / "solutions/00_start_here/00_start_here.ipynb"
 SIZE, FACTOR = (96, 128), 4  # the net sees the first; the page shows FACTOR times as much
 

@@ -125,7 +125,7 @@ class CellBar:
         self._lesson, self._cells, self._at = lesson, cells, 0
         self._time = TimeLeft(usual or {cell["id"]: 0.0 for cell in cells})
         self._known = usual is not None
-        self._bar = tqdm(total=1.0, bar_format="|{bar:20}| {desc}", mininterval=0)
+        self._bar = tqdm(desc=lesson, total=1.0, bar_format="|{bar:20}| {desc}", mininterval=0)
         # In a file every state is another line.
         self._every = 1.0 if sys.stderr.isatty() else 30.0
         self._stop = threading.Event()
