@@ -249,6 +249,7 @@ def course(tmp_path_factory, monkeymodule):
     hand_in(root, "hurries", share="import os, time\ndef share(): time.sleep(1); os._exit(0)")
     hand_in(root, "reads tests", share=READS)
     hand_in(root, "threads", share=THREADS)
+    hand_in(root, "breaks", share="get_ipython().kernel.do_execute = None")
     moves = "installs, writes and moves"
     reads = "def share():\n    return float(open('n.txt').read())"
     hand_in(root, moves, double=f"{HARMLESS[moves]}\n{RIGHT}", share=reads)
@@ -315,6 +316,12 @@ def test_who_ends_the_kernel_inside_a_test_does_not_pass_it(course):
 
 def test_the_text_of_a_hidden_test_is_out_of_reach_after_it(course):
     assert score(course, "reads tests", "test_share") == 3
+
+
+def test_a_kernel_that_ends_its_cells_without_an_answer_is_not_waited_for(course):
+    assert score(course, "breaks", "test_double") == 2
+    told = "an earlier cell broke the kernel, which answers no more"
+    assert course[1]["breaks", MINI].remarks[0] == told
 
 
 def test_a_flood_of_threads_is_stopped_and_told(course):
