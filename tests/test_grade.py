@@ -144,6 +144,11 @@ told = [In, linecache.cache, shell.history_manager.input_hist_raw, shell.last_ex
 found = "the secret of the" + " universe" in str(told)
 def share():
     return 0.0 if found else 3.0"""
+ANSWERS = """kernel = get_ipython().kernel
+def share():
+    told, ident = {"status": "ok", "execution_count": 1}, kernel._parent_ident["shell"]
+    kernel.session.send(kernel.shell_stream, "execute_reply", told, kernel.get_parent(), ident)
+    raise ValueError"""
 THREADS = """import threading, time
 threading.stack_size(1 << 16)
 for _ in range(1500):
@@ -248,7 +253,9 @@ def course(tmp_path_factory, monkeymodule):
     hand_in(root, shows, double=f"{HARMLESS[shows]}\ndouble = told", share=SHOWN)
     hand_in(root, "hurries", share="import os, time\ndef share(): time.sleep(1); os._exit(0)")
     hand_in(root, "reads tests", share=READS)
+    hand_in(root, "answers", share=ANSWERS)
     hand_in(root, "threads", share=THREADS)
+    hand_in(root, "breaks", share="get_ipython().kernel.do_execute = None")
     moves = "installs, writes and moves"
     reads = "def share():\n    return float(open('n.txt').read())"
     hand_in(root, moves, double=f"{HARMLESS[moves]}\n{RIGHT}", share=reads)
@@ -315,6 +322,18 @@ def test_who_ends_the_kernel_inside_a_test_does_not_pass_it(course):
 
 def test_the_text_of_a_hidden_test_is_out_of_reach_after_it(course):
     assert score(course, "reads tests", "test_share") == 3
+
+
+def test_an_answer_that_a_cell_gives_itself_does_not_pass_a_test(course):
+    assert score(course, "answers", "test_double") == 2
+    assert score(course, "answers", "test_share") == 0
+    assert course[1]["answers", MINI].tampered == ["the kernel's answer"]
+
+
+def test_a_kernel_that_ends_its_cells_without_an_answer_is_not_waited_for(course):
+    assert score(course, "breaks", "test_double") == 2
+    told = "an earlier cell broke the kernel, which answers no more"
+    assert course[1]["breaks", MINI].remarks[0] == told
 
 
 def test_a_flood_of_threads_is_stopped_and_told(course):

@@ -332,6 +332,9 @@ class SandboxedExecute(Execute):
         started, answered = monotonic(), False
         try:
             answered = self._run_cell(cell, index, token)
+            if answered and run_sync(self._answered_again)():
+                self._outcome["tampered"].append("the kernel's answer")
+                cell.outputs.append(_refusal("Tampered", "the kernel answered twice"))
         finally:
             cell.source = source
             if task:
@@ -376,6 +379,15 @@ class SandboxedExecute(Execute):
 
     def on_cell_executed(self, **told):
         self._reply = told["execute_reply"]["content"]
+        self._asked = told["execute_reply"]["parent_header"].get("msg_id")
+
+    async def _answered_again(self) -> bool:
+        """Tell whether a second answer to a cell has come: then the first may be a cell's own."""
+        while await self.kc.shell_channel.msg_ready():
+            message = await self.kc.shell_channel.get_msg(timeout=1)
+            if message["parent_header"].get("msg_id") == self._asked:
+                return True
+        return False
 
     async def _async_check_alive(self) -> None:
         # Asked every second: what a notebook takes without end must not be missing for all.
