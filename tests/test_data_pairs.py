@@ -172,7 +172,7 @@ def test_a_set_refuses_masks_of_another_shape():
 
 
 def test_unknown_set_names_the_sets():
-    with pytest.raises(CourseError, match=r"There are: camvid, cells, scenes\."):
+    with pytest.raises(CourseError, match=r"There are: camvid, cells, idd_lite, scenes\."):
         load("cityscapes")
 
 

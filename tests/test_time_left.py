@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from course_utils.grading import demo
-from course_utils.grading.publishing.time_left import CellBar, TimeLeft, share_in, usual_seconds
+from course_utils.grading.publishing.time_left import (
+    CellBar,
+    TimeLeft,
+    minutes,
+    share_in,
+    usual_seconds,
+)
 
 ROOT = Path(__file__).parent.parent
 NET = "06_unet_from_scratch"
@@ -148,6 +154,10 @@ def test_each_step_of_the_demo_is_named_with_its_time(capsys):
     clock.now = 2 * demo._STEPS["solve"][1]
     demo._step(left, "hurry")
     first, second = (line for line in capsys.readouterr().out.splitlines() if line)
-    assert first == "[1/6] solve the lessons, as the best student will (about 5:57 left)"
-    assert second.startswith("[2/6] train the same net for 4 epochs only")
-    assert second.endswith("(about 5:44 left)")  # twice as slow as usual
+    total = sum(seconds for _, seconds in demo._STEPS.values())
+    assert (
+        first == f"[1/6] solve the lessons, as the best student will (about {minutes(total)} left)"
+    )
+    assert second.startswith("[2/6] train for a few epochs only")
+    rest = minutes(2 * (total - demo._STEPS["solve"][1]))
+    assert second.endswith(f"(about {rest} left)")  # twice as slow as usual

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from course_utils.display import AMBER, LINES, SILVER, colours, new_figure, show
+from course_utils.display import (
+    AMBER,
+    LINES,
+    SILVER,
+    add_legend,
+    colours,
+    enlarge,
+    new_figure,
+    overlay,
+    show,
+)
 from course_utils.hand_in.sliding import patches as cut_patches
 
 if TYPE_CHECKING:
@@ -131,3 +141,18 @@ def show_shares(
         for name, values in shares.items()
     )
     show(figure, f"{alt} {numbers}.")
+
+
+def masks_figure(
+    image: np.ndarray, masks: Mapping[str, np.ndarray], classes: Sequence[str]
+) -> Figure:
+    """Return a picture beside masks of it by name, as a figure to play with."""
+    figure, axes = new_figure(10.4, 3.4, 1, 1 + len(masks))
+    big = enlarge(image, 4)
+    shown = {"image": big} | {n: overlay(big, enlarge(m, 4)) for n, m in masks.items()}
+    for axis, (name, picture) in zip(axes[0], shown.items(), strict=True):
+        axis.imshow(picture)
+        axis.set_title(name)
+        axis.set_axis_off()
+    add_legend(figure, classes, list(masks.values()))
+    return figure
