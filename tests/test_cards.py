@@ -177,3 +177,13 @@ def test_nets_that_are_lent_are_right_but_for_being_lent():
             with pytest.raises(CheckFailed):
                 asked(by_another_name)
         replace(one, lends=None)(by_another_name)
+
+
+@pytest.mark.long
+def test_a_net_that_is_lent_passes_the_gate(tmp_path, monkeypatch, capsys):
+    from course_utils.hand_in.export import export
+    from course_utils.models.unet import UNet
+
+    monkeypatch.chdir(tmp_path)
+    export("unet", UNet(3, 10, 4).eval())
+    assert (tmp_path / "models" / "unet.onnx").is_file()

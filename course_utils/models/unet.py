@@ -34,7 +34,7 @@ class UpConvBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Return (B, out_channels, 2H, 2W) of x (B, in_channels, H, W) and the skip."""
-        return self.blend(torch.hstack([skip, self.enlarge(x)]))
+        return self.blend(torch.cat((skip, self.enlarge(x)), dim=1))
 
 
 class UNet(nn.Module):
