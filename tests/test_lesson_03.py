@@ -187,8 +187,22 @@ def test_solve_03_has_all_marks_in_time_and_memory(run):
 def test_the_classifiers_own_row_predicts_the_time_and_the_machines_best_does_not(run):
     machine, own = map(float, re.findall(r"(\d+\.\d+) s", run.texts["seconds-run"]))
     measured = float(re.search(r"measured (\d+\.\d+) s", run.texts["measure"])[1])
-    assert machine < measured / 2
+    assert machine < own / 1.3
+    assert machine < measured / 1.3
     assert measured / 3 < own < 3 * measured
+
+
+@pytest.mark.slow
+def test_balanced_drawing_makes_rare_classes_expected_too_often_until_it_is_corrected(run):
+    true, expected, corrected = (
+        {name: float(value) for name, value in re.findall(r"(\w+) ([\d.]+)%", part)}
+        for part in re.split("true share: |expected: |corrected: ", run.texts["prior-figure"])[1:]
+    )
+    assert max(true, key=lambda name: true[name] - expected[name]) in ("road", "building")
+    for name in ("pole", "sign", "fence"):
+        assert 1.1 * true[name] < expected[name] < 2 * true[name]
+    off = [sum(abs(some[name] - true[name]) for name in true) for some in (expected, corrected)]
+    assert off[1] < off[0]
 
 
 @pytest.mark.slow
@@ -199,17 +213,27 @@ def test_the_powers_are_best_for_what_the_text_says(run):
     )
     assert max(accuracy, key=accuracy.get) in ("0.75", "1.00", "1.25")
     assert max(recall, key=recall.get) in ("0.00", "0.25")
-    assert accuracy["1.00"] > accuracy["0.00"]
-    assert recall["0.00"] > recall["1.00"] + 0.02
-    assert iou["0.50"] > iou["0.00"]
+    assert max(iou, key=iou.get) in ("0.75", "1.00", "1.25")
+    assert iou["1.00"] > iou["0.50"]
+    assert 0.02 < iou["1.00"] - iou["0.00"] < 0.09
 
 
 @pytest.mark.slow
-def test_a_larger_window_is_better_at_equal_steps_and_not_at_equal_cost(run):
+def test_context_helps_the_inside_and_detail_stays_hard(run):
     table = rows_of(run.texts["windows-run"])
-    means = {name: values[-1] for name, values in table.items()}
-    assert means["window 9"] < means["window 17"] < means["window 33"] < means["window 65"]
-    assert means["window 65, at 33's cost"] < means["window 33"]
+    cost, inside, edges, tree, road, pavement, mean = (
+        [values[k] for values in table.values()] for k in range(7)
+    )
+    assert len(table) == 4
+    assert mean == sorted(mean)
+    assert round(cost[3] / cost[2]) == 6
+    assert inside[3] - inside[0] > edges[3] - edges[0] + 0.05
+    assert 0.6 < inside[0] < 0.72
+    assert 0.85 < inside[3] < 0.93
+    assert 0.4 < edges[3] < 0.6
+    assert tree[3] - tree[0] < 0.1 < min(road[3] - road[0], pavement[3] - pavement[0])
+    (task,) = run.result.tasks.values()
+    assert mean[3] < task["iou"] - 0.05  # what 65 would reach at the cost of the lesson's network
 
 
 @pytest.mark.slow
@@ -217,6 +241,6 @@ def test_stride_4_costs_little_and_stride_16_loses_the_poles(run):
     table = rows_of(run.texts["strides"])
     mean, pole = ({s: values[k] for s, values in table.items()} for k in (2, 3))
     assert table["1"][0] == 16 * table["4"][0]
-    assert mean["4"] > mean["1"] - 0.05
-    assert mean["16"] < mean["4"] - 0.1
-    assert pole["16"] < 0.6 * pole["1"]
+    assert mean["1"] - mean["4"] < 0.04
+    assert mean["1"] - mean["16"] > 0.1
+    assert pole["16"] < 0.5 * pole["1"]
