@@ -556,10 +556,10 @@ def test_a_better_model_that_was_there_is_kept(lesson, capsys, monkeypatch):
     better = MODEL.read_bytes()
     real, calls = exporting._validate, []
 
-    def validate(session, valid):
+    def validate(session, valid, task):
         calls.append(session)
         if len(calls) % 2:  # of the new model
-            return real(session, valid)
+            return real(session, valid, task)
         return ConfusionMatrix(10).update(np.minimum(valid.masks, 9), valid.masks)
 
     monkeypatch.setattr(exporting, "_validate", validate)

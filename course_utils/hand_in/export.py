@@ -40,7 +40,7 @@ from course_utils.errors import CourseError
 from course_utils.execution import run_by
 from course_utils.files import write_atomic
 from course_utils.hand_in.gate import ModelFacts, check_model_bytes, read_plain_file
-from course_utils.hand_in.inference import open_model, predict, run
+from course_utils.hand_in.inference import BATCH_PIXELS, open_model, predict, run
 from course_utils.hand_in.logits import shape_fault
 from course_utils.hand_in.record import model_path, read_record, record_path, write_record
 from course_utils.hand_in.sliding import patches
@@ -302,8 +302,9 @@ def _halve(proto: onnx.ModelProto) -> None:
 
 def _compare(session, x: torch.Tensor, logits: torch.Tensor) -> float:
     """Return the share of labels on which onnxruntime and torch agree, if it is nearly all."""
-    wanted = logits.shape[1:]
-    found = np.concatenate([run(session, one.numpy(), *wanted).argmax(1) for one in x.split(1)])
+    size = max(1, BATCH_PIXELS // (x.shape[2] * x.shape[3]))
+    batches, wanted = x.split(size), logits.shape[1:]
+    found = np.concatenate([run(session, some.numpy(), *wanted).argmax(1) for some in batches])
     agreement = float(np.mean(found == logits.argmax(1).numpy()))
     if agreement < 0.99:
         raise CourseError(
