@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and tidied up
     with small_disk() as places, tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "course"
         make_class(root, options.students)
