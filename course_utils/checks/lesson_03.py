@@ -14,6 +14,7 @@ from course_utils.checks import networks as net
 from course_utils.checks.exercise import Case, Exercise, as_array, is_same
 from course_utils.checks.networks import Build, NetExercise, Observed
 from course_utils.hand_in import sliding
+from course_utils.models import windows as models
 
 # --- 1: a patch ----------------------------------------------------------------------------------
 
@@ -403,6 +404,7 @@ def _draw_net(rng: np.random.Generator) -> list[Build]:
 
 patch_net = NetExercise(
     "PatchNet",
+    lends=models.PatchNet,
     learnt="from a patch to one score a class",
     cases=[
         Build(5, 33, given=[(2, 3, 33, 33)], draw=torch.rand),

@@ -17,6 +17,7 @@ from course_utils.checks import require
 from course_utils.checks.exercise import Case, Exercise
 from course_utils.checks.networks import Build, NetExercise, Observed
 from course_utils.data import VOID
+from course_utils.models import windows as models
 
 # --- 1: the cost ---------------------------------------------------------------------------------
 
@@ -745,6 +746,7 @@ def _wanted_shape(o: Observed) -> tuple:
 
 fcn = NetExercise(
     "FCN",
+    lends=models.FCN,
     learnt="scores at stride 8, enlarged to one for each pixel",
     cases=[
         Build(3, 5, width=4, given=[(2, 3, 24, 32)], draw=torch.rand),
