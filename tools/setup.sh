@@ -53,5 +53,7 @@ rm -f "$stamp"
     --no-deps --no-build-isolation -e . ||
     fail "pip could not install the course's own package, see above"
 # For a plain `jupyter lab`, too; pip leaves such files out of an editable installation.
-mkdir -p .venv/etc/jupyter && cp -R course_utils/jupyter/jupyter_server_config.d .venv/etc/jupyter/
+mkdir -p .venv/etc/jupyter .venv/share/jupyter
+cp -R course_utils/jupyter/jupyter_*config* .venv/etc/jupyter/
+cp -R course_utils/jupyter/share/. .venv/share/jupyter/
 echo "$wanted" >"$stamp"
