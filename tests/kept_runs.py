@@ -86,20 +86,17 @@ class KeptRuns:
         result = SimpleNamespace(**json.loads((place / "result.json").read_text()))
         return SimpleNamespace(result=result, folder=place / lesson)
 
-    def marks(self, lesson: str, show: bool) -> dict:
-        """Return what a solution's marks come to with the cells that only show, or without them.
+    def marks_without_show(self, lesson: str) -> dict:
+        """Return what a solution's marks come to without the cells that only show.
 
         It is run like under the grader: a model is not trained but taken from ``solved``.
         """
         tasks = [get_task(name) for name in task_names(lesson)]
         trained = [self.solved(lesson).folder for task in tasks if task.kind == "model"]
-
-        def make(place):
-            with self.alone():
-                _mark(lesson, show, trained, place)
-
-        name = f"marks_{'with' if show else 'without'}_{lesson}"
-        return json.loads((self._kept(name, make, _source(lesson)) / "marks.json").read_text())
+        make = functools.partial(_mark, lesson, trained)
+        return json.loads(
+            (self._kept(f"marks_{lesson}", make, _source(lesson)) / "marks.json").read_text()
+        )
 
     def claims(self) -> dict:
         """Return what lesson 01 hands over in ``claims`` when its cells run in a bare process."""
@@ -142,7 +139,7 @@ def _solve(lesson: str, place: Path) -> None:
     (place / "result.json").write_text(json.dumps(asdict(solved)))
 
 
-def _mark(lesson: str, show: bool, trained: list[Path], place: Path) -> None:
+def _mark(lesson: str, trained: list[Path], place: Path) -> None:
     from course_utils.grading.publishing.solve import run_lesson
 
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as environment:
@@ -155,9 +152,7 @@ def _mark(lesson: str, show: bool, trained: list[Path], place: Path) -> None:
         path = folder / f"{lesson}.ipynb"
         content = json.loads(path.read_text(encoding="utf-8"))
         content["cells"] = [
-            cell
-            for cell in content["cells"]
-            if show or "show" not in cell["metadata"].get("tags", [])
+            cell for cell in content["cells"] if "show" not in cell["metadata"].get("tags", [])
         ]
         path.write_text(json.dumps(content), encoding="utf-8")
         environment.setenv("COURSE_DATA", str(root / "data" / "cache"))

@@ -68,10 +68,10 @@ def test_a_figure_to_play_with_is_never_run_for_marks(lesson):
 @pytest.mark.slow
 @each_lesson
 def test_a_solution_gets_the_same_marks_without_the_cells_that_only_show(lesson, kept):
-    whole, short = kept.marks(lesson, show=True), kept.marks(lesson, show=False)
-    assert whole["failures"] == short["failures"] == []
-    assert whole["points"] > 0
-    assert short["marks"] == whole["marks"] == whole["points"]
+    whole, short = kept.solved(lesson).result, kept.marks_without_show(lesson)
+    assert whole.failures == short["failures"] == []
+    assert whole.points > 0
+    assert short["marks"] == whole.marks == whole.points
 
 
 # --------------------------------------------------------------- what is left out
