@@ -54,6 +54,8 @@ def place(tmp_path_factory):
     for name in ("environment.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
     (root / "solutions").mkdir()
+    (root / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "glossary.md", root / "docs")
     for name, text in FILES.items():
         (root / name).write_text(text, encoding="utf-8")
     with open(root / "course_utils" / "hand_in" / "tasks.toml", "a", encoding="utf-8") as file:

@@ -869,7 +869,7 @@ def test_other_limits_of_a_task_make_another_result(tmp_path, monkeypatch):
     hand_in(root, "good", NET)
     before = result_folder(root, "good", NET)
     text = (Path(tasks.__file__).parent / "tasks.toml").read_text()
-    changed = re.sub(r"(?m)^max_megabytes = .*$", "max_megabytes = 99", text, count=1)
+    changed = re.sub(r"(?m)^max_megabytes = .*$", "max_megabytes = 99", text)
     assert changed != text
     (tmp_path / "tasks.toml").write_text(changed)
     monkeypatch.setattr(tasks, "_FILE", tmp_path / "tasks.toml")
