@@ -44,7 +44,7 @@ def bank_of(number):
     return importlib.import_module(own if find_spec(own) else f"tests.test_lesson_{number}")
 
 
-@pytest.fixture(params=EXERCISES, ids=lambda told: "-".join(told))
+@pytest.fixture(params=EXERCISES, ids=lambda told: "lesson_{}-{}".format(*told))
 def told(request):
     """Return an exercise, right answers, and wrong ones that are not mistakes of its own."""
     number, name = request.param
@@ -76,7 +76,7 @@ def seed(request, monkeypatch):
     monkeypatch.setenv(HIDDEN_SEED, request.param)
 
 
-@pytest.mark.parametrize("number", LESSONS)
+@pytest.mark.parametrize("number", LESSONS, ids="lesson_{}".format)
 def test_exercises_and_answers_are_named_as_in_the_lesson(number):
     exercises, bank = exercises_of(number), bank_of(number)
     assert set(exercises) == set(checked_in(number))
