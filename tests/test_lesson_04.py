@@ -335,8 +335,8 @@ def test_half_of_what_is_seen_lies_in_a_quarter_of_the_field(run):
 
 @pytest.mark.slow
 def test_under_the_grader_nothing_is_trained(demo_run):
-    """The best student of the demo hands in what was solved here."""
-    graded = demo_run.place / "grading" / "autograded" / "Ada-Excellent" / NAME / f"{NAME}.ipynb"
+    """The hurried student of the demo hands in a net that was trained for an epoch."""
+    graded = demo_run.place / "grading" / "autograded" / "Ben-Hurried" / NAME / f"{NAME}.ipynb"
     texts = [shown(cell) for cell in nbformat.read(graded, as_version=4).cells]
     said = "No training here: the weights come from models/fcn.onnx."
     assert sum(said in text for text in texts) == 1
