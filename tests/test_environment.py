@@ -140,7 +140,8 @@ def setup(tmp_path, processes):
     shutil.copy(ROOT / "tools/setup.sh", tmp_path / "tools")
     (tmp_path / "requirements.lock").write_text("numpy==2.4.6\n")
     (tmp_path / "pyproject.toml").write_text("[project]\n")
-    (tmp_path / "course_utils/jupyter/jupyter_server_config.d").mkdir(parents=True)
+    for name in ("jupyter_server_config.d", "share/nbconvert"):
+        (tmp_path / "course_utils/jupyter" / name).mkdir(parents=True)
     binaries = tmp_path / "bin"
     binaries.mkdir()
     fake = binaries / "python3"
@@ -168,6 +169,7 @@ def test_setup_makes_the_venv_once_and_then_starts_at_once(setup):
     assert "-m venv --clear .venv" in calls
     assert "install --disable-pip-version-check -r requirements.lock" in calls
     assert (setup.root / ".venv/etc/jupyter/jupyter_server_config.d").is_dir()
+    assert (setup.root / ".venv/share/jupyter/nbconvert").is_dir()
     second, calls = setup()
     assert second.returncode == 0
     assert "venv" not in calls

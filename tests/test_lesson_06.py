@@ -229,4 +229,6 @@ def test_under_the_grader_nothing_is_trained(run, demo_run):
     texts = {name: shown(cell) for name, cell in zip(CELLS, cells, strict=True)}
     assert "No training here: the weights come from models/unet.onnx." in texts["train"]
     assert "marked as it was handed in" in texts["export"]
-    assert texts["scores"] == run.texts["scores"]
+    # only shown, so not run again: what it showed when it was handed in
+    assert "it was not run for the marks" in texts["scores"]
+    assert run.texts["scores"].strip() in texts["scores"]
