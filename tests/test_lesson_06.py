@@ -4,7 +4,6 @@ The first half runs the solution's own blocks in this process. The second half r
 the notebook that ``course solve 06`` has run, training included (slow).
 """
 
-import ast
 import math
 import re
 from pathlib import Path
@@ -15,11 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from IPython.core.formatters import DisplayFormatter
 
 from course_utils.data import VOID, load
 from course_utils.figures import networks
-from course_utils.hand_in.tasks import marked_outside
 from course_utils.metrics import ConfusionMatrix
 
 NAME = "06_unet_from_scratch"
@@ -108,16 +105,6 @@ def test_the_sketch_of_the_idea_names_the_parts_and_gives_no_size_away(monkeypat
     assert {"encoder 0", "encoder 3", "bottleneck", "decoder 0", "decoder 3"} < set(texts)
     assert set(re.findall(r"\d+", " ".join(texts))) == {"0", "1", "2", "3"}
     assert set(re.findall(r"\d+", alt)) == {"4", "9"}
-
-
-def test_the_cell_of_the_task_says_who_marks_it_and_gives_nbgrader_a_zero(monkeypatch):
-    monkeypatch.delenv("COURSE_PROFILE", raising=False)
-    (shown,) = ast.parse(CELLS["task-unet"].source).body
-    value = eval(ast.unparse(shown), {"marked_outside": marked_outside})
-    text = DisplayFormatter().format(value)[0]
-    assert text["text/plain"] == "0.0"
-    points = CELLS["task-unet"].metadata.nbgrader.points
-    assert f"on hidden images, outside of this notebook: up to {points} points" in text["text/html"]
 
 
 # --- the notebook as it was run

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
+from course_utils.hand_in.tasks import get_task, marked_outside, task_names
 from course_utils.paths import list_lessons
 from tests.test_wrong_answers import exercises_of
 
@@ -264,3 +266,20 @@ def test_plotting_stays_in_the_package(lesson):
             lines = [line for line in cell.source.splitlines() if drawing.search(line)]
             folded = cell.metadata.get("jupyter", {}).get("source_hidden")
             assert folded or len(lines) <= 3, f"{cell['id']}: {len(lines)} lines draw"
+
+
+@pytest.mark.parametrize("name", [n for n in task_names() if get_task(n).kind == "model"])
+def test_the_cell_of_a_task_says_who_marks_it_and_gives_nbgrader_a_zero(name, monkeypatch):
+    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    task = get_task(name)
+    (cell,) = (
+        cell
+        for cell in code_cells(task.lesson)
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == task.grade_id
+    )
+    (shown,) = ast.parse(cell.source).body
+    value = eval(ast.unparse(shown), {"marked_outside": marked_outside})
+    text = DisplayFormatter().format(value)[0]
+    assert text["text/plain"] == "0.0"
+    points = cell.metadata.nbgrader.points
+    assert f"on hidden images, outside of this notebook: up to {points} points" in text["text/html"]
