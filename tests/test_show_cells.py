@@ -218,7 +218,7 @@ def test_the_feedback_has_a_students_own_picture_where_a_cell_was_left_out(root)
     cells[4]["outputs"] = [new_output("stream", name="stdout", text="[2] <b>\n")]
     cells[6]["outputs"] = [new_output("display_data", {"image/png": png(width=7)})]  # a test's
     save(root / "grading" / "submitted" / "ada" / MINI / f"{MINI}.ipynb", cells)
-    (marked,) = grade([MINI], root=root)
+    (marked,) = (one for one in grade([MINI], root=root) if one.student == "ada")
     assert marked.remarks == []
     page = (root / "grading" / "feedback" / "ada" / MINI / f"{MINI}.html").read_text()
     assert page.count("it was not run for the marks. When it was handed in it showed:") == 2

@@ -37,6 +37,13 @@ def path(tmp_path):
     return tmp_path / MINI / f"{MINI}.ipynb"
 
 
+@pytest.fixture(autouse=True)
+def as_found(monkeypatch):
+    """Leave nothing in the environment of what nbgrader writes there."""
+    for name in ("NBGRADER_EXECUTION", "NBGRADER_VALIDATING"):
+        monkeypatch.setenv(name, "")
+
+
 def test_a_notebook_that_passes_has_nothing_to_say(path):
     cells = mini_cells()
     cells[4]["outputs"] = [new_output("execute_result", {"text/plain": "3.0"}, execution_count=1)]

@@ -204,7 +204,9 @@ def test_play_draws_with_the_start_values_and_follows(shown):
 
 
 @pytest.mark.process
-def test_a_notebook_without_a_front_end_runs_through_and_keeps_a_picture():
+def test_a_notebook_without_a_front_end_runs_through_and_keeps_a_picture(monkeypatch):
+    for name in ("NBGRADER_EXECUTION", "COURSE_STATIC"):
+        monkeypatch.delenv(name, raising=False)
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     cell = nbformat.v4.new_code_cell(
