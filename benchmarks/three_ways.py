@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> float:
     """Return the multiplications of a forward pass: half of the operations that torch counts."""
     # without numbers: only shapes are needed
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.to("meta").eval()(torch.zeros(shape, device="meta"))
+        deepcopy(model).to("meta").eval()(torch.zeros(shape, device="meta"))
     return counter.get_total_flops() / 2
 
 
