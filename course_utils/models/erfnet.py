@@ -4,7 +4,7 @@ References
 ----------
 Romera, Álvarez, Bergasa, Arroyo: ERFNet: Efficient Residual Factorized ConvNet for Real-Time
 Semantic Segmentation. IEEE Transactions on Intelligent Transportation Systems 19(1), 2018, with
-the layers of its table I and the authors' PyTorch code, https://github.com/Eromera/erfnet_pytorch.
+the layers of the authors' PyTorch code, https://github.com/Eromera/erfnet_pytorch.
 """
 
 from collections.abc import Sequence
