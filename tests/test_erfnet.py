@@ -12,7 +12,7 @@ def parameters(net):
 
 
 def by_hand(classes):
-    """Count the layers of the authors' PyTorch code: weights, biases, and batch norm's two a channel."""
+    """Count the authors' layers: weights, biases, and batch norm's two a channel."""
 
     def down(i, o):
         return 9 * i * (o - i) + (o - i) + 2 * o
