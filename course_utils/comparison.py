@@ -35,7 +35,7 @@ class Compared:
     activations
         Values that the layers give for a whole image.
     seconds
-        An image, on one thread of this machine.
+        An image, on this machine, as the scorer runs it.
     """
 
     matrices: np.ndarray
@@ -74,7 +74,7 @@ class Compared:
 def compare(
     models: Mapping[str, tuple[str, Path | str]], data: SegmentationSet
 ) -> dict[str, Compared]:
-    """Run model files on the same images, each through the gate and on one thread.
+    """Run model files on the same images, each through the gate and as the scorer does.
 
     Parameters
     ----------
