@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.data import VOID, SegmentationSet, load
 from course_utils.metrics import iou, mean_iou, per_image_matrices
-from course_utils.training import class_weights, fit, predict, seed_everything
+from course_utils.training import class_weights, fit, predict, predict_patches, seed_everything
 
 THIN = ("pole", "pedestrian", "sign")
 LARGE = ("sky", "building", "road", "pavement", "tree")
@@ -190,23 +190,6 @@ def train_window(train: SegmentationSet, seconds: float, seed: int) -> nn.Module
     return model.eval()
 
 
-def slide(model: nn.Module, images: np.ndarray, every: int) -> np.ndarray:
-    """Return masks ``(N, H, W)``: scores at every so many pixels, enlarged bilinearly."""
-    half, masks = WINDOW // 2, []
-    for image in images:
-        padded = np.pad(image, ((half, half), (half, half), (0, 0)), "reflect")
-        x = torch.from_numpy(padded).permute(2, 0, 1).float() / 255
-        views = x.unfold(1, WINDOW, every).unfold(2, WINDOW, every)
-        rows, columns = views.shape[1:3]
-        patches = views.permute(1, 2, 0, 3, 4).reshape(-1, 3, WINDOW, WINDOW)
-        with torch.no_grad():
-            scores = torch.cat([model(part) for part in patches.split(256)])
-        scores = scores.T.reshape(1, -1, rows, columns)
-        scores = F.interpolate(scores, image.shape[:2], mode="bilinear", align_corners=False)
-        masks.append(scores.argmax(1)[0].byte().numpy())
-    return np.stack(masks)
-
-
 def seconds_of(step) -> float:
     """Return the processor time of the fastest of some steps, warm-up left out."""
     times = []
@@ -263,7 +246,7 @@ def main() -> None:
         cost = (
             multiply_adds(model, (1, 3, WINDOW, WINDOW)) * (size[0] // EVERY) * (size[1] // EVERY)
         )
-        return slide(model, test.images, EVERY), {"cost": cost, "width": 24}
+        return predict_patches(model, test.images, WINDOW, EVERY), {"cost": cost, "width": 24}
 
     def net(make, seed, width=None, **how):
         build = partial(make, C) if width is None else partial(make, C, width)
