@@ -17,6 +17,7 @@ from torch import nn
 
 from course_utils.data import VOID
 from course_utils.hand_in import sliding
+from tests.executed import executed
 
 NAME = "03_sliding_window"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -142,17 +143,7 @@ def test_a_window_of_means_is_a_blurred_picture(lesson):
 @pytest.fixture(scope="module")
 def run(solved):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
-    done = solved(NAME)
-    cells = nbformat.read(done.folder / f"{NAME}.ipynb", as_version=4).cells
-    return SimpleNamespace(result=done.result, texts={cell["id"]: shown(cell) for cell in cells})
-
-
-def shown(cell):
-    parts = []
-    for out in cell.get("outputs", []):
-        alt = out.get("metadata", {}).get("image/png", {}).get("alt", "")
-        parts.append(out.get("text", "") + alt)
-    return "\n".join(parts)
+    return executed(solved(NAME), NAME)
 
 
 def rows_of(printed):

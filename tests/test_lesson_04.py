@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.metrics import ConfusionMatrix
+from tests.executed import executed, shown
 from tests.test_notebooks import names_of
 
 NAME = "04_fully_convolutional"
@@ -255,17 +256,7 @@ def test_what_counts_needs_nothing_of_the_cells_that_only_show():
 @pytest.fixture(scope="module")
 def run(solved):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
-    done = solved(NAME)
-    cells = nbformat.read(done.folder / f"{NAME}.ipynb", as_version=4).cells
-    return SimpleNamespace(result=done.result, texts={cell["id"]: shown(cell) for cell in cells})
-
-
-def shown(cell):
-    parts = []
-    for out in cell.get("outputs", []):
-        alt = out.get("metadata", {}).get("image/png", {}).get("alt", "")
-        parts.append(out.get("text", "") + alt)
-    return "\n".join(parts)
+    return executed(solved(NAME), NAME)
 
 
 @pytest.mark.slow

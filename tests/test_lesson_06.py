@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from course_utils.data import VOID, load
 from course_utils.figures import networks
 from course_utils.metrics import ConfusionMatrix
+from tests.executed import executed, shown
 
 NAME = "06_unet_from_scratch"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -113,17 +114,7 @@ def test_the_sketch_of_the_idea_names_the_parts_and_gives_no_size_away(monkeypat
 @pytest.fixture(scope="module")
 def run(solved):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
-    done = solved(NAME)
-    cells = nbformat.read(done.folder / f"{NAME}.ipynb", as_version=4).cells
-    return SimpleNamespace(result=done.result, texts={cell["id"]: shown(cell) for cell in cells})
-
-
-def shown(cell):
-    parts = []
-    for out in cell.get("outputs", []):
-        alt = out.get("metadata", {}).get("image/png", {}).get("alt", "")
-        parts.append(out.get("text", "") + alt)
-    return "\n".join(parts)
+    return executed(solved(NAME), NAME)
 
 
 def numbers(text):
