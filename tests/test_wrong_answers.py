@@ -57,6 +57,22 @@ def as_students(function):
     return lambda *args, **kwargs: function(*args, **kwargs)
 
 
+def right_answers(told):
+    """Return what must pass: the bank's answers, and the exercise's own as a student's."""
+    exercise, right, _ = told
+    return (*right, *([as_students(exercise.right)] if exercise.right else []))
+
+
+def wrong_answers(told):
+    """Return what must be refused, each behind a pattern of what is said: mistakes, and a bank."""
+    exercise, _, wrong = told
+    mistakes = {
+        as_pattern(says, exercise.name): as_students(answer)
+        for says, answer in exercise.mistakes.items()
+    }
+    return [*mistakes.items(), *wrong.items()]
+
+
 def as_pattern(says, name):
     """Return what matches a message of an exercise, whatever is filled in for {got}, {wanted}."""
     constant = re.split(r"\{got\}|\{wanted\}", says.replace("{name}", name))
@@ -93,29 +109,34 @@ def test_an_exercise_has_two_right_and_six_wrong_answers(told):
 
 # a warning is text on stderr, which costs all of a test cell's points: a check must not let it out
 @pytest.mark.filterwarnings("error")
-def test_right_answers_pass_the_check_and_the_hidden_test(told, seed, capsys):
-    exercise, right, _ = told
-    for answer in (*right, *([as_students(exercise.right)] if exercise.right else [])):
+def test_right_answers_pass_the_check(told, capsys):
+    for answer in right_answers(told):
         # nbgrader turns a cell's last value into marks: a check must not leave one behind
-        assert exercise(answer) is None
+        assert told[0](answer) is None
         out = capsys.readouterr().out
         assert out.startswith("✓ ")
         assert out.count("\n") == 1
-        assert exercise.hidden(answer) is None
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_wrong_answer_is_told_its_misconception_and_gets_no_hidden_point(told, seed, subtests):
-    exercise, _, wrong = told
-    mistakes = {
-        as_pattern(says, exercise.name): as_students(answer)
-        for says, answer in exercise.mistakes.items()
-    }
-    for pattern, answer in [*mistakes.items(), *wrong.items()]:
+@pytest.mark.filterwarnings("error")
+def test_right_answers_pass_the_hidden_test(told, seed, capsys):
+    for answer in right_answers(told):
+        assert told[0].hidden(answer) is None
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_wrong_answer_is_told_its_misconception(told, subtests):
+    for pattern, answer in wrong_answers(told):
         with subtests.test(pattern):
-            refused(exercise, answer, pattern)
+            refused(told[0], answer, pattern)
+
+
+def test_a_wrong_answer_gets_no_hidden_point(told, seed, subtests):
+    for pattern, answer in wrong_answers(told):
+        with subtests.test(pattern):
             with pytest.raises(CheckFailed) as refusal:
-                exercise.hidden(answer)
+                told[0].hidden(answer)
             assert len(str(refusal.value)) < 80
 
 

@@ -206,7 +206,7 @@ class Exercise:
         rng = np.random.default_rng(int(seed) if seed else None)
         try:
             for case in self.drawn(rng) if self.drawn else self.cases:
-                self._try(answer, case)
+                self._try(answer, case, tell=False)
         except CheckFailed:
             raise CheckFailed(f"{self.name} is wrong on random input.") from None
 
@@ -219,9 +219,10 @@ class Exercise:
             "when you come back to it.",
         )
 
-    def _try(self, answer: Any, case: Case) -> Any:
+    def _try(self, answer: Any, case: Case, *, tell: bool = True) -> Any:
+        """Return what an answer gives, if it is right; refuse it, and tell why or only that."""
         got = self._ask(answer, case)
-        self._judge(got, case)
+        self._judge(got, case, tell)
         return got
 
     def _ask(self, answer: Any, case: Case) -> Any:
@@ -269,11 +270,12 @@ class Exercise:
             )
         return got
 
-    def _judge(self, got: Any, case: Case) -> None:
+    def _judge(self, got: Any, case: Case, tell: bool) -> None:
         """Refuse a result that is not right: by the mistake that fits, a fact, or the value."""
         with np.errstate(all="ignore"):
             wanted = None if self.right is None else case.ask(self.right)
         wrong = self.right is not None and not self.same(got, wanted)
+        require(tell or not wrong, "wrong")  # its cause is not looked for
         words = {"name": self.name, "form": self.form, "found": as_kind(got)}
         words |= {"got": got, "wanted": wanted}
         if wrong or self.right is None:
