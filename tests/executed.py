@@ -1,8 +1,26 @@
-"""A notebook as it was run: what its cells have printed and shown."""
+"""A notebook as it was run, or cells of it run here: what they compute, print and show."""
 
 from types import SimpleNamespace
 
 import nbformat
+
+from course_utils import display, widgets
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
+    "0000000c49444154789c63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
+)
+"""A white pixel, as PNG."""
+
+
+def without_pictures(patch):
+    """Have cells that run here make their figures in the static form, but not render them.
+
+    Most of a lesson's time is rendering, and its pictures are those of the executed notebook.
+    """
+    patch.setenv("COURSE_STATIC", "1")
+    for module in (display, widgets):
+        patch.setattr(module, "to_png", lambda figure: PIXEL)
 
 
 def executed(done, lesson):

@@ -12,6 +12,7 @@ from course_utils.checks import NotYet
 from course_utils.checks import lesson_00 as checks
 from course_utils.data import VOID, load
 from course_utils.paths import list_lessons
+from tests.executed import without_pictures
 
 SOLUTIONS = Path(__file__).parent.parent / "solutions"
 NOTEBOOK = SOLUTIONS / "00_start_here" / "00_start_here.ipynb"
@@ -22,7 +23,7 @@ def lesson():
     """Run the solution's cells in this process; the lesson as a namespace."""
     namespace = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_STATIC", "1")
+        without_pictures(patch)
         for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
             if cell.cell_type == "code":
                 exec(compile(cell.source, cell.id, "exec"), namespace)

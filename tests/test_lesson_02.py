@@ -21,6 +21,7 @@ from course_utils import metrics
 from course_utils.checks import CheckFailed
 from course_utils.checks import lesson_02 as checks
 from course_utils.data import VOID
+from tests.executed import without_pictures
 from tests.wrong_answers.lesson_02 import RIGHT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +41,7 @@ def run(replace=None):
 @pytest.fixture(scope="module")
 def lesson():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_STATIC", "1")
+        without_pictures(patch)
         return run()
 
 
@@ -352,7 +353,7 @@ def test_the_bootstrap_check_expects_what_drawing_images_gives():
 
 @pytest.mark.long
 def test_the_lesson_runs_with_other_right_answers(monkeypatch):
-    monkeypatch.setenv("COURSE_STATIC", "1")
+    without_pictures(monkeypatch)
     others = {name: right[1] for name, right in RIGHT.items()}
     others.pop("match_definitions")  # its letters are the same for any right answer
     run(replace=others)

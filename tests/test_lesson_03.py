@@ -17,7 +17,7 @@ from torch import nn
 
 from course_utils.data import VOID
 from course_utils.hand_in import sliding
-from tests.executed import executed
+from tests.executed import executed, without_pictures
 
 NAME = "03_sliding_window"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -34,7 +34,7 @@ def lesson():
     """The solution's functions, and what its cells up to the training compute."""
     namespace = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_STATIC", "1")
+        without_pictures(patch)
         patch.delenv("COURSE_PROFILE", raising=False)
         for name in PARTS:
             exec(compile(CELLS[name].source, name, "exec"), namespace)

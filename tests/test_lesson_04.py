@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.metrics import ConfusionMatrix
-from tests.executed import executed, shown
+from tests.executed import executed, shown, without_pictures
 from tests.test_notebooks import names_of
 
 NAME = "04_fully_convolutional"
@@ -41,7 +41,7 @@ def lesson():
     """The solution's classes and functions; its patch classifier has random weights."""
     namespace = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_STATIC", "1")
+        without_pictures(patch)
         for name in PARTS:
             exec(compile(CELLS[name].source, name, "exec"), namespace)
     for name, cell in FUNCTIONS.items():

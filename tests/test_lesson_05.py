@@ -20,6 +20,7 @@ from course_utils.data import VOID
 from course_utils.figures import upsampling
 from course_utils.metrics import ConfusionMatrix
 from course_utils.training import History
+from tests.executed import without_pictures
 from tests.test_idd_lite import make_idd_lite
 
 # --- right answers, by other ways
@@ -280,7 +281,7 @@ def lesson():
     """What the solution's cells leave, but for the training and what needs it."""
     namespace, printed = {}, {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_STATIC", "1")
+        without_pictures(patch)
         for name, cell in CELLS.items():
             if cell.cell_type == "code" and name not in (*TRAINED, "idd", "idd-look"):
                 with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -471,7 +472,7 @@ def test_the_best_weights_are_kept_and_no_later_ones(lesson, tmp_path, monkeypat
 def test_the_lesson_trains_on_idd_lite_unchanged(lesson, tmp_path, monkeypatch, capsys):
     make_idd_lite(tmp_path)
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    monkeypatch.setenv("COURSE_STATIC", "1")
+    without_pictures(monkeypatch)
     names = dict(vars(lesson))
     for name in ("idd", "idd-look"):
         exec(compile(CELLS[name].source, name, "exec"), names)

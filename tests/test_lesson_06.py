@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from course_utils.data import VOID, load
 from course_utils.figures import networks
 from course_utils.metrics import ConfusionMatrix
-from tests.executed import executed, shown
+from tests.executed import executed, shown, without_pictures
 
 NAME = "06_unet_from_scratch"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -35,7 +35,7 @@ def lesson():
     """The solution's classes and functions."""
     namespace = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COURSE_STATIC", "1")
+        without_pictures(patch)
         for name in PARTS:
             exec(compile(CELLS[name].source, name, "exec"), namespace)
     return SimpleNamespace(**namespace)
