@@ -51,6 +51,23 @@ def test_the_first_mistake_that_fits_is_told_with_what_it_names():
     assert refusal(said, lambda x: [*x * x]) == text
 
 
+def test_of_two_mistakes_that_fit_in_a_case_the_one_that_fits_in_the_others_is_told():
+    said = exercise(
+        cases=[Case(np.array([3.0])), Case(np.array([1.0, 5.0]))],
+        mistakes={
+            "plus six": lambda x: x + 6,
+            "squared": np.square,
+            "times three": lambda x: 3 * x,
+        },
+    )
+    assert refusal(said, np.square) == "squared"
+    assert refusal(said, lambda x: 3 * x) == "times three"
+    assert refusal(said, lambda x: x + 6) == "plus six"
+    # Of one that fits nowhere else, or stops there, the first is told.
+    assert refusal(said, lambda x: np.full(1, 9.0)) == "plus six"
+    assert refusal(said, lambda x: [[9.0]][len(x) - 1]) == "plus six"
+
+
 def test_a_mistake_is_not_told_of_a_right_answer_but_of_facts_alone(capsys):
     known = {"mistakes": {"as it should be": lambda x: 2 * x}}
     exercise(**known)(lambda x: 2 * x)

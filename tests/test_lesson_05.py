@@ -173,6 +173,12 @@ RIGHT = {
 }
 
 
+def unpool_by_two_indices(values, places, shape):
+    full = np.zeros(shape)
+    full[places, places] = values[..., None]
+    return full
+
+
 def separate(height, width, shift):
     transform = composed(height, width, shift)
     return lambda image, mask: (transform(image), transform(mask))
@@ -195,6 +201,12 @@ def naive_softmax(logits, labels):
     return -np.log(np.moveaxis(shares, 0, -1)[kept, labels[kept]]).mean()
 
 
+def largest_of_all(logits, labels):
+    kept = labels != VOID
+    scores, right = (logits - logits.max())[:, kept], labels[kept]
+    return (np.log(np.exp(scores).sum(axis=0)) - scores[right, np.arange(len(right))]).mean()
+
+
 def labels_first(logits, labels):
     shares = np.moveaxis(logits, 0, -1)
     return np.take_along_axis(shares, labels[..., None].astype(int), -1).mean()
@@ -204,12 +216,14 @@ def labels_first(logits, labels):
 WRONG = {
     "unpool": {
         "places count through the whole map": lambda values, places, shape: np.zeros(shape)[places],
+        "the whole map, row by row": unpool_by_two_indices,
     },
     "upsampled_size": {
         "gives a float": lambda n, k, s, p=0, o=0: float((n - 1) * s + k - 2 * p + o),
         "kernel 5, stride 3 give": lambda n, k, s, p=0, o=0: (n - 1) * 2 + k - 2 * p + 2 * o + p,
     },
     "transposed_conv": {
+        "whole numbers only": lambda x, kernel, stride: np.zeros(3, int).__iadd__(kernel[0]),
         "is the output large enough": lambda x, kernel, stride: (
             (np.zeros(np.array(x.shape) * stride)[-1:, -1:] + kernel)[:, :2] + np.zeros((7, 5))
         ),
@@ -217,6 +231,9 @@ WRONG = {
         "zeros stay between": lambda x, kernel, stride: stamps(x, kernel, min(stride, len(kernel))),
     },
     "conv_matrix": {
+        "range ends before": lambda kernel, height, width, stride: np.array(
+            [kernel for _ in range(0, height - len(kernel), stride)]
+        ),
         "not for a 3x3 kernel": lambda kernel, height, width, stride: matrix_loop(
             kernel, height, width, 1
         )[: ((height - len(kernel)) // stride + 1) * ((width - len(kernel)) // stride + 1)],
@@ -226,10 +243,13 @@ WRONG = {
     },
     "conv_cost": {
         "no array of numbers": lambda *given: "448",
+        "is a pair": lambda cin, cout, kernel, height, width: (kernel**2 * cin * cout, 0, 0),
+        "its two numbers": lambda cin, cout, kernel, height, width: (kernel * kernel * cin, 0, 0),
         "expected .*448": lambda *given: (0, 0, 0),
     },
     "unhappiness": {
         "too small for a float": naive_softmax,
+        "each pixel's own largest": largest_of_all,
         "which is no class: leave them out": labels_first,
     },
     "joint_transform": {
@@ -242,6 +262,20 @@ WRONG = {
             [composed(h, w, s), v2.ToDtype(torch.float32)]
         ),
         "class 0 in the mask": lambda h, w, s: composed(h, w, s, fill=0),
+        "not black in the image": lambda h, w, s: composed(h, w, s, fill=VOID),
+        "takes shares of the size": lambda h, w, s: composed(
+            h, w, s, move=v2.RandomAffine(0, translate=(s, s))
+        ),
+        "no rotation or": lambda h, w, s: composed(
+            h,
+            w,
+            s,
+            move=v2.RandomAffine(
+                20,
+                translate=(s / w, s / h),
+                fill={tv_tensors.Image: 0, tv_tensors.Mask: VOID},
+            ),
+        ),
         "do not move alike": separate,
         "nothing is ever flipped": lambda h, w, s: composed(h, w, s, flip=v2.Identity()),
         "everything is flipped": lambda h, w, s: composed(h, w, s, flip=v2.RandomHorizontalFlip(1)),

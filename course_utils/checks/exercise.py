@@ -115,9 +115,10 @@ class Exercise:
     drawn
         From a generator to the cases of the hidden test. They must show every mistake.
     mistakes
-        What to say -> what a student computes who makes this mistake, of the same arguments. The
-        first that fits a wrong answer is told. In what is said, ``{name}``, ``{form}``, ``{got}``,
-        ``{wanted}`` and ``{found}`` (the answer's kind: dtype and shape) are filled in.
+        What to say -> what a student computes who makes this mistake, of the same arguments. Told
+        is what fits a wrong answer; where several do, the one that fits it in the other cases, too,
+        and of those the first. In what is said, ``{name}``, ``{form}``, ``{got}``, ``{wanted}`` and
+        ``{found}`` (the answer's kind: dtype and shape) are filled in.
     facts
         What to say where it does not hold -> a predicate of ``(got, *arguments)``. They are looked
         at after the mistakes and before the value.
@@ -222,7 +223,7 @@ class Exercise:
     def _try(self, answer: Any, case: Case, *, tell: bool = True) -> Any:
         """Return what an answer gives, if it is right; refuse it, and tell why or only that."""
         got = self._ask(answer, case)
-        self._judge(got, case, tell)
+        self._judge(answer, got, case, tell)
         return got
 
     def _ask(self, answer: Any, case: Case) -> Any:
@@ -270,7 +271,7 @@ class Exercise:
             )
         return got
 
-    def _judge(self, got: Any, case: Case, tell: bool) -> None:
+    def _judge(self, answer: Any, got: Any, case: Case, tell: bool) -> None:
         """Refuse a result that is not right: by the mistake that fits, a fact, or the value."""
         with np.errstate(all="ignore"):
             wanted = None if self.right is None else case.ask(self.right)
@@ -279,8 +280,8 @@ class Exercise:
         words = {"name": self.name, "form": self.form, "found": as_kind(got)}
         words |= {"got": got, "wanted": wanted}
         if wrong or self.right is None:
-            for says, mistake in self.mistakes.items():
-                require(not self._fits(mistake, got, case), _filled(says, words))
+            says = self._mistake(answer, got, case)
+            require(says is None, _filled(says or "", words))
         for says, holds in self.facts.items():
             require(self._holds(holds, got, case), _filled(says, words))
         if not wrong:
@@ -300,6 +301,29 @@ class Exercise:
                 return bool(fact(got, *case.arguments, **case.options))
         except CheckFailed:
             return False
+
+    def _mistake(self, answer: Any, got: Any, case: Case) -> str | None:
+        """Return what to say of the mistake that was made; None if none of those known fits.
+
+        Two mistakes can come to the same numbers in one case: then the other cases tell them apart.
+        """
+        fitting = {
+            says: mistake
+            for says, mistake in self.mistakes.items()
+            if self._fits(mistake, got, case)
+        }
+        for other in self.cases:
+            if len(fitting) < 2:
+                break
+            try:
+                told = self._ask(answer, other)
+            except (CheckFailed, NotImplementedError):
+                continue
+            left = {
+                s: mistake for s, mistake in fitting.items() if self._fits(mistake, told, other)
+            }
+            fitting = left or fitting
+        return next(iter(fitting), None)
 
     def _fits(self, mistake: Callable, got: Any, case: Case) -> bool:
         try:

@@ -79,6 +79,9 @@ patch_at = Exercise(
         "{name} gives (3, window, window): leave the colours last, as in the picture.": (
             lambda padded, r, c, w: padded[r : r + w, c : c + w].transpose(2, 0, 1)
         ),
+        "{name} divides by 255: cut only, the patch stays uint8 as the picture is.": (
+            lambda padded, r, c, w: padded[r : r + w, c : c + w] / 255
+        ),
     },
 )
 
@@ -144,7 +147,7 @@ _COUNT = 3000
 
 
 class _Drawn(SimpleNamespace):
-    """What was drawn: ``shares`` of the classes, ``centres``, and the same ``again``."""
+    """What was drawn: ``centres``, the ``shares`` of the classes, and how it was done."""
 
     def __repr__(self) -> str:
         return np.array2string(np.asarray(self.shares), precision=2)
@@ -162,6 +165,9 @@ def _draw(answer: Callable, places: list, probabilities: np.ndarray, seed: int) 
     class_of = {tuple(place): c for c, some in enumerate(places) for place in some.tolist()}
     found = [class_of.get(tuple(centre), -1) for centre in centres.tolist()]
     counts = np.bincount(np.array(found) + 1, minlength=len(places) + 1)
+    drawn = {*map(tuple, centres.tolist())}
+    distinct = [len({*map(tuple, some.tolist())} & drawn) for some in places]
+    often = [20 * len(some) <= count for some, count in zip(places, counts[1:], strict=True)]
     return _Drawn(
         shares=counts[1:] / _COUNT,
         strange=int(counts[0]),
@@ -169,9 +175,10 @@ def _draw(answer: Callable, places: list, probabilities: np.ndarray, seed: int) 
         shape=centres.shape,
         same=np.array_equal(centres, ask(seed)),
         other=not np.array_equal(centres, ask(seed + 1)),
-        distinct=[
-            len({*map(tuple, some.tolist())} & {*map(tuple, centres.tolist())}) for some in places
-        ],
+        distinct=distinct,
+        # Of what is drawn so often, each pixel comes: one is left out once in 10 million draws.
+        never=sum(len(places[c]) - distinct[c] for c in np.flatnonzero(often)),
+        one=np.shape(as_array(answer(*deepcopy(kept), 1, np.random.default_rng(seed)))),
     )
 
 
@@ -249,6 +256,10 @@ draw_centres = Exercise(
     causes={
         "probabilities do not sum to 1": "rng.choice wants probabilities that sum to 1: give it "
         "`probabilities` as they are",
+        "a and p must have same size": "as many classes as there are probabilities: rng.choice("
+        "len(places), ...), not the lesson's own C",
+        "need at least one array": "for a count of 1 nothing is drawn: draw a class for each "
+        "patch, not a fixed number of patches for each class",
         "low >= high|high <= 0": "a class without pixels cannot be drawn: its probability is 0, so "
         "choose the class by `probabilities` first",
     },
@@ -256,18 +267,22 @@ draw_centres = Exercise(
         "{name} draws all classes alike: choose the class by `probabilities`.": _all_alike,
         "{name} draws pixels as they come, so frequent classes are drawn most: choose a class "
         "first, by `probabilities`, then one of its pixels.": _as_they_come,
-        "{name} always takes the first pixel of a class: any of its pixels must be as likely as "
-        "another.": _first_pixel,
+        "{name} always takes the same pixel of a class, such as the first: any of its pixels must "
+        "be as likely as another.": _first_pixel,
         "{name} chooses one class for all centres: choose a class anew for each.": _one_for_all,
     },
     facts={
         "{name} must give one row (image, row, column) for each centre, (count, "
         "3).": lambda got, *_: got.shape == (_COUNT, 3),
         "{name} gives pixels that are not in `places`.": lambda got, *_: got.strange == 0,
+        "{name} never draws some pixels of a class, such as its last: rng.integers(n) gives 0 to n "
+        "- 1 already.": lambda got, *_: got.never == 0,
         "{name} gives something else for the same rng: draw with rng only, not with "
         "np.random.": lambda got, *_: got.same,
         "{name} gives the same for another rng: use the given one, or the same patches come again "
         "at every step.": lambda got, *_: got.other,
+        "{name} gives another number of centres than asked for where `count` is 1: draw a class "
+        "for each of them.": lambda got, *_: got.one == (1, 3),
     },
 )
 
@@ -489,6 +504,10 @@ multiply_adds = Exercise(
         "multiply.": lambda i, o, k, h, w: (i + o) * k * k * h * w,
         "{name} forgets the width of the map: a map has height times width "
         "pixels.": lambda i, o, k, h, w: i * o * k * k * h,
+        "{name} counts the bias: it is added, but multiplied with nothing (and there is none "
+        "here).": lambda i, o, k, h, w: (i * k * k + 1) * o * h * w,
+        "{name} takes the kernel off height and width: they are those of the map that comes "
+        "*out*.": lambda i, o, k, h, w: i * o * k * k * max(h - k + 1, 0) * max(w - k + 1, 0),
     },
 )
 
@@ -538,6 +557,11 @@ def _every(scores, image, window, stride):
     return scores[:, ::stride, ::stride]
 
 
+def _reshaped(scores, image, window, stride):
+    kept = _every(scores, image, window, stride)
+    return kept.transpose(1, 2, 0).reshape(kept.shape)
+
+
 def _zeros_around(classify, image, window, stride):
     half = window // 2
     padded = np.pad(image, ((half, half), (half, half), (0, 0)))
@@ -564,13 +588,14 @@ slide = Exercise(
         Case(
             *("", _picture(6, 9), 3, 1),
             through=_slide,
-            says="{name} has other scores for a picture of 6x9, window 3, stride 1.",
+            says="{name} has other scores for a picture of 6x9, window 3, stride 1 (their shape: "
+            "{got}, wanted {wanted}).",
         ),
         Case(
             *("", _picture(7, 11), 5, 2),
             through=_slide,
-            says="{name} is right for stride 1, but not for stride 2: pixels 0, 2, 4, ... both "
-            "ways.",
+            says="{name} is right for stride 1, but not for a picture of 7x11, window 5, stride 2: "
+            "pixels 0, 2, 4, ... both ways (their shape: {got}, wanted {wanted}).",
         ),
     ],
     drawn=_draw_slides,
@@ -614,6 +639,18 @@ slide = Exercise(
                     :, window // 2 : -(window // 2) : stride, window // 2 : -(window // 2) : stride
                 ]
             )
+        ),
+        "{name} reshapes (h, w, C) to (C, h, w), which mixes rows with classes: transpose moves an "
+        "axis.": _by_package(_reshaped),
+        "{name} takes neighbours in place of every stride-th pixel: patch number i of a row lies "
+        "at column i * stride.": _by_package(
+            lambda *a: a[0][:, : _every(*a).shape[1], : _every(*a).shape[2]]
+        ),
+        "{name} stops one row or column early: the last may be nearer than a stride to the border, "
+        "as range(0, height, stride) knows.": _by_package(
+            lambda scores, image, window, stride: scores[:, ::stride, ::stride][
+                :, : scores.shape[1] // stride, : scores.shape[2] // stride
+            ]
         ),
         "{name} has pixel 0 only every second time: the rows are those of range(0, height, "
         "stride).": _by_package(lambda *a: _every(*a)[:, ::2]),

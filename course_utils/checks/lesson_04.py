@@ -22,7 +22,7 @@ from course_utils.models import windows as models
 # --- 1: the cost ---------------------------------------------------------------------------------
 
 
-def _windows(kernel: int, cin: int, cout: int, height: int, width: int) -> int:
+def _windows(cin: int, cout: int, kernel: int, height: int, width: int) -> int:
     """Count the numbers in all windows of a map, once for each pair of channels."""
     view = np.lib.stride_tricks.sliding_window_view(np.empty((height, width)), (kernel, kernel))
     return view.size * cin * cout
@@ -34,44 +34,43 @@ multiply_adds = Exercise(
     learnt="places x weights of the kernel x channels in x channels out",
     right=_windows,
     cases=[
-        Case(
-            3,
-            1,
-            4,
-            3,
-            3,
-            says="into a 3x3 map it fits at one place: 9 products, 4 times.",
-        ),
-        Case(3, 1, 4, 4, 6, says="into 4x6 pixels it fits at 2 x 4 places: 8 times 9, 4 times."),
-        Case(3, 2, 5, 4, 6, says="each of 5 channels out reads both channels in: 8 * 9 * 2 * 5."),
-        Case(1, 2, 3, 4, 5, says="a 1x1 kernel fits at each of the 20 places: 20 * 2 * 3."),
+        Case(1, 4, 3, 3, 3, says="into a 3x3 map it fits at one place: 9 products, 4 times."),
+        Case(1, 4, 3, 4, 6, says="into 4x6 pixels it fits at 2 x 4 places: 8 times 9, 4 times."),
+        Case(2, 5, 3, 4, 6, says="each of 5 channels out reads both channels in: 8 * 9 * 2 * 5."),
+        Case(2, 3, 1, 4, 5, says="a 1x1 kernel fits at each of the 20 places: 20 * 2 * 3."),
     ],
     drawn=lambda rng: [
-        Case(kernel, *rng.permutation(range(kernel + 1, 14))[:4].tolist()) for kernel in (3, 5)
+        Case(cin, cout, kernel, height, width)
+        for kernel in (3, 5)
+        for cin, cout, height, width in [rng.permutation(range(kernel + 1, 14))[:4].tolist()]
     ],
     mistakes={
         "{name} counts a place for each pixel of the input, {got}; without padding the kernel "
-        "must lie inside, so height and width lose kernel - 1.": lambda k, i, o, h, w: (
+        "must lie inside, so height and width lose kernel - 1.": lambda i, o, k, h, w: (
             h * w * k * k * i * o
         ),
         "{name} loses kernel rows and columns, {got}; it is kernel - 1: a 3x3 kernel fits into 3x3 "
-        "once.": lambda k, i, o, h, w: (h - k) * (w - k) * k * k * i * o,
+        "once.": lambda i, o, k, h, w: (h - k) * (w - k) * k * k * i * o,
         "{name} is {got}: a kernel has kernel x kernel weights, not kernel.": (
-            lambda k, i, o, h, w: (h - k + 1) * (w - k + 1) * k * i * o
+            lambda i, o, k, h, w: (h - k + 1) * (w - k + 1) * k * i * o
         ),
         "{name} is {got}: the channels that come in are missing; a kernel reads all of "
-        "them.": lambda k, i, o, h, w: _windows(k, 1, o, h, w),
+        "them.": lambda i, o, k, h, w: _windows(1, o, k, h, w),
         "{name} is {got}: the channels that go out are missing; each has a kernel of its "
-        "own.": lambda k, i, o, h, w: _windows(k, i, 1, h, w),
+        "own.": lambda i, o, k, h, w: _windows(i, 1, k, h, w),
         "{name} is {got}: channels in and out are added; each pair has weights of its own: "
-        "multiply.": lambda k, i, o, h, w: _windows(k, i + o, 1, h, w),
+        "multiply.": lambda i, o, k, h, w: _windows(i + o, 1, k, h, w),
         "{name} is {got}: the number of weights. Each is used at every place.": (
-            lambda k, i, o, h, w: k * k * i * o
+            lambda i, o, k, h, w: k * k * i * o
         ),
         "{name} is {got}: a multiplication and the addition after it are counted as one here, one "
         "multiply-add.": lambda *given: 2 * _windows(*given),
+        "{name} is {got}: the kernel is laid side by side; it moves on by one pixel, so it fits "
+        "height - kernel + 1 times.": lambda i, o, k, h, w: (h // k) * (w // k) * k * k * i * o,
+        "{name} is {got}: 2 rows and columns are lost whatever the kernel; it is kernel - "
+        "1.": lambda i, o, k, h, w: (h - 2) * (w - 2) * k * k * i * o,
         "{name} is {got}: the biases are counted, too; leave them out.": (
-            lambda k, i, o, h, w: _windows(k, i, o, h, w) + o * (h - k + 1) * (w - k + 1)
+            lambda i, o, k, h, w: _windows(i, o, k, h, w) + o * (h - k + 1) * (w - k + 1)
         ),
     },
 )
@@ -106,6 +105,12 @@ def _converted(answer: Callable, linear: nn.Linear, channels: int, size: int) ->
     require(
         conv.padding in ((0, 0), "valid"),
         f"{name} pads the map. The linear layer never saw zeros around it: padding 0.",
+    )
+    require(
+        conv.bias is None
+        or (conv.bias.shape == linear.bias.shape and torch.allclose(conv.bias, linear.bias)),
+        f"{name} leaves the convolution the random bias that it was made with: copy linear.bias "
+        "into it, too.",
     )
     maps = torch.linspace(-1, 1, channels * (size + 2) * (size + 1)).sin()
     return conv(maps.reshape(1, channels, size + 2, size + 1) * 3)
@@ -417,6 +422,12 @@ receptive_field = Exercise(
         "0.5, halves them).": _forwards(
             lambda field, step, k, s: (field + (k - 1) * step, step + s - 1)
         ),
+        "{name} is {got}: strides multiply; they are not added.": _forwards(
+            lambda field, step, k, s: (field + (k - 1) * step, step + s)
+        ),
+        "{name} is {got}: each stride replaces the step; it has to be multiplied by it.": _forwards(
+            lambda field, step, k, s: (field + (k - 1) * step, s)
+        ),
         "{name} is {got}: the step at the end, not the field.": lambda layers: float(
             np.prod([stride for _, stride in layers])
         ),
@@ -452,6 +463,12 @@ def _sum(slopes: torch.Tensor) -> torch.Tensor:
     return slopes.abs().sum(dim=(0, 1))
 
 
+def _asked_twice(answer: Callable, *given) -> torch.Tensor:
+    """Return what is said of the same images the second time."""
+    answer(*given)
+    return answer(*given)
+
+
 def _first_score(model, images, row, column):
     return _sum(_slopes(lambda x: model(x)[:, :1], images, row, column))
 
@@ -463,7 +480,8 @@ def _draw_probe(rng: np.random.Generator) -> list[Case]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, 2, 3))
-        return [Case(model.requires_grad_(False), torch.randn(3, 2, 8, 9), 4, 2)]
+        images = torch.randn(3, 2, 8, 9)
+        return [Case(model.requires_grad_(False), images, 4, 2, through=_asked_twice)]
 
 
 gradient_map = Exercise(
@@ -514,6 +532,10 @@ gradient_map = Exercise(
         "{name} is the mean over images or channels; wanted is the sum.": _probe(
             lambda slopes: slopes.abs().mean(dim=(0, 1))
         ),
+        "{name} gives twice as much when the same images are asked about again: backward() adds to "
+        "what is in their .grad. Work on a copy, images.clone().requires_grad_().": (
+            lambda *given: 2 * _probe(_sum)(*given)
+        ),
         "{name} gives a map for each image and channel; sum over both: (H, W).": _probe(torch.abs),
         "{name} gives a map for each image; sum over the images, too: (H, W).": _probe(
             lambda slopes: slopes.abs().sum(dim=1)
@@ -525,6 +547,8 @@ gradient_map = Exercise(
         "does not require grad|One of the differentiated Tensors": "say on a copy of the images "
         "that you want their gradient, images.clone().requires_grad_(), before the model is called",
         "only Tensors of floating point": "the images must be floats",
+        "'tuple' object has no attribute": "torch.autograd.grad gives a tuple, one gradient for "
+        "each tensor asked for: take its first",
         "can be implicitly created only for scalar": "a gradient is of one number: sum the scores "
         "first",
         "not have been used in the graph": "the gradient wanted is that at the tensor which the "
@@ -619,6 +643,11 @@ def _hardened(labels, stride, classes):
     return _upsampled(sharp, stride).argmax(dim=1)
 
 
+def _of_any_pixel(labels, stride, classes):
+    there = (_shares(labels, stride, classes) > 0).float()
+    return _upsampled(there, stride).argmax(dim=1)
+
+
 def _void_as_zero(labels, stride, classes):
     return _coarse(labels.masked_fill(labels == VOID, 0), stride, classes)
 
@@ -669,6 +698,11 @@ coarse_labels = Exercise(
             _coarse, up=partial(_upsampled, corners=True)
         ),
         "{name} counts void, 255, as class 0: it is no class, no map has a 1 there.": _void_as_zero,
+        "{name} counts void, 255, as the last class: it is no class, no map has a 1 there.": (
+            lambda labels, stride, classes: _coarse(labels.clamp(max=classes - 1), stride, classes)
+        ),
+        "{name} takes the largest in each square, so one pixel of a class counts as much as all: "
+        "F.avg_pool2d.": _of_any_pixel,
         "{name} gives the smallest share: argmax, not argmin.": partial(
             _coarse, pick=lambda shares: shares.argmin(dim=1)
         ),

@@ -47,6 +47,12 @@ def _column_wise(values: np.ndarray, places: np.ndarray, shape: tuple[int, int])
     return full
 
 
+def _even_wide(values: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    full, across = np.zeros(shape), 2 * values.shape[1]
+    full[places // across, places % across] = values
+    return full
+
+
 def _max_pooled(full: np.ndarray) -> Case:
     """Return the case of a map's max pooling by 2."""
     values, places = F.max_pool2d(_map(full), 2, return_indices=True)
@@ -55,7 +61,7 @@ def _max_pooled(full: np.ndarray) -> Case:
 
 def _draw_unpool(rng: np.random.Generator) -> list[Case]:
     sizes = [(6, 8), (7, 10), (9, 5)]
-    return [_max_pooled(rng.permutation(h * w).reshape(h, w) + 1.0) for h, w in sizes]
+    return [_max_pooled(rng.permutation(h * w).reshape(h, w) + 1.5) for h, w in sizes]
 
 
 _SMALL = np.array([[3.0, 9, 2, 1], [5, 4, 7, 8]])
@@ -88,11 +94,17 @@ unpool = Exercise(
         "{name} marks the places with 1; the values belong there.": lambda v, p, shape: _unpooled(
             np.ones_like(v), p, shape
         ),
+        "{name} takes twice the small map's width for W; the large one may be wider by one: W is "
+        "shape[1].": _even_wide,
+        "{name} cuts the values to whole numbers: begin with np.zeros of floats.": (
+            lambda *given: np.trunc(_unpooled(*given))
+        ),
         "{name} gives zeros only: did you write into a copy? `full.flatten()` is one, "
         "`full.reshape(-1)` of a fresh array is not.": lambda v, p, shape: np.zeros(shape),
     },
     causes={
-        "out of bounds": "the places count through the whole map, row by row: flatten it first"
+        "out of bounds|shape mismatch": "the places count through the whole map, row by row: "
+        "flatten it first"
     },
 )
 
@@ -174,6 +186,12 @@ upsampled_size = Exercise(
             lambda n, k, s, p, o: (n - 1) * s + k - 2 * p
         ),
         "{name} is {got}: padding is left out.": _sized(lambda n, k, s, p, o: (n - 1) * s + k + o),
+        "{name} is {got}: output_padding adds at the far end only, so once.": _sized(
+            lambda n, k, s, p, o: (n - 1) * s + k - 2 * p + 2 * o
+        ),
+        "{name} is {got}: output_padding is taken off; it adds pixels.": _sized(
+            lambda n, k, s, p, o: (n - 1) * s + k - 2 * p - o
+        ),
         "{name} is {got}: that is the size after a convolution, which goes down. This one goes "
         "up.": _sized(lambda n, k, s, p, o: (n + 2 * p - k) // s + 1),
         "{name} is {got}: the kernel's own length is missing, less one.": _sized(
@@ -204,6 +222,12 @@ def _stamped(write: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable:
         return full
 
     return run
+
+
+def _one_apart(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
+    full, near = np.zeros_like(_transposed(x, kernel, stride)), _transposed(x, kernel, 1)
+    full[: near.shape[0], : near.shape[1]] = near
+    return full
 
 
 def _draw_transposed(rng: np.random.Generator) -> list[Case]:
@@ -252,6 +276,8 @@ transposed_conv = Exercise(
         "of which exercise 4 tells.)": lambda x, kernel, stride: _transposed(x, kernel.T, stride),
         "{name} stamps side by side, one pixel apart: the next stamp begins `stride` pixels "
         "on.": lambda x, kernel, stride: _transposed(x, kernel, 1),
+        "{name} has the right size, but the stamps lie one pixel apart: the next one begins "
+        "`stride` pixels on.": _one_apart,
         "{name} crops to size * stride; keep the borders here, padding is left out.": (
             lambda x, kernel, stride: _transposed(x, kernel, stride)[
                 : x.shape[0] * stride, : x.shape[1] * stride
@@ -259,8 +285,9 @@ transposed_conv = Exercise(
         ),
     },
     causes={
+        "Cannot cast ufunc": "the result holds whole numbers only: np.zeros(shape) makes floats",
         "could not be broadcast": "a stamp is as large as the kernel; is the output large "
-        "enough for the last one, by exercise 2's formula?"
+        "enough for the last one, by exercise 2's formula?",
     },
 )
 
@@ -282,6 +309,13 @@ def _contiguous(kernel: np.ndarray, height: int, width: int, stride: int) -> np.
         start = row // across * stride * width + row % across * stride
         matrix[row, start : start + k * m] = kernel.ravel()[: height * width - start]
     return matrix
+
+
+def _by_columns(kernel: np.ndarray, height: int, width: int, stride: int) -> np.ndarray:
+    """Return the matrix whose rows are the output's pixels from column to column."""
+    matrix, down = _matrix(kernel, height, width, stride), (height - len(kernel)) // stride + 1
+    order = np.arange(len(matrix)).reshape(down, -1).T.ravel()
+    return matrix[order]
 
 
 def _draw_matrix(rng: np.random.Generator) -> list[Case]:
@@ -326,6 +360,20 @@ conv_matrix = Exercise(
         ),
         "{name} writes the kernel in one piece. Its second row lies one row of the image further "
         "on, so `width` numbers later.": _contiguous,
+        "{name} takes the output's pixels column by column: row by row, so the loop over rows is "
+        "the outer one.": _by_columns,
+        "{name} flattens the image column by column: ravel() goes along the rows.": (
+            lambda kernel, height, width, stride: (
+                _matrix(kernel, height, width, stride)
+                .reshape(-1, height, width)
+                .transpose(0, 2, 1)
+                .reshape(-1, height * width)
+            )
+        ),
+        "{name} has the kernel's last place in every row: ravel() gives no copy, and what it shows "
+        "was overwritten. Begin with new zeros for each row.": lambda *given: np.tile(
+            _matrix(*given)[-1], (len(_matrix(*given)), 1)
+        ),
         "{name} marks where the kernel stands with 1; its weights belong there.": (
             lambda kernel, *rest: _matrix(np.ones_like(kernel), *rest)
         ),
@@ -333,6 +381,10 @@ conv_matrix = Exercise(
         "input's into columns.": lambda kernel, height, width, stride: _matrix(
             kernel, height, width, stride
         ).reshape(-1, height, width),
+    },
+    facts={
+        "{name} is empty: the kernel begins at 0 to height - k, and a range ends before its second "
+        "number, so height - k + 1.": lambda got, *_: np.size(got) > 0,
     },
 )
 
@@ -518,6 +570,18 @@ conv_cost = Exercise(
         ),
         "{name} leaves the input channels out of the multiply-adds: each of the output's channels "
         "reads all of them.": _part(1, lambda n, cin, *_: n // cin),
+        "{name} adds the channels: each of the output's reads each of the input's, so they "
+        "multiply.": lambda cin, cout, k, h, w: (
+            (cin + cout) * k[0] * k[1] + cout,
+            (cin + cout) * k[0] * k[1] * h * w,
+            4 * cout * h * w,
+        ),
+        "{name} gives the multiply-adds before the parameters: parameters, multiply-adds, "
+        "bytes.": lambda *given: (_cost(*given)[1], _cost(*given)[0], _cost(*given)[2]),
+        "{name} counts bits for memory: 32 of them are 4 bytes.": _part(2, lambda n, *_: 8 * n),
+        "{name} counts 8 bytes a number, a float64's: a float32 has 4.": _part(
+            2, lambda n, *_: 2 * n
+        ),
         "{name} counts numbers for memory; a float32 takes 4 bytes.": _part(
             2, lambda n, *_: n // 4
         ),
@@ -527,6 +591,10 @@ conv_cost = Exercise(
         "{name} takes the kernel for square: it is (kernel height, kernel width).": (
             lambda cin, cout, k, h, w: _cost(cin, cout, (k[0], k[0]), h, w)
         ),
+    },
+    causes={
+        r"for \*\* or pow|can't multiply sequence": "the kernel is a pair, (height, width): "
+        "multiply its two numbers",
     },
 )
 
@@ -557,9 +625,16 @@ def _twice(logits: np.ndarray, labels: np.ndarray) -> float:
     return _torch_loss(torch.as_tensor(logits).softmax(0).numpy(), labels)
 
 
+def _every_pair(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean for the right classes of all pixels at all pixels."""
+    kept = labels != VOID
+    told = torch.as_tensor(logits).log_softmax(0).numpy()[:, kept]
+    return -told[labels[kept]].mean()
+
+
 def _draw_loss(rng: np.random.Generator) -> list[Case]:
     cases = []
-    for scale in (1, 3, 400):
+    for scale in (1, 3, 4000):
         labels = rng.integers(0, 5, (6, 7)).astype(np.uint8)
         labels[0, :3] = VOID
         cases.append(Case(scale * rng.normal(size=(5, 6, 7)), labels))
@@ -585,6 +660,13 @@ unhappiness = Exercise(
             "-1000, too small for a float, but its unhappiness is 1000; you give {got}. Take the "
             "logarithm before anything is rounded to 0: ln p = score - ln(sum of exp), with the "
             "largest score taken off first.",
+        ),
+        Case(
+            np.array([[[1000.0, 0]], [[1000, 0]]]),
+            np.array([[0, 1]], np.uint8),
+            says="A pixel with the scores 1000 and 1000, and one with 0 and 0: ln 2 = 0.693 for "
+            "both; you give {got}. Take off each pixel's own largest score, logits.max(axis=0), "
+            "not the largest of all pixels.",
         ),
         Case(
             np.array([[[2.0, 2], [2, 2]], [[2, 2], [2, 2]], [[2, 2], [2, 2]]]),
@@ -617,6 +699,8 @@ unhappiness = Exercise(
         ),
         "{name} is {got}: a softmax of the softmax. One makes probabilities of scores; a second "
         "one flattens them.": _twice,
+        "{name} is {got}: it takes the right class of every pixel at every pixel. One for each: "
+        "scores[right, np.arange(N)].": _every_pair,
         "{name} gives a number for each pixel; return their mean.": _other_loss(lambda ln, y: -ln),
     },
     causes={
@@ -685,6 +769,14 @@ def _agree(got: _Played) -> bool:
     return min(shares) > 0.9
 
 
+def _black_where_void(got: _Played) -> bool:
+    """Tell whether the image is black where the mask is void, but for a blurred line between."""
+    uncovered = torch.cat(
+        [image[:, mask == VOID] for image, mask in zip(got.images, got.masks, strict=True)], dim=1
+    )
+    return (uncovered == 0).float().mean().item() > 0.5 if uncovered.numel() else True
+
+
 def _edge(mask: torch.Tensor) -> list[int]:
     """Return how many rows or columns are void at the top, bottom, left and right."""
     lost = mask == VOID
@@ -719,6 +811,8 @@ joint_transform = Exercise(
     causes={
         "unexpected keyword|got an unexpected": "one of the transforms has no such argument: look "
         "its page up",
+        "translation values should be between": "translate takes shares of the size, not pixels: "
+        "(shift / width, shift / height)",
         "cannot unpack|not enough values|too many values": "the transform must return image and "
         "mask: v2.Compose([...]) does",
     },
@@ -744,6 +838,14 @@ joint_transform = Exercise(
             lambda got: not any((mask == 0).any() for mask in got.masks)
         ),
         "image and mask do not move alike: one call of one transform must move both.": _is(_agree),
+        "what the translation uncovers is not black in the image: fill it with 0 there, with VOID "
+        "in the mask: fill={tv_tensors.Image: 0, tv_tensors.Mask: VOID}.": _is(_black_where_void),
+        "pixels become void that no shift uncovers: no rotation or shear here, and only 0 to "
+        "`shift` pixels.": _is(
+            lambda got: all(
+                int((mask == VOID).sum()) == _frame(mask.shape, _edge(mask)) for mask in got.masks
+            )
+        ),
         "nothing is ever flipped from left to right: v2.RandomHorizontalFlip.": _is(
             lambda got: any(map(_flipped, got.masks))
         ),
@@ -763,12 +865,6 @@ joint_transform = Exercise(
         "pictures are not shifted by up to `shift` pixels in all four directions. `translate` "
         "takes shares, of width and of height in this order.": _is(
             lambda got: _edges(got).max(axis=0).min() > got.shift / 2
-        ),
-        "pixels become void that no shift uncovers: no rotation or shear here, and only 0 to "
-        "`shift` pixels.": _is(
-            lambda got: all(
-                int((mask == VOID).sum()) == _frame(mask.shape, _edge(mask)) for mask in got.masks
-            )
         ),
     },
 )

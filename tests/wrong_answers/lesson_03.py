@@ -141,6 +141,22 @@ def always_alike(places, probabilities, count, rng):
     return drawn_at_once(places, probabilities, count, np.random.default_rng(7))
 
 
+def never_the_last(places, probabilities, count, rng):
+    fewer = [some[:-1] if len(some) > 1 else some for some in places]
+    return drawn_at_once(fewer, probabilities, count, rng)
+
+
+def by_quota(places, probabilities, count, rng):
+    wanted = np.round(np.asarray(probabilities) * count).astype(int)
+    parts = [places[c][rng.integers(0, len(places[c]), n)] for c, n in enumerate(wanted) if n]
+    return np.concatenate(parts) if parts else np.zeros((0, 3), int)
+
+
+def of_ten_classes(places, probabilities, count, rng):
+    labels = rng.choice(10, count, p=probabilities)
+    return np.stack([places[c][rng.integers(len(places[c]))] for c in labels])
+
+
 def rows_of(join, cut=lambda patch: patch):
     """Return an answer that slides row by row."""
 
@@ -217,6 +233,9 @@ WRONG = {
         "the same for another rng": always_alike,
         "that are not in `places`": centres(lambda place, c: place + 1000),
         "one row \\(image, row, column\\) for each": centres(lambda place, c: c),
+        "never draws some pixels": never_the_last,
+        "where `count` is 1": by_quota,
+        "not the lesson's own C": of_ten_classes,
     },
     "map_sizes": {
         "holds a float": lambda w: [float(size) for size in sizes(w)],

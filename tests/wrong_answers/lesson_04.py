@@ -8,7 +8,7 @@ from torch import nn
 # --- functions -----------------------------------------------------------------------------------
 
 
-def multiply_adds(kernel, in_channels, out_channels, height, width):
+def multiply_adds(in_channels, out_channels, kernel, height, width):
     places = (height - kernel + 1) * (width - kernel + 1)
     return places * kernel**2 * in_channels * out_channels
 
@@ -30,9 +30,16 @@ def as_convolution_by_parameters(linear, channels, size):
 
 def weights_only(linear, channels, size):
     conv = nn.Conv2d(channels, linear.out_features, size)
-    nn.init.zeros_(conv.bias)
     with torch.no_grad():
+        conv.bias.copy_(linear.bias)
         conv.weight.copy_(linear.weight.reshape(conv.weight.shape) + 0.1)
+    return conv
+
+
+def own_bias(linear, channels, size):
+    conv = nn.Conv2d(channels, linear.out_features, size)
+    with torch.no_grad():
+        conv.weight.copy_(linear.weight.reshape(conv.weight.shape))
     return conv
 
 
@@ -146,6 +153,18 @@ def of_a_copy(model, images, row, column):
     return torch.autograd.grad(score, asked)[0].abs().sum(dim=(0, 1))
 
 
+def adds_to_the_images(model, images, row, column):
+    images.requires_grad_()
+    model(images)[:, :, row, column].sum().backward()
+    return images.grad.abs().sum(dim=(0, 1))
+
+
+def uses_the_tuple(model, images, row, column):
+    images = images.clone().requires_grad_()
+    slopes = torch.autograd.grad(model(images)[:, :, row, column].sum(), images)
+    return slopes.abs().sum(dim=(0, 1))
+
+
 def returns_the_tuple(model, images, row, column):
     images = images.clone().requires_grad_()
     return torch.autograd.grad(model(images)[:, :, row, column].sum(), images)
@@ -257,7 +276,7 @@ def early(self, x):
 RIGHT = {
     "multiply_adds": [
         multiply_adds,
-        lambda k, i, o, h, w: (
+        lambda i, o, k, h, w: (
             sum(1 for _ in range(h - k + 1) for _ in range(w - k + 1)) * k * k * i * o
         ),
     ],
@@ -273,6 +292,7 @@ RIGHT = {
 WRONG = {
     "as_convolution": {
         r"expected \[": weights_only,
+        r"random bias": own_bias,
         r"returns a Linear": lambda linear, channels, size: linear,
         r"wanted 3 -> 4, 2x2": lambda linear, channels, size: nn.Conv2d(channels, 4, 1),
         r"padding 0": lambda *given: as_convolution(*given, padding=1),
@@ -291,6 +311,8 @@ WRONG = {
     "gradient_map": {
         r"requires_grad_": without_requires_grad,
         r"not a copy": of_a_copy,
+        r"backward\(\) adds": adds_to_the_images,
+        r"take its first": uses_the_tuple,
         r"sum the scores": lambda *given: gradient_map(*given, of=lambda scores: scores),
         r"takes? the first|returns a tuple": returns_the_tuple,
     },
