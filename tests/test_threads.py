@@ -147,13 +147,12 @@ def test_fit_measures_and_puts_the_number_back(monkeypatch):
         quick_fit(watched, epochs=14)
         assert torch.get_num_threads() == 2
         with pytest.raises(CourseError):
-            quick_fit(twin, epochs=14, watch=stop)
+            quick_fit(twin, epochs=14, on_epoch=stop)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert set(taken) == {2}
 
 
-def stop(progress):
-    if len(progress.history):
-        raise KeyboardInterrupt
+def stop(model, history, confusion):
+    raise KeyboardInterrupt

@@ -131,9 +131,9 @@ def test_in_grading_nobody_watches(monkeypatch, told):
 
 def test_what_cannot_watch_is_told():
     assert as_watcher(False) is None
-    assert as_watcher(print) is print
-    with pytest.raises(CourseError, match="watch must be True, False, or a function"):
-        as_watcher("figure")
+    for watch in ("figure", print):
+        with pytest.raises(CourseError, match=r"watch must be True or False.* on_step or on_epoch"):
+            as_watcher(watch)
 
 
 # The figure
@@ -209,6 +209,12 @@ def test_any_number_of_classes_can_be_drawn(count):
 # In a training
 
 
+@pytest.fixture
+def watched_by(monkeypatch):
+    """What makes something watch every training from here on."""
+    return lambda watch: monkeypatch.setattr(watching, "watcher_here", lambda: watch)
+
+
 def test_the_picture_shows_most_of_the_classes():
     data = boxes(3)
     data.masks[0] = 0
@@ -217,7 +223,7 @@ def test_the_picture_shows_most_of_the_classes():
 
 
 @pytest.mark.long
-def test_watching_changes_no_weight(monkeypatch):
+def test_watching_changes_no_weight(monkeypatch, watched_by):
     monkeypatch.setattr(watching, "SECONDS", 0.0)
     seen = []
 
@@ -228,7 +234,8 @@ def test_watching_changes_no_weight(monkeypatch):
 
     watched, twin = TinyUNet(), TinyUNet()
     twin.load_state_dict(watched.state_dict())
-    quick_fit(watched, watch=watch)
+    watched_by(watch)
+    quick_fit(watched)
     quick_fit(twin, watch=False)
     assert same_weights(watched, twin)
     steps = [("step", 1), ("step", 2), ("step", 3), ("epoch", 0)]
@@ -240,12 +247,13 @@ def test_watching_changes_no_weight(monkeypatch):
 
 
 @pytest.mark.long
-def test_a_figure_that_fails_does_not_end_the_training(capsys):
+def test_a_figure_that_fails_does_not_end_the_training(capsys, watched_by):
     def watch(state):
         if len(state.history) == 1:
             raise ValueError("no font")
 
-    assert len(quick_fit(TinyUNet(), watch=watch)) == 3
+    watched_by(watch)
+    assert len(quick_fit(TinyUNet())) == 3
     assert capsys.readouterr().out == (
         "The training goes on without its figure (ValueError: no font).\n"
     )
@@ -256,7 +264,7 @@ def test_a_figure_that_fails_does_not_end_the_training(capsys):
     ("checkpoint", "message"),
     [("tiny.pt", "tiny.pt keeps what was done before it"), (None, "the model keeps what it has")],
 )
-def test_stop_tells_what_is_kept_and_the_figure_ends(checkpoint, message):
+def test_stop_tells_what_is_kept_and_the_figure_ends(checkpoint, message, watched_by):
     seen = []
 
     def watch(state):
@@ -265,19 +273,22 @@ def test_stop_tells_what_is_kept_and_the_figure_ends(checkpoint, message):
             raise KeyboardInterrupt  # pressed twice
 
     model = TinyUNet()
+    watched_by(watch)
     with pytest.raises(CourseError, match=f"stopped in epoch 3 of 4; {message}"):
-        quick_fit(model, watch=watch, checkpoint=checkpoint, epochs=4)
+        quick_fit(model, checkpoint=checkpoint, epochs=4)
     assert seen[-1] == ("end", True)
     assert not model.training
     seen.clear()
     if checkpoint:
-        assert len(quick_fit(model, watch=print, checkpoint=checkpoint, epochs=4)) == 4
+        watched_by(print)
+        assert len(quick_fit(model, checkpoint=checkpoint, epochs=4)) == 4
 
 
 @pytest.mark.long
-def test_a_training_that_is_done_shows_its_end_again(outputs):
+def test_a_training_that_is_done_shows_its_end_again(outputs, watched_by):
     quick_fit(TinyUNet(), checkpoint="tiny.pt", watch=False)
-    quick_fit(TinyUNet(), checkpoint="tiny.pt", watch=LiveFigure())
+    watched_by(LiveFigure())
+    quick_fit(TinyUNet(), checkpoint="tiny.pt")
     (((data, metadata),),) = outputs.values()
     assert "image/png" in data
     assert "3 epochs in" in metadata["image/png"]["alt"]

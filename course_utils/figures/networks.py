@@ -105,11 +105,18 @@ def show_steps(losses: Sequence[float], untrained: float, num_classes: int) -> N
     show(figure, f"The loss falls from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps.")
 
 
-def show_maps(maps: Sequence[np.ndarray], titles: Sequence[str], alt: str) -> None:
-    """Show pictures ``(H, W, 3)`` and feature maps ``(H, W)`` in a row, each on its own scale."""
+def show_maps(
+    maps: Sequence[np.ndarray], titles: Sequence[str], alt: str, *, white: float | None = None
+) -> None:
+    """Show pictures ``(H, W, 3)`` and feature maps ``(H, W)`` in a row.
+
+    Each map has its own scale of colours; with ``white``, all have the same greys, from black at 0
+    to white at this value.
+    """
+    look = {"cmap": "viridis"} if white is None else {"cmap": "gray", "vmin": 0, "vmax": white}
     figure, axes = new_figure(2.5 * len(maps), 2.3, 1, len(maps))
     for axis, values, title in zip(axes[0], maps, titles, strict=True):
-        axis.imshow(np.asarray(values), cmap="viridis", interpolation="nearest")
+        axis.imshow(np.asarray(values), interpolation="nearest", **look)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     show(figure, alt)

@@ -133,6 +133,7 @@ def show_shares(
     axes.set_yticks(range(len(classes)), classes)
     axes.invert_yaxis()
     axes.set(title=title, xlabel="share")
+    axes.xaxis.set_major_formatter("{x:.0%}")
     axes.set_xlim(right=1.15 * max(max(values) for values in shares.values()))
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=len(shares), frameon=False)

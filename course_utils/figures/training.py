@@ -36,11 +36,7 @@ class LiveFigure:
     stays in the notebook is a still picture. With ``COURSE_STATIC=1`` there are a few lines of text
     and that picture.
 
-    Examples
-    --------
-    ``fit`` makes one by itself in a notebook. To have it elsewhere, or for more than one training::
-
-        fit(model, train, valid, epochs=3, watch=LiveFigure())
+    ``fit`` makes one by itself in a notebook.
     """
 
     def __init__(self):

@@ -55,7 +55,7 @@ def show_spectra(maps: Mapping[str, np.ndarray], alt: str) -> None:
     spectra = {name: spectrum(values) for name, values in maps.items()}
     top = 1.1 * max(max(amplitude.max() for _, amplitude in spectra.values()), 0.05)
     for column, (name, values) in enumerate(maps.items()):
-        axes[0, column].imshow(values, cmap="viridis", interpolation="nearest")
+        axes[0, column].imshow(values, cmap="gray", vmin=0, interpolation="nearest")
         axes[0, column].set_title(name)
         axes[0, column].set_axis_off()
         frequency, amplitude = spectra[name]

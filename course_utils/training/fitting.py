@@ -81,7 +81,7 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
-    watch: bool | Watcher = True,
+    watch: bool = True,
     on_step: Callable | None = None,
     on_epoch: Callable | None = None,
 ) -> History:
@@ -118,8 +118,8 @@ def fit(
         Default: :func:`pick_device`.
     watch
         Show how it goes: a figure that changes in a notebook, a bar in a terminal, a few lines of
-        text in a file, nothing in grading. False: nothing anywhere. Or a function of one argument,
-        the :class:`course_utils.training.watching.Progress`. The weights do not depend on it.
+        text in a file, nothing in grading. False: nothing anywhere. The weights do not depend on
+        it. What else is to happen while it trains is for the next two.
     on_step
         ``on_step(step, loss)`` is called after each step of an epoch, counted from 1; the loss is a
         tensor of one number.

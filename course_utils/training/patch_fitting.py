@@ -38,7 +38,7 @@ from course_utils.training.faults import (
 from course_utils.training.fitting import Work, described, run_epochs
 from course_utils.training.history import History
 from course_utils.training.threads import limited_threads
-from course_utils.training.watching import Watcher, as_watcher
+from course_utils.training.watching import as_watcher
 
 Draw = Callable[[SegmentationSet, int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 _LOSS_PATCHES = 512
@@ -60,7 +60,7 @@ def fit_patches(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     device: torch.device | str | None = None,
-    watch: bool | Watcher = True,
+    watch: bool = True,
 ) -> History:
     """Train a net that labels one patch, as :func:`fit` trains one that labels an image.
 

@@ -1,7 +1,9 @@
 """Who watches a training: a bar in a terminal, a few lines in a file, a figure in a notebook.
 
-Whatever is called with a :class:`Progress` can watch. The figure stands above this package, which
-draws nothing: it is named here, as matplotlib names its backends, and found when it is needed.
+What watches is called with a :class:`Progress`. It only looks: where it fails, the training goes
+on. What is to take part is given to ``fit`` as ``on_step`` and ``on_epoch``. The figure stands above
+this package, which draws nothing: it is named here, as matplotlib names its backends, and found
+when it is needed.
 """
 
 from __future__ import annotations
@@ -166,16 +168,14 @@ def watcher_here() -> Watcher | None:
     return Bar() if sys.stdout.isatty() else Lines()
 
 
-def as_watcher(watch: bool | Watcher) -> Watcher | None:
-    """Return what watches: what fits the place for True, nothing for False, or what is given."""
-    if isinstance(watch, bool):
-        return watcher_here() if watch else None
-    if not callable(watch):
+def as_watcher(watch: bool) -> Watcher | None:
+    """Return what fits the place for True, nothing for False."""
+    if not isinstance(watch, bool):
         raise CourseError(
-            f"watch must be True, False, or a function of one argument, the progress; "
-            f"found {watch!r}."
+            f"watch must be True or False, found {watch!r}. A function of yours is called after "
+            "each step or epoch if you give it to fit as on_step or on_epoch."
         )
-    return watch
+    return watcher_here() if watch else None
 
 
 class Look:
