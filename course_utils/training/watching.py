@@ -2,8 +2,8 @@
 
 What watches is called with a :class:`Progress`. It only looks: where it fails, the training goes
 on. What is to take part is given to ``fit`` as ``on_step`` and ``on_epoch``. The figure stands
-above this package, which draws nothing: it is named here, as matplotlib names its backends, and found
-when it is needed.
+above this package, which draws nothing: it is named here, as matplotlib names its backends, and
+found when it is needed.
 """
 
 from __future__ import annotations
