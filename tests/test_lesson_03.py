@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.stats import binom
 from torch import nn
 
 from course_utils.data import VOID
@@ -65,6 +66,16 @@ def test_the_text_says_how_often_256_patches_show_a_class(lesson):
     assert round(1 / balanced[pole]) == 16  # "one in sixteen"
     assert round(1 / lesson.shares[pole]) in (30, 31)  # "one in thirty"
     assert 7.0e6 < (lesson.train.masks != VOID).sum() < 7.5e6  # "seven million"
+
+
+def test_the_text_says_how_many_of_sixteen_patches_are_road(lesson):
+    road = lesson.classes.index("road")
+    chance = lesson.chances["train"][road]
+    _, labels = lesson.drawer(lesson.WINDOW)(lesson.train, 16, np.random.default_rng(1))
+    assert (labels == road).sum() == 6
+    assert round(100 * chance) == 19
+    assert round(16 * chance) == 3
+    assert round(1 / binom.sf(5, 16, chance)) == 15  # six or more
 
 
 def test_what_is_drawn_is_labelled_by_its_centre(lesson):

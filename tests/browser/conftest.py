@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,24 @@ def lab(chromium, tmp_path_factory):
 def instructors_lab(chromium, tmp_path_factory):
     """Start ``course lab --instructor`` in a copy of the lessons; to be named before ``page``."""
     yield from started_lab(tmp_path_factory, "--instructor")
+
+
+def choose_theme(lab, name):
+    settings = json.dumps({"raw": json.dumps({"theme": f"JupyterLab {name.title()}"})}).encode()
+    request = urllib.request.Request(
+        lab.address("lab/api/settings/@jupyterlab/apputils-extension:themes"),
+        data=settings,
+        method="PUT",
+    )
+    urllib.request.urlopen(request, timeout=20).close()
+
+
+@pytest.fixture
+def theme(request, lab):
+    """Choose JupyterLab's theme, named by the test's parameter, until the test ends."""
+    choose_theme(lab, request.param)
+    yield request.param
+    choose_theme(lab, "light")
 
 
 def started_lab(tmp_path_factory, *more: str):

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -57,24 +56,6 @@ def found(page, *places):
 def without_network(page):
     """Give nothing for what nbconvert's pages fetch from elsewhere: MathJax and the like."""
     page.route(re.compile("^https?:"), lambda route: route.fulfill(body=""))
-
-
-def choose_theme(lab, name):
-    settings = json.dumps({"raw": json.dumps({"theme": f"JupyterLab {name.title()}"})}).encode()
-    request = urllib.request.Request(
-        lab.address("lab/api/settings/@jupyterlab/apputils-extension:themes"),
-        data=settings,
-        method="PUT",
-    )
-    urllib.request.urlopen(request, timeout=20).close()
-
-
-@pytest.fixture
-def theme(request, lab):
-    """Choose JupyterLab's theme, named by the test's parameter, until the test ends."""
-    choose_theme(lab, request.param)
-    yield request.param
-    choose_theme(lab, "light")
 
 
 @pytest.mark.parametrize("theme", THEMES, indirect=True)
