@@ -335,7 +335,7 @@ def show_prediction(
     *,
     alpha: float = 0.7,
     title: str = "",
-    name: str = "prediction",
+    name: str | Sequence[str] = "prediction",
 ) -> None:
     """Show image, truth, prediction and where they differ, side by side.
 
@@ -346,13 +346,14 @@ def show_prediction(
     title
         What there is to see.
     name
-        What the prediction is called.
+        What the prediction is called; or what that of each row is.
     """
     images, predictions, truths = (
         np.asarray(array)[None] if np.ndim(array) == dimensions else np.asarray(array)
         for array, dimensions in ((image, 3), (prediction, 2), (truth, 2))
     )
     rows, aspect = len(images), images.shape[1] / images.shape[2]
+    names = [name] * rows if isinstance(name, str) else name
     figure, axes = new_figure(10.4, rows * (2.6 * aspect + 0.28) + 0.6, rows, 4)
     figure.suptitle(title, fontsize=12)
     texts = []
@@ -363,11 +364,12 @@ def show_prediction(
         _picture(axes[row, 0], picture, "image")
         _picture(axes[row, 1], overlay(picture, true, alpha), "truth")
         shown = overlay(picture, predicted, alpha)
-        _picture(axes[row, 2], shown, f"{name}: mean IoU {score:.2f}")
+        _picture(axes[row, 2], shown, f"{names[row]}: mean IoU {score:.2f}")
         _picture(axes[row, 3], error_map(picture, predicted, true), f"wrong: {wrong:.1%} of pixels")
         texts.append(f"mean IoU {score:.2f}, {wrong:.1%} of the pixels wrong")
     add_legend(figure, classes, [predictions, truths], wrong=True)
-    show(figure, f"{title} Image, truth, {name}, errors: {'; '.join(texts)}.".strip())
+    told = ", then ".join(dict.fromkeys(names))
+    show(figure, f"{title} Image, truth, {told}, errors: {'; '.join(texts)}.".strip())
 
 
 def class_table(confusion: ConfusionMatrix, classes: Sequence[str]) -> str:
