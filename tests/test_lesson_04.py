@@ -123,6 +123,7 @@ def test_the_helper_is_wrong_and_the_probe_says_what_the_text_says(lesson):
     derived = [lesson.receptive_field(lesson.unet_layers(depth)) for depth in (2, 3, 4, 5)]
     assert helper == [22, 64, 164, 396]
     assert derived == [18, 44, 96, 200]
+    assert round(helper[-1] / derived[-1]) == 2  # "twice what is true"
     measured = []
     for depth in (2, 3, 4):
         probed, picture = lesson.SmallUNet(depth), torch.rand(1, 1, 160, 160)
