@@ -75,7 +75,7 @@ def test_the_text_says_how_many_of_sixteen_patches_are_road(lesson):
     assert (labels == road).sum() == 6
     assert round(100 * chance) == 19
     assert round(16 * chance) == 3
-    assert round(1 / binom.sf(5, 16, chance)) == 15  # six or more
+    assert round(100 * binom.sf(5, 16, chance)) == 6  # of a hundred draws show six or more
 
 
 def test_what_is_drawn_is_labelled_by_its_centre(lesson):
