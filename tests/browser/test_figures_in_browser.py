@@ -4,12 +4,15 @@ A notebook of the solution's own cells: what a figure needs, then the figure. In
 model stands a fresh one: what it says is not looked at here, but that each control is heard.
 """
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import code_notebook
+from test_lab_in_browser import open_notebook, picture, run_all, wait_for_another_picture
 
 SOLUTIONS = Path(__file__).parents[2] / "solutions"
 UNTRAINED = """
@@ -17,7 +20,7 @@ model = PatchNet(C, WINDOW)
 shares = np.bincount(valid.masks[valid.masks != VOID], minlength=C) / (valid.masks != VOID).sum()
 sampled = sampling_shares(shares, POWER)
 size = task.size[0] // STRIDE, task.size[1] // STRIDE
-logits = np.random.default_rng(0).normal(size=(2, *size, C))
+logits = np.random.default_rng(0).normal(size=(12, *size, C))
 """
 CELLS = {
     "03_sliding_window": [
@@ -39,43 +42,43 @@ def notebook(lesson: str) -> dict:
     return code_notebook(*(sources.get(name, name) for name in CELLS[lesson]))
 
 
-def wait_for_another_picture(page, figure, before: str) -> None:
-    image = figure.locator("img").element_handle()
-    page.wait_for_function("([image, src]) => image.src !== src", arg=[image, before])
+@contextlib.contextmanager
+def changing(page, figure):
+    """Do something, then wait until the kernel has sent another picture."""
+    before = picture(figure)
+    yield
+    wait_for_another_picture(page, figure, before)
     assert "Not drawn" not in figure.inner_text()
 
 
+def keep(figure, name: str) -> None:
+    if folder := os.environ.get("COURSE_SCREENSHOTS"):
+        figure.screenshot(path=Path(folder) / f"{name}.png")
+
+
 @pytest.mark.parametrize(
-    ("lesson", "theme"),
-    zip(CELLS, ("light", "dark", "dark"), strict=True),
-    indirect=["theme"],
+    ("lesson", "theme"), zip(CELLS, ("light", "dark", "dark"), strict=True), indirect=["theme"]
 )
-def test_each_control_changes_its_figure_by_mouse_and_by_keyboard(page, lab, theme, lesson):
-    (lab.root / "lessons" / lesson / "figures.ipynb").write_text(json.dumps(notebook(lesson)))
-    page.goto(lab.address(f"lab/tree/lessons/{lesson}/figures.ipynb") + "&reset")
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-    page.locator(".jp-NotebookPanel:visible .jp-CodeCell").first.click()
-    page.get_by_text("Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
+def test_each_control_changes_its_figure_by_keyboard_and_by_mouse(page, lab, theme, lesson):
+    path = Path("lessons") / lesson / "figures.ipynb"
+    (lab.root / path).write_text(json.dumps(notebook(lesson)))
+    open_notebook(page, lab, path)
+    run_all(page)
     figures = page.locator(".jp-OutputArea-output:has(.course-play)")
     figures.nth(1).locator("img").wait_for(timeout=120_000)
     assert page.locator('[data-mime-type$="stderr"]').count() == 0
-    for figure in figures.all():
-        figure.scroll_into_view_if_needed()
+    for number, figure in enumerate(figures.all()):
+        keep(figure, f"{lesson}-{number}-before")
         for slider in figure.locator(".widget-slider").all():
-            bar, handle = slider.locator(".noUi-base"), slider.locator(".noUi-handle")
-            for press in (
-                lambda handle=handle: handle.press("ArrowLeft"),
-                lambda bar=bar: bar.click(
-                    position={"x": 0.3 * bar.bounding_box()["width"], "y": 2}
-                ),
-            ):
-                before = figure.locator("img").get_attribute("src")
-                said = slider.locator(".widget-readout").inner_text()
-                press()
-                wait_for_another_picture(page, figure, before)
-                assert slider.locator(".widget-readout").inner_text() != said
+            bar, value = slider.locator(".noUi-base"), slider.locator(".widget-readout")
+            start = value.inner_text()
+            with changing(page, figure):
+                slider.locator(".noUi-handle").press("ArrowLeft")
+            pressed = value.inner_text()
+            with changing(page, figure):
+                bar.click(position={"x": 0.6 * bar.bounding_box()["width"], "y": 2})
+            assert len({start, pressed, value.inner_text()}) == 3
         for choice in figure.locator("select").all():
-            before = figure.locator("img").get_attribute("src")
-            choice.select_option(index=3)
-            wait_for_another_picture(page, figure, before)
+            with changing(page, figure):
+                choice.select_option(index=3)
+        keep(figure, f"{lesson}-{number}-after")
