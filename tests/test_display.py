@@ -212,6 +212,14 @@ def test_every_figure_has_a_text_and_a_white_ground(shown, name, capfd):
     assert not capfd.readouterr().err, "stderr costs a student all points of the cell"
 
 
+def test_the_prediction_of_each_row_may_have_its_name(shown):
+    image, mask = pair()
+    rows = np.stack([image] * 2), np.stack([mask * 0] * 2), np.stack([mask] * 2)
+    display.show_prediction(*rows, CLASSES, name=("repeated", "smooth"))
+    text = shown[0][1]["image/png"]["alt"]
+    assert text.startswith("Image, truth, repeated, then smooth, errors: mean IoU")
+
+
 def test_the_text_is_escaped_in_html_and_says_the_scores(shown):
     display.show_class_scores(confusion(), CLASSES)
     ((data, metadata),) = shown

@@ -17,7 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from course_utils.data import VOID
-from course_utils.figures import upsampling
+from course_utils.figures import networks, upsampling
 from course_utils.metrics import ConfusionMatrix
 from course_utils.training import History
 from tests.executed import without_pictures
@@ -394,6 +394,21 @@ def test_the_figure_of_unhappiness_says_its_numbers(probability, title):
     assert upsampling.draw_unhappiness(probability).axes[0].get_title() == title
 
 
+@pytest.mark.parametrize(("power", "probability"), [(-1.0, "0.1"), (-2.0, "0.01"), (-3.0, "0.001")])
+def test_the_slider_of_unhappiness_is_a_power_of_ten(lesson, power, probability):
+    title = lesson.show_unhappiness(power).axes[0].get_title()
+    assert title.startswith(f"p = {probability}:")
+
+
+def test_maps_in_grey_share_one_scale(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(networks, "show", lambda figure, alt: drawn.append(figure))
+    networks.show_maps([np.eye(2), 3 * np.eye(2)], ["dark", "bright"], "two maps", white=6)
+    images = [image for axes in drawn[0].axes for image in axes.images]
+    assert [image.get_cmap().name for image in images] == ["gray", "gray"]
+    assert [image.get_clim() for image in images] == [(0, 6), (0, 6)]
+
+
 def test_kernel_3_at_stride_2_covers_some_pixels_four_times_as_often(lesson):
     counts = lesson.coverage(6, 3, 2)
     assert set(np.outer(counts, counts)[3:-3, 3:-3].ravel()) == {1, 2, 4}
@@ -441,6 +456,8 @@ def test_what_blows_the_memory_is_not_what_the_parameters_are_in(lesson):
     assert max(kept, key=kept.get) == "up, 1/2"
     assert parameters["up, 1/2"] / sum(parameters.values()) == pytest.approx(1 / 20, abs=0.01)
     assert 1.5 < sum(kept.values()) / lesson.whole[2] < 1.8
+    into_the_last = 4 * lesson.SHAPE["channels"][0] * (lesson.height // 2) * (lesson.width // 2)
+    assert kept["up, 1"] == into_the_last < lesson.predicted["up, 1"][2]
 
 
 def test_each_tenth_of_the_probability_costs_the_same():
