@@ -216,6 +216,7 @@ def test_the_ceiling_falls_below_0_8_at_stride_8_and_poles_pay_most(lesson, ceil
 @pytest.mark.parametrize(("convolutions", "pool_after_every"), [(1, 1), (16, 8), (16, 1)])
 def test_the_growth_is_drawn_wherever_its_controls_stand(lesson, convolutions, pool_after_every):
     (axes,) = lesson.draw_growth(convolutions, pool_after_every).axes
+    assert axes.get_ylim() == (0, 66)  # the same wherever the sliders stand
     stack, pooled, wanted = axes.lines
     assert stack.get_ydata()[-1] == 2 * convolutions + 1
     assert len(pooled.get_ydata()) == convolutions + 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from course_utils.data.segmentation_set import VOID
 from course_utils.display import (
     AMBER,
     BLUE,
@@ -93,7 +94,7 @@ def growth_figure(fields: Mapping[str, Sequence[float]], wanted: float) -> Figur
     for (name, field), (colour, style) in zip(fields.items(), _LINES, strict=False):
         axes.plot(range(len(field)), field, style, color=colour, label=name)
     axes.axhline(wanted, color="0.4", lw=1, ls=(0, (1, 1)), label=f"wanted: {wanted:g} px")
-    axes.set(xlabel="3x3 convolutions", ylabel="receptive field (px)")
+    axes.set(xlabel="3x3 convolutions", ylabel="receptive field (px)", ylim=(0, 2 * wanted))
     axes.set_title("How far a pixel sees")
     axes.legend(fontsize=9)
     return figure
@@ -103,6 +104,7 @@ def ceiling_figure(
     image: np.ndarray, coarse: np.ndarray, truth: np.ndarray, classes: Sequence[str], title: str
 ) -> Figure:
     """Return a figure of the truth, of what is left of it at a stride, and of what is lost."""
+    coarse = np.where(truth == VOID, VOID, coarse)  # where nothing is asked, nothing is shown
     figure, axes = new_figure(10.5, 3.3, 1, 3)
     factor = max(1, round(480 / image.shape[1]))
     large, small, true = (enlarge(a, factor) for a in (image, coarse, truth))
