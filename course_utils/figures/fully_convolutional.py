@@ -95,6 +95,7 @@ def growth_figure(fields: Mapping[str, Sequence[float]], wanted: float) -> Figur
         axes.plot(range(len(field)), field, style, color=colour, label=name)
     axes.axhline(wanted, color="0.4", lw=1, ls=(0, (1, 1)), label=f"wanted: {wanted:g} px")
     axes.set(xlabel="3x3 convolutions", ylabel="receptive field (px)", ylim=(0, 2 * wanted))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title("How far a pixel sees")
     axes.legend(fontsize=9)
     return figure

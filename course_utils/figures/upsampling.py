@@ -32,6 +32,7 @@ def draw_overlap(kernel: int, stride: int, counts: np.ndarray) -> Figure:
     left.axhline(0, color="0.3", linewidth=0.8)
     left.set_yticks([*range(counts.max() + 1)])
     left.set(xlabel="pixel of the output", ylabel="kernels that cover it")
+    left.xaxis.get_major_locator().set_params(integer=True)
     inside = counts[kernel : len(counts) - kernel]
     even = inside.size and np.ptp(inside) == 0
     told = f"kernel {kernel}, stride {stride}, " + (
