@@ -579,6 +579,13 @@ def test_erfnet_reaches_what_the_text_says_and_small_things_suffer_most(run):
 
 
 @pytest.mark.slow
+def test_lesson_04s_network_is_not_beaten_by_this_one(run, solved):
+    (mine,) = run.result.tasks.values()
+    (strided,) = solved("04_fully_convolutional").result.tasks.values()
+    assert strided["iou"] > mine["iou"]
+
+
+@pytest.mark.slow
 def test_most_wrong_pixels_lie_near_edges(run):
     everywhere, wrong = map(int, re.findall(r"(\d+)%", run.texts["edges"]))
     assert wrong > everywhere + 25
