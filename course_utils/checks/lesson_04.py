@@ -230,6 +230,12 @@ def _rolled(model, padded, stride):
     return _shuffled([model(padded.roll(step, (2, 3))) for step in steps], stride)
 
 
+def _four_each_way(model, padded, stride):
+    passes = _passes(model, padded, stride)
+    kept = [p if max(divmod(k, stride)) < 4 else torch.zeros_like(p) for k, p in enumerate(passes)]
+    return _shuffled(kept, stride)
+
+
 def _strided(cin: int, out: int, kernel: int, stride: int, size: tuple, seed: int) -> Case:
     """Return a convolution with a stride, and two padded maps."""
     with torch.random.fork_rng(devices=[]):
@@ -253,8 +259,9 @@ shift_and_stitch = Exercise(
             "picture, 0 to 23 in rows of six.",
         ),
         _strided(1, 2, 4, 3, (2, 3), seed=0),
+        _strided(1, 2, 5, 5, (2, 3), seed=0),
     ],
-    drawn=lambda rng: [_strided(2, 3, 4, 3, (3, 2), seed=int(rng.integers(2**31)))],
+    drawn=lambda rng: [_strided(2, 3, 6, 5, (3, 2), seed=int(rng.integers(2**31)))],
     same=lambda got, wanted: got.shape == wanted.shape and torch.allclose(got, wanted, atol=1e-4),
     mistakes={
         "{name} exchanges rows and columns: what was shifted by dy rows and dx columns belongs "
@@ -271,6 +278,8 @@ shift_and_stitch = Exercise(
         "them.": _enlarged_bilinear,
         "{name} shifts along the diagonal only: rows and columns are shifted each by themselves, "
         "stride * stride passes in all.": _diagonal,
+        "{name} makes four shifts each way, whatever the stride is: it takes as many as the "
+        "stride.": _four_each_way,
         "{name} shifts the picture the wrong way: for the pixel below, the picture must move up: "
         "padded[:, :, dy:, dx:] leaves its first rows away.": _rolled,
     },

@@ -18,14 +18,17 @@ def show_comparison(compared: Mapping[str, Compared]) -> None:
     if not compared:
         return
     figure, ((left, right),) = new_figure(10, 3.8, 1, 2, width_ratios=(1.2, 1))
+    dearest = max(one.multiplications for one in compared.values())
     for k, (name, one) in enumerate(compared.items()):
         low, high = one.interval
         cost, score = one.multiplications / 1e6, one.mean_iou
         bars = [[score - low], [high - score]]
         colour, marker = LINES[k % len(LINES)], "osD^v"[k % 5]
         left.errorbar(cost, score, bars, color=colour, marker=marker, markersize=8, capsize=4)
-        place = {"xytext": (9, 4), "textcoords": "offset points", "fontsize": 9}
-        left.annotate(name, (cost, score), **place)
+        # at the right end there is no room on the right
+        end = len(compared) > 1 and one.multiplications == dearest
+        place = {"xytext": (-9 if end else 9, 4), "ha": "right" if end else "left", "fontsize": 9}
+        left.annotate(name, (cost, score), textcoords="offset points", **place)
     left.set_xscale("log")
     left.margins(x=0.3)
     left.set(xlabel="million multiply-adds an image", ylabel="mean IoU, with 95 % interval")
