@@ -17,6 +17,8 @@ from course_utils.data.canvas import (
 )
 from course_utils.data.scenes.painter import Draws, mix, times
 
+SKY_BANDS = 16
+
 
 def paint_backdrop(c: Canvas, r: Draws, clutter: int) -> float:
     """Paint a place and what stands there; return where its ground begins, from the top."""
@@ -84,12 +86,10 @@ def _room(c: Canvas, r: Draws, ground: float) -> None:
 
 def _outdoors(c: Canvas, r: Draws, ground: float) -> None:
     low, top = r.colour((130, 250), (0, 0.4)), r.colour((90, 230), (0, 0.6))
-    for k in range(6):
-        y = k * ground / 6
-        c.paint(
-            [box(-0.1, y - 0.02, c.wide + 0.1, y + ground / 6 + 0.02)],
-            Surface(mix(top, low, k / 5), grain=0.03),
-        )
+    for k in range(SKY_BANDS):
+        y, shade = k * ground / SKY_BANDS, mix(top, low, k / (SKY_BANDS - 1))
+        band = box(-0.1, y - 0.02, c.wide + 0.1, y + ground / SKY_BANDS + 0.02)
+        c.paint([band], Surface(shade, grain=0.03))
     kind = r()
     if kind < 0.45:  # a wall of bricks or plaster, with a door
         wall = any_surface(r, (0.03, 0.06))
