@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.data import catalogue
+from course_utils.data import catalogue, fetching
 from course_utils.data.nuclei import find_nuclei
 from course_utils.errors import CourseError
+
+DRAWN = ("scenes", "cells", "drawn_people", "drawn_pets")
 
 
 @pytest.mark.parametrize("name", list(catalogue.entries()))
@@ -21,7 +23,8 @@ def test_every_set_states_what_a_teacher_must_know(name):
     facts = catalogue.entry(name)
     for key in ("title", "homepage", "licence", "citation", "classes", "void", "split", "traps"):
         assert facts[key], f"{name} lacks {key}"
-    if name not in ("scenes", "cells"):
+    if name not in DRAWN:
+        assert facts["layout"]
         assert facts["places"]
         assert facts["markers"]
         assert facts.get("files") or facts.get("how")
@@ -47,6 +50,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body) - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()
         rest = body[start:]
         self.wfile.write(rest if self.cut is None else rest[: self.cut])
@@ -93,6 +98,8 @@ def toy(server, tmp_path, monkeypatch):
     facts = {
         "title": "Toy",
         "homepage": "https://example.org/toy",
+        "licence": "CC0",
+        "citation": "Toy et al., 2020.",
         "places": ["toy"],
         "markers": ["codes.txt"],
         "files": [
@@ -117,21 +124,21 @@ def left_behind(tmp_path) -> list[str]:
 
 
 def test_fetch_puts_the_set_where_find_finds_it(toy, tmp_path):
-    folder = catalogue.fetch("toy")
+    folder = fetching.fetch("toy")
     assert folder == tmp_path / "data" / "toy" == catalogue.find("toy")
     assert left_behind(tmp_path) == ["toy/codes.txt", "toy/images/1.png"]
 
 
 def test_fetch_again_downloads_nothing(toy, server):
-    catalogue.fetch("toy")
+    fetching.fetch("toy")
     server.files.clear()
-    catalogue.fetch("toy")
+    fetching.fetch("toy")
 
 
 def test_wrong_checksum_leaves_nothing(toy, tmp_path):
     toy["files"][0]["md5"] = "0" * 32
     with pytest.raises(CourseError, match="checksum is not the one"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     assert left_behind(tmp_path) == []
 
 
@@ -140,7 +147,7 @@ def test_corrupt_archive_leaves_nothing_half_written(toy, server, tmp_path, cont
     server.files["/toy.tgz"] = content
     toy["files"][0]["md5"] = hashlib.md5(content).hexdigest()
     with pytest.raises(CourseError, match="could not be unpacked"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     assert left_behind(tmp_path) == []
 
 
@@ -149,16 +156,16 @@ def test_archive_cut_in_the_middle_leaves_nothing_half_written(toy, server, tmp_
     server.files["/toy.tgz"] = content
     toy["files"][0]["md5"] = hashlib.md5(content).hexdigest()
     with pytest.raises(CourseError, match="could not be unpacked"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     assert left_behind(tmp_path) == []
 
 
 def test_a_download_cut_short_is_resumed(toy, server):
     server.cut = 200_000
     with pytest.raises(CourseError, match="resumes"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     server.cut = None
-    catalogue.fetch("toy")
+    fetching.fetch("toy")
     first, second = server.ranges
     assert first is None
     assert int(second.removeprefix("bytes=").rstrip("-")) > 100_000
@@ -167,7 +174,7 @@ def test_a_download_cut_short_is_resumed(toy, server):
 def test_offline_says_what_to_do_in_one_line(toy, tmp_path):
     toy["files"][0]["url"] = "http://127.0.0.1:9/toy.tgz"
     with pytest.raises(CourseError, match=r"Offline\? .*unpack it into .*COURSE_DATA") as caught:
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     assert "\n" not in str(caught.value)
     assert left_behind(tmp_path) == []
 
@@ -175,24 +182,24 @@ def test_offline_says_what_to_do_in_one_line(toy, tmp_path):
 def test_a_dead_link_is_an_error_of_one_line(toy, server):
     server.files.clear()
     with pytest.raises(CourseError, match="cannot be reached"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
 
 
 def test_without_a_published_checksum_the_first_download_is_pinned(toy, server, tmp_path, capsys):
     del toy["files"][0]["md5"]
-    folder = catalogue.fetch("toy")
+    folder = fetching.fetch("toy")
     assert "publishes no checksum" in capsys.readouterr().out
     folder.rename(tmp_path / "elsewhere")
     server.files["/toy.tgz"] = tar({"toy/codes.txt": b"changed"})
     with pytest.raises(CourseError, match="the first download"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
 
 
 def test_nuclei_unpacked_without_a_folder_of_their_own_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     assert find_nuclei() is None
     (tmp_path / "dsb2018" / "a1b2" / "masks").mkdir(parents=True)
-    assert find_nuclei() == tmp_path / "dsb2018" == catalogue.find("dsb2018")
+    assert find_nuclei() == tmp_path / "dsb2018" == catalogue.find("nuclei")
 
 
 def test_a_bad_first_download_is_not_what_later_ones_are_held_to(toy, server):
@@ -200,18 +207,18 @@ def test_a_bad_first_download_is_not_what_later_ones_are_held_to(toy, server):
     good = server.files["/toy.tgz"]
     server.files["/toy.tgz"] = b"<html>sign in to this network</html>"
     with pytest.raises(CourseError, match="could not be unpacked"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     server.files["/toy.tgz"] = good
-    assert catalogue.fetch("toy") == catalogue.find("toy")
+    assert fetching.fetch("toy") == catalogue.find("toy")
 
 
 def test_a_full_disk_keeps_the_download(toy, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(catalogue, "unpack", full)
+    monkeypatch.setattr(fetching, "unpack", full)
     with pytest.raises(CourseError, match=r"No space left.*the download is kept"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     assert [Path(name).suffix for name in left_behind(tmp_path)] == [".tgz"]
 
 
@@ -220,7 +227,7 @@ def test_an_archive_that_climbs_out_is_refused(toy, server, tmp_path):
     server.files["/toy.tgz"] = content
     toy["files"][0]["md5"] = hashlib.md5(content).hexdigest()
     with pytest.raises(CourseError, match="outside of its folder"):
-        catalogue.fetch("toy")
+        fetching.fetch("toy")
     assert not list(tmp_path.rglob("evil.txt"))
     assert left_behind(tmp_path) == []
 
@@ -230,19 +237,19 @@ def test_only_the_named_folder_of_a_zip_is_kept(tmp_path):
     archive.write_bytes(
         zipped({"T-master/CamVid/train/a.png": b"a", "T-master/Models/big.bin": b"b"})
     )
-    catalogue.unpack(archive, tmp_path / "out", {"strip": 2, "only": "CamVid/"})
+    fetching.unpack(archive, tmp_path / "out", {"strip": 2, "only": "CamVid/"})
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.png"]
 
 
 def test_a_set_behind_a_registration_says_where_to_go(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     with pytest.raises(CourseError, match=r"Register at https://idd\.insaan\.iiit\.ac\.in"):
-        catalogue.fetch("idd_lite")
+        fetching.fetch("idd_lite")
 
 
 def test_scenes_need_no_download():
     with pytest.raises(CourseError, match="drawn"):
-        catalogue.fetch("scenes")
+        fetching.fetch("scenes")
 
 
 def test_unknown_name_lists_the_names():

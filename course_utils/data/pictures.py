@@ -55,3 +55,15 @@ def open_picture(path: Path, mode: str | None = None) -> Image.Image:
             "8 bits a channel."
         )
     return upright.convert(mode) if mode else upright
+
+
+def orientation(path: Path) -> int:
+    """Return the EXIF orientation of a picture file, 1 to 8; 1, upright, if it has none or is none.
+
+    Only its head is read.
+    """
+    try:
+        with Image.open(path) as picture:
+            return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return 1
