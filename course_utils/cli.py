@@ -112,7 +112,7 @@ def data_stats(
         typer.Option(help="The PNG to write. Default: NAME-stats.png here.", callback=_no_folder),
     ] = None,
 ) -> None:
-    """Look through a data set: counts, sizes, class shares, traps, pairs that look wrong; a picture.
+    """Tell what a data set holds: counts, sizes, class shares, traps, odd pairs; with a picture.
 
     Example: course data stats scenes
     """

@@ -3,10 +3,13 @@
 To be looked at before anything is trained. Every file is read once, at its own size.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,13 +23,21 @@ from course_utils.errors import CourseError
 from course_utils.files import write_atomic
 from course_utils.table import text_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 THUMB = (24, 32)
 """Height and width at which pictures of two splits are compared."""
 
-ALIKE = 12.0
-"""Pictures that differ by less (root mean square of grey levels, brightness aside) are alike."""
+ALIKE = 0.9
+"""Pictures whose grey levels are correlated by more than this are alike."""
 
 MOST_LINES = 10
+
+ACROSS, TILE = 4, 300
+"""How many images the picture has beside each other, and how long each is, in pixels."""
+
+HATCHES = ("", "///", "...")
 
 
 @dataclass
@@ -46,7 +57,7 @@ class Split:
     samples
         Some images with their masks.
     thumbs
-        (N, h, w) float32: every image, small and grey, its mean taken off.
+        For each image, small and grey: (h * w,) float32 of mean 0 and length 1.
     """
 
     name: str
@@ -117,7 +128,7 @@ def examine(name: str) -> list[Split]:
                 raise
             pairs, total = _read(files, split), len(files.pairs)
         for k, (file, image, mask) in enumerate(
-            tqdm(pairs, desc=f"{name}/{split_name}", total=total, leave=False)
+            tqdm(pairs, desc=f"{name}/{split_name}", total=total, leave=False, disable=None)
         ):
             split.add(file, image, mask)
             if k in {total * part // 4 for part in range(4)}:
@@ -146,26 +157,25 @@ def _read(files: Files, split: Split) -> Iterator[tuple[str, np.ndarray, np.ndar
 
 def _thumb(image: np.ndarray) -> np.ndarray:
     small = Image.fromarray(image).convert("L").resize(THUMB[::-1], Image.Resampling.BOX)
-    grey = np.asarray(small, np.float32)
-    return grey - grey.mean()
+    grey = np.asarray(small, np.float32).ravel()
+    grey -= grey.mean()
+    return grey / max(float(np.sqrt(grey @ grey)), 1.0)
 
 
 def nearest(split: Split, train: Split) -> list[tuple[float, str, str]]:
-    """Return for each image of a split how far the nearest one of train is, nearest first.
+    """Return for each image of a split the one of train that is most like it, the most alike first.
 
     Returns
     -------
     list
-        (difference, image, image of train), the difference as in `ALIKE`.
+        (correlation of their grey levels, image, image of train).
     """
     if not split.images or not train.images:
         return []
-    ours, theirs = (np.stack(part.thumbs).reshape(part.images, -1) for part in (split, train))
-    squares = (ours**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2 * ours @ theirs.T
-    distance = np.sqrt(np.maximum(squares, 0) / ours.shape[1])
-    best = distance.argmin(1)
-    found = [(float(distance[k, b]), split.names[k], train.names[b]) for k, b in enumerate(best)]
-    return sorted(found)
+    correlation = np.stack(split.thumbs) @ np.stack(train.thumbs).T
+    best = correlation.argmax(1)
+    found = [(float(correlation[k, b]), split.names[k], train.names[b]) for k, b in enumerate(best)]
+    return sorted(found, reverse=True)
 
 
 def print_stats(name: str, picture: Path | None = None) -> None:
@@ -224,82 +234,68 @@ def _leaks(splits: list[Split]) -> list[str]:
     told = []
     for split in splits[1:]:
         found = nearest(split, splits[0])
-        alike = [pair for pair in found if pair[0] < ALIKE]
+        alike = [pair for pair in found if pair[0] > ALIKE]
         if alike:
-            difference, one, other = alike[0]
+            likeness, one, other = alike[0]
             told.append(
                 f"{len(alike)} of {split.images} images of {split.name} look like one of "
-                f"{splits[0].name}, such as {one} like {other} (they differ by {difference:.1f} "
-                "grey levels)."
+                f"{splits[0].name}, such as {one} like {other} (correlation {likeness:.2f})."
             )
     return told
 
 
-def draw(name: str, splits: list[Split]) -> object:
+def draw(name: str, splits: list[Split]) -> Figure:
     """Return the figure: pictures with their masks, and the class shares of each split."""
-    samples = [sample for split in splits for sample in split.samples][:8]
-    classes = splits[0].classes
-    figure, axes = display.new_figure(10, 3.6 + 0.16 * len(classes), 1, 2, width_ratios=[3, 2])
-    (left, right) = axes[0]
-    if samples:
-        left.imshow(_sheet(samples), interpolation="nearest")
-    left.set_axis_off()
-    left.set_title(f"{name}: images, and their masks laid over them", fontsize=10)
-    height = 0.8 / len(splits)
-    table = display.colours(len(classes)) / 255
-    for k, split in enumerate(splits):
-        places = np.arange(len(classes)) + (k - (len(splits) - 1) / 2) * height
-        right.barh(
-            places,
-            100 * split.shares,
-            height,
-            color=table,
-            edgecolor="0.2",
-            hatch=("", "///", "...")[k % 3],
-            linewidth=0.5,
-        )
     from matplotlib.patches import Patch
 
-    right.legend(
-        handles=[
-            Patch(
-                facecolor="white",
-                edgecolor="0.2",
-                hatch=("", "///", "...")[k % 3],
-                label=split.name,
-            )
-            for k, split in enumerate(splits)
-        ],
-        fontsize=8,
-    )
+    samples = [sample for split in splits for sample in split.samples][: 2 * ACROSS]
+    classes = splits[0].classes
+    sheet = _sheet(samples)
+    height = 0.8 + 6.0 * sheet.shape[0] / sheet.shape[1]
+    figure, axes = display.new_figure(10, max(height, 3), 1, 2, width_ratios=[3, 2])
+    left, right = axes[0]
+    left.imshow(sheet)
+    left.set_axis_off()
+    void = any((mask == VOID).any() for _, mask in samples)
+    note = " (hatched: void)" if void else ""
+    left.set_title(f"{name}: images, and their masks laid over them{note}", fontsize=10)
+    thick = 0.8 / len(splits)
+    for k, split in enumerate(splits):
+        places = np.arange(len(classes)) + (k - (len(splits) - 1) / 2) * thick
+        look = {"edgecolor": "0.2", "hatch": HATCHES[k], "linewidth": 0.5}
+        colours = display.colours(len(classes)) / 255
+        right.barh(places, 100 * split.shares, thick, color=colours, **look)
+    keys = [
+        Patch(facecolor="white", edgecolor="0.2", hatch=HATCHES[k], label=split.name)
+        for k, split in enumerate(splits)
+    ]
+    right.legend(handles=keys, fontsize=8)
     right.set_yticks(np.arange(len(classes)), classes, fontsize=8)
     right.invert_yaxis()
     right.set_xlabel("% of the pixels that are not void")
     right.set_title("Class shares", fontsize=10)
-    if VOID in {value for _, mask in samples for value in np.unique(mask)}:
-        left.text(
-            0.5, -0.03, "hatched grey: void", transform=left.transAxes, ha="center", fontsize=8
-        )
     return figure
 
 
 def _sheet(samples: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return images and overlays as one picture, four beside each other, of one height."""
-    side = 150
-    rows = []
-    for start in range(0, len(samples), 4):
-        images, overlays = [], []
-        for image, mask in samples[start : start + 4]:
-            height, width = mask.shape
-            scale = side / max(height, width)
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-            labels = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-            for part, shown in ((images, small), (overlays, display.overlay(small, labels))):
-                tile = np.full((side, side, 3), 255, np.uint8)
-                top, left = (side - size[1]) // 2, (side - size[0]) // 2
-                tile[top : top + size[1], left : left + size[0]] = shown
-                part.append(tile)
-        blank = [np.full((side, side, 3), 255, np.uint8)] * (4 - len(images))
-        rows += [np.concatenate([*images, *blank], 1), np.concatenate([*overlays, *blank], 1)]
-    return np.concatenate(rows)
+    """Return images, and below each row its overlays, as one picture."""
+    tiles = [_tile(image, mask) for image, mask in samples]
+    height = max((image.shape[0] for image, _ in tiles), default=1)
+    width = max((image.shape[1] for image, _ in tiles), default=1)
+    sheet = np.full((2 * height * -(-len(tiles) // ACROSS), width * ACROSS, 3), 255, np.uint8)
+    for k, pair in enumerate(tiles):
+        for below, part in enumerate(pair):
+            top = (2 * (k // ACROSS) + below) * height + (height - part.shape[0]) // 2
+            left = k % ACROSS * width + (width - part.shape[1]) // 2
+            sheet[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return sheet if samples else np.full((1, 1, 3), 255, np.uint8)
+
+
+def _tile(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image and its overlay, enlarged or reduced to `TILE` pixels."""
+    height, width = mask.shape
+    scale = TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    labels = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    return shown, display.overlay(shown, labels)
