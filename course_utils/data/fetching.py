@@ -32,6 +32,9 @@ DOWNLOADS = ".downloads"
 MOST_BYTES = 40 * 10**9
 """No set of the course is larger, unpacked."""
 
+PATIENCE = 30
+"""Seconds to wait for a server that says nothing."""
+
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
     *(EOFError, ValueError, NotImplementedError, RuntimeError),
@@ -339,7 +342,7 @@ class _ResumingDownload:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+        with requests.get(url, headers=headers, stream=True, timeout=PATIENCE) as answer:
             if answer.status_code == 416 and have:
                 if answer.headers.get("content-range") != f"bytes */{have}":
                     part.unlink()  # longer than the file: start anew
