@@ -257,6 +257,131 @@ def test_an_orientation_that_cannot_be_read_does_not_end_in_a_traceback(folder):
                 pairs.load_folder(folder, CLASSES)
 
 
+RED = (200, 40, 40)
+
+
+def in_mode(mode: str) -> Image.Image:
+    """Return a red picture of 6x8 in a mode that files come in."""
+    rgb = Image.new("RGB", (8, 6), RED)
+    if mode == "P, see-through":
+        indexed = rgb.quantize(4)
+        indexed.info["transparency"] = bytes([128, 0, 255, 255])
+        return indexed
+    return rgb.quantize(4) if mode == "P" else rgb.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        *(("RGB", suffix) for suffix in (".JPG", ".Jpeg", ".PNG", ".TIF", ".bmp", ".webp")),
+        *(("RGBA", ".png"), ("P", ".png"), ("P, see-through", ".png"), ("CMYK", ".jpg")),
+        *(("L", ".png"), ("LA", ".png"), ("L", ".jpg"), ("CMYK", ".tif")),
+    ],
+)
+def test_an_image_is_red_green_blue_whatever_its_file_is(folder, mode, suffix):
+    (folder / "images/p1.png").unlink()
+    source = in_mode(mode)
+    source.save(
+        folder / f"images/p1{suffix}", **({"quality": 100} if "j" in suffix.lower() else {})
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what lands on stderr costs a student's cell its points
+        image = pairs.load_folder(folder, CLASSES).images[1]
+    expected = RED if mode not in ("L", "LA") else np.asarray(source.convert("RGB"))[0, 0]
+    assert np.abs(image.astype(int) - np.array(expected)).max() <= 6
+
+
+def test_what_systems_leave_in_folders_is_no_image(folder):
+    for name in ("Thumbs.db", ".DS_Store", "._p0.png", "desktop.ini", "p0.txt"):
+        (folder / "images" / name).write_bytes(b"junk")
+        (folder / "masks" / name).write_bytes(b"junk")
+    assert len(pairs.load_folder(folder, CLASSES)) == 3
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_P", "_label"])
+def test_masks_may_have_another_ending(folder, ending):
+    for path in sorted((folder / "masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}{ending}.PNG"))
+    assert pairs.load_folder(folder, CLASSES).masks[:, 0, 0].tolist() == [0, 1, 2]
+    (folder / "masks" / f"p1{ending}.PNG").unlink()
+    with pytest.raises(CourseError, match=f"p1.png has no mask: .*p1{ending}.png was expected"):
+        pairs.load_folder(folder, CLASSES)
+
+
+CORNER = np.zeros((6, 8), np.uint8)
+CORNER[:2, :3] = 1
+
+
+def painted(kind: str) -> Image.Image:
+    """Return the mask CORNER as one of the many files that it might be."""
+    indexed = Image.fromarray(CORNER, "P")
+    indexed.putpalette([0, 0, 0, 128, 0, 0])
+    opaque = np.full((6, 8), 255, np.uint8)
+    return {
+        "palette": lambda: indexed,
+        "three channels": lambda: Image.fromarray(np.dstack([CORNER] * 3)),
+        "three channels, opacity": lambda: Image.fromarray(np.dstack([CORNER] * 3 + [opaque])),
+        "grey, opacity": lambda: Image.fromarray(np.dstack([CORNER, opaque]), "LA"),
+        "16 bit": lambda: Image.fromarray(CORNER.astype(np.uint16)),
+        "one bit": lambda: Image.fromarray(CORNER > 0),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("palette", "three channels", "three channels, opacity", "grey, opacity"),
+        *("16 bit", "one bit"),
+    ],
+)
+def test_a_mask_holds_class_numbers_whatever_its_file_is(folder, kind):
+    painted(kind).save(folder / "masks/p1.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(pairs.load_folder(folder, CLASSES).masks[1], CORNER)
+
+
+@pytest.mark.parametrize("opacity", [False, True])
+def test_a_mask_in_colours_is_read_by_their_list(folder, opacity):
+    colours = {(0, 0, 0): 0, (128, 0, 0): 1, (128, 128, 128): 2, (224, 224, 192): VOID}
+    paint = np.array([*colours][:2], np.uint8)[CORNER]
+    paint[5, 7] = (224, 224, 192)
+    if opacity:
+        paint = np.dstack([paint, np.full((6, 8), 255, np.uint8)])
+    Image.fromarray(paint).save(folder / "masks/p1.png")
+    grey = np.full((6, 8, 3), 128, np.uint8)  # three equal channels, and a colour all the same
+    Image.fromarray(grey).save(folder / "masks/p2.png")
+    masks = pairs.load_folder(folder, CLASSES, colours=colours).masks
+    assert np.array_equal(masks[1] == 1, CORNER == 1)
+    assert masks[1, 5, 7] == VOID
+    assert (masks[2] == 2).all()
+    assert (masks[0] == 0).all()  # one channel of numbers is still that
+
+
+def test_a_colour_that_stands_for_nothing_is_named(folder):
+    paint = np.zeros((6, 8, 3), np.uint8)
+    paint[2, 3] = (64, 0, 0)
+    Image.fromarray(paint).save(folder / "masks/p1.png")
+    told = r"p1\.png holds the colour \(64, 0, 0\), which stands for no class.*Save it as PNG"
+    with pytest.raises(CourseError, match=told):
+        pairs.load_folder(folder, CLASSES, colours={(0, 0, 0): 0, (128, 0, 0): 1})
+
+
+def test_a_mask_saved_as_jpeg_is_told_apart(folder):
+    mask = np.random.default_rng(0).integers(0, 3, (60, 80)).astype(np.uint8)
+    add(folder, "p1", mask, np.zeros((60, 80, 3), np.uint8))
+    (folder / "masks/p1.png").unlink()
+    Image.fromarray(mask * 100).save(folder / "masks/p1.jpg")
+    with pytest.raises(CourseError, match="saved as JPEG"):
+        pairs.load_folder(folder, CLASSES, size=(6, 8))
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (2, 250)])
+def test_the_mask_of_one_thing_is_bright_where_it_is(folder, values):
+    Image.fromarray(np.array(values, np.uint8)[CORNER]).save(folder / "masks/p1.png")
+    assert np.array_equal(pairs.bright(folder / "masks/p1.png"), CORNER)
+
+
 def test_pictures_are_opened_in_one_place():
     package = Path(pairs.__file__).parents[1]
     opening = re.compile(r"Image\.open\(|imread|read_image\(|decode_image\(")
