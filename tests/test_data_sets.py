@@ -1,4 +1,4 @@
-"""Each stored set's loader, on a tiny copy of its real layout made here; real ones where at hand."""
+"""Each stored set's loader, on a tiny copy of its layout made here; real ones where at hand."""
 
 import os
 from pathlib import Path
