@@ -73,6 +73,18 @@ def test_mask_in_colour_is_refused(folder):
         pairs.load_folder(folder, CLASSES)
 
 
+@pytest.mark.parametrize(
+    ("mode", "told"), [("F", "holds fractions"), ("CMYK", "picture in colour")]
+)
+def test_what_is_no_mask_is_told(folder, mode, told):
+    (folder / "masks" / "p1.png").unlink()
+    Image.new("RGB", (8, 6), (0, 128, 0)).convert("L" if mode == "F" else "RGB").convert(mode).save(
+        folder / "masks" / "p1.tif"
+    )
+    with pytest.raises(CourseError, match=told):
+        pairs.load_folder(folder, CLASSES)
+
+
 def test_a_palette_mask_gives_indices_not_colours(folder):
     image = Image.fromarray(np.full((6, 8), 2, np.uint8), "P")
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import os
 import random
 import re
 import shutil
@@ -411,6 +412,16 @@ def test_stopped_while_it_unpacks_a_rerun_needs_no_download(
     assert catalogue.present("toy") is None
     server.files.clear()
     fetching.fetch("toy")
+
+
+def test_what_a_killed_process_has_left_goes_after_a_day(toy, tmp_path):
+    fresh, old = tmp_path / "data" / ".toy-fresh", tmp_path / "data" / ".toy-old"
+    for folder in (fresh, old):
+        (folder / "set").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    fetching.fetch("toy")
+    assert fresh.is_dir()
+    assert not old.exists()
 
 
 def test_a_full_disk_keeps_the_download(toy, tmp_path, monkeypatch):

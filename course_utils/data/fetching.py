@@ -15,6 +15,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ def fetch(name: str) -> Path:
             f"`course data fetch {name}` again."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_away(target)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         whole = Path(temporary) / "set"
         archives = [_download(name, file, target) for file in facts["files"]]
@@ -85,6 +87,13 @@ def fetch(name: str) -> Path:
         _keep_checksum(name, file)
         archive.unlink(missing_ok=True)
     return target
+
+
+def _clear_away(target: Path) -> None:
+    """Delete what a process has left beside ``target`` that was killed a day ago or more."""
+    for left in target.parent.glob(f".{target.name}-*"):
+        if time.time() - left.stat().st_mtime > 86_400:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _module(name: str) -> object | None:

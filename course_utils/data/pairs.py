@@ -154,10 +154,11 @@ def mask_values(path: Path, colours: dict[tuple[int, int, int], int] | None = No
             return _from_colours(rgb, colours, path)
         if (rgb == rgb[..., :1]).all():
             return rgb[..., 0]
+    what = "holds fractions" if mask.mode == "F" else "is a picture in colour"
     raise CourseError(
-        f"{path} is a picture in colour (mode {mask.mode}), not a mask of class "
-        "numbers. Is it in the wrong folder, or a mask painted in colours? Masks "
-        "have one channel: save the number of each pixel's class."
+        f"{path} {what} (mode {mask.mode}), not a mask of class numbers. Is it in the wrong "
+        "folder, or a mask painted in colours? Masks have one channel: save the number of each "
+        "pixel's class."
     )
 
 
