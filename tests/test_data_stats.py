@@ -134,3 +134,15 @@ def test_a_second_split_that_is_absent_does_not_end_it(tmp_path, monkeypatch):
     train, valid = stats.examine("camvid")
     assert (train.images, valid.images) == (1, 1)
     assert any("split test:" in line for line in valid.suspicious)
+
+
+def test_the_command_writes_its_picture_where_it_is_told(people, tmp_path, monkeypatch, capsys):
+    from course_utils import cli
+
+    monkeypatch.chdir(tmp_path)
+    for more, name in (([], "people-stats.png"), (["--picture", "b/look.png"], "b/look.png")):
+        cli.app(["data", "stats", "people", *more], standalone_mode=False)
+        assert (tmp_path / name).stat().st_size > 10_000
+        assert f"Picture: {name}" in capsys.readouterr().out
+    with pytest.raises(CourseError, match="is a folder: name a file"):
+        cli.app(["data", "stats", "people", "--picture", "b"], standalone_mode=False)
