@@ -525,7 +525,7 @@ def test_an_archive_unpacked_by_hand_is_converted_when_it_is_loaded(people, tmp_
         path.write_bytes(content)
     first = load("people", "train", count=3)
     assert len(first) == 3
-    shutil.rmtree(tmp_path / "data" / "clothing-co-parsing-master" / "photos")
+    shutil.rmtree(tmp_path / "data" / "clothing-co-parsing-master")
     assert np.array_equal(load("people", "train", count=3).masks, first.masks)
 
 
@@ -533,7 +533,6 @@ def test_an_archive_unpacked_by_hand_is_converted_when_it_is_loaded(people, tmp_
     ("name", "content", "told"),
     [
         ("annotations/pixel-level/0003.mat", b"no mat", "0003.mat cannot be read"),
-        ("annotations/pixel-level/0003.mat", mat(np.zeros((9, 9))), r"0003.mat is of \(9, 9\)"),
         ("photos/0003.jpg", b"no picture", "0003.jpg cannot be read"),
     ],
 )
@@ -547,3 +546,25 @@ def test_what_cannot_be_converted_is_named_and_nothing_is_left(
         fetching.fetch("people")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "data" / "people").exists()
+
+
+def test_labels_of_another_size_are_left_out_and_named(people, server, capsys):
+    files = co_parsing()
+    small = mat(np.zeros((9, 9)))
+    files["clothing-co-parsing-cbc8dea/annotations/pixel-level/0003.mat"] = small
+    server.files["/people.zip"] = zipped(files)
+    folder = fetching.fetch("people")
+    assert "left out: 0003.mat is of (9, 9) pixels" in capsys.readouterr().out
+    assert len(list((folder / "masks").iterdir())) == 29
+
+
+def test_a_folder_that_cannot_be_written_is_told_not_to_be_converted(people, tmp_path, monkeypatch):
+    raw = tmp_path / "data" / "people"
+    (raw / "annotations" / "pixel-level").mkdir(parents=True)
+
+    def denied(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", denied)
+    with pytest.raises(CourseError, match=r"converted once.*Permission denied.*COURSE_DATA"):
+        load("people", "train")

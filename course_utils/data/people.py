@@ -60,6 +60,8 @@ def files(split: str, folder: Path | None = None) -> pairs.Files:
 def convert(raw: Path, target: Path) -> None:
     """Write ``images/`` and ``masks/`` of what the archive holds.
 
+    A pair whose sizes differ is left out, and that is printed.
+
     Parameters
     ----------
     raw
@@ -70,7 +72,7 @@ def convert(raw: Path, target: Path) -> None:
     Raises
     ------
     CourseError
-        If a photograph has no partner, or a file cannot be read or differs from it in size.
+        If labels have no photograph, or a file cannot be read.
     """
     from scipy.io import loadmat
     from tqdm import tqdm
@@ -90,10 +92,11 @@ def convert(raw: Path, target: Path) -> None:
             ) from None
         photo = open_picture(photos[path.stem], "RGB")
         if labels.shape != (photo.height, photo.width):
-            raise CourseError(
-                f"{path} is of {labels.shape} pixels, its photograph {photos[path.stem].name} is "
-                f"{photo.height}x{photo.width}. Fetch people again."
+            tqdm.write(
+                f"left out: {path.name} is of {labels.shape} pixels, its photograph of "
+                f"{(photo.height, photo.width)}"
             )
+            continue
         mask = Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8))
         scale = min(1.0, LONGEST / max(photo.size))
         size = tuple(max(1, round(scale * side)) for side in photo.size)
@@ -106,11 +109,18 @@ def convert(raw: Path, target: Path) -> None:
 
 def _converted_beside(raw: Path) -> Path:
     """Convert a folder that somebody has unpacked by hand; return the new one beside it."""
-    target = raw.with_name(f"{raw.name}-converted")
-    if not target.is_dir():
+    target = raw.with_name("people-converted")
+    if target.is_dir():
+        return target
+    try:
         with tempfile.TemporaryDirectory(dir=raw.parent, prefix=f".{target.name}-") as temporary:
             draft = Path(temporary) / "set"
             draft.mkdir()
             convert(raw, draft)
             os.replace(draft, target)
+    except OSError as error:
+        raise CourseError(
+            f"{raw} has to be converted once, and {raw.parent} cannot be written "
+            f"({error.strerror}). Copy it to a folder of your own, and set COURSE_DATA to that."
+        ) from None
     return target
