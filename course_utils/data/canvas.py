@@ -196,8 +196,7 @@ class Canvas:
         if relief:
             light *= 1 + np.float32(relief) * shade
         colours = self._colours(surface, rows, columns) * light[..., None]
-        where = True if inside.all() else inside[..., None]  # a whole box is copied faster
-        np.copyto(self.rgb[rows, columns], colours, where=where)
+        np.copyto(self.rgb[rows, columns], colours, where=inside[..., None])
         self.labels[rows, columns][inside] = label
 
     def shadow(self, outlines: Sequence[Outline], strength: float, soft: float) -> None:
