@@ -7,6 +7,7 @@ coats on hooks, cushions, trunks, round lamps, bushes. So neither colour nor pla
 from dataclasses import replace
 
 from course_utils.data.canvas import (
+    BODIES,
     Canvas,
     Surface,
     any_surface,
@@ -25,8 +26,8 @@ def paint_backdrop(c: Canvas, r: Draws, clutter: int) -> float:
     ground = r(0.45, 0.92)
     indoors = r.chance(0.5)
     (_room if indoors else _outdoors)(c, r, ground)
-    things = (_coat, _plant, _picture, _cushions, _lamp, _cupboard, _pillar, _balls)
-    outside = (_tree, _bush, _pillar, _bush, _fence, _cart, _balls, _coat)
+    things = (_coat, _plant, _picture, _cushions, _lamp, _cupboard, _boards, _balls)
+    outside = (_tree, _bush, _pillar, _boards, _fence, _cart, _boards, _coat)
     for _ in range(clutter):
         (things if indoors else outside)[r.whole(0, 7)](c, r, r() * c.wide, ground)
     return ground
@@ -250,6 +251,16 @@ def _balls(c: Canvas, r: Draws, x: float, ground: float) -> None:
         c.paint(
             [ellipse(u, v, size, size * r(0.9, 1.3))], any_surface(r, (0.02, 0.04)), 0, 0.8, 0.04
         )
+
+
+def _boards(c: Canvas, r: Draws, x: float, ground: float) -> None:
+    """Paint boards that lean at something: as long as arms and legs, and of their colours."""
+    for _ in range(r.whole(2, 3)):
+        colour = mix(BODIES[r.whole(0, 5)], BODIES[r.whole(0, 5)], 0.3)
+        wood = Surface(times(colour, r(0.85, 1.1)), times(colour, 0.7), "planks", 0.02, 0.0, 0.12)
+        u, v, thick = x + r(-0.15, 0.15), ground + r(-0.2, 0.15), r(0.015, 0.05)
+        end = (u + r(-0.2, 0.2), v - r(0.1, 0.45))
+        c.paint(limb((u, v), end, thick, thick)[:1], wood, 0, 0.5, 0.012)
 
 
 def _tree(c: Canvas, r: Draws, x: float, ground: float) -> None:

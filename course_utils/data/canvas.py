@@ -273,7 +273,7 @@ class Canvas:
 
     def finished(self, r: Draws) -> tuple[np.ndarray, np.ndarray]:
         """Return image (H, W, 3) and mask (H, W), uint8: tinted, exposed, halved, with noise."""
-        tint = np.array([r(0.84, 1.1), r(0.92, 1.05), r(0.82, 1.12)], np.float32)
+        tint = np.array([r(0.75, 1.15), r(0.85, 1.1), r(0.7, 1.2)], np.float32)
         # Light falls off to one side, as from a window or a lamp.
         y = np.linspace(-1, 1, self.size[0], dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, self.size[1], dtype=np.float32)[None]
@@ -289,8 +289,8 @@ class Canvas:
 def any_surface(r: Draws, scale: tuple[float, float] = (0.02, 0.08)) -> Surface:
     """Return a cloth, a wall, a rug: any colour, often plain."""
     colour = r.colour((35, 245), (0.0, r(0.1, 0.75)))
-    if r.chance(0.35):
-        colour = times(mix(BODIES[r.whole(0, 11)], BODIES[r.whole(0, 11)], 0.3), r(0.8, 1.1))
+    if r.chance(0.55):
+        colour = times(mix(BODIES[r.whole(0, 11)], BODIES[r.whole(0, 11)], 0.3), r(0.85, 1.1))
     second = mix(colour, r.colour((20, 250), (0.0, r(0.1, 0.8))), r(0.4, 1.0))
     pattern = "plain" if r.chance(0.5) else PATTERNS[1 + r.whole(0, 3)]
     return Surface(colour, second, pattern, r(*scale), r(-0.6, 0.6), r(0.02, 0.12))

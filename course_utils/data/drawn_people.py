@@ -66,13 +66,13 @@ def person_image(
     rng = np.random.Generator(np.random.PCG64(seed))
     r = Draws(rng.random(POOL).tolist(), -1)
     c = Canvas(height, width, rng, (-1 if r.chance(0.5) else 1, r(-1, -0.3)))
-    paint_backdrop(c, r, r.whole(2, 6))
+    paint_backdrop(c, r, r.whole(3, 7))
     if r.chance(0.35):
         c.blurred(r(0.004, 0.012))
     crowd = r()
     count = 1 if crowd < 0.62 else 2 if crowd < 0.9 else 3
     # The nearer, the larger, and painted later.
-    for size in sorted(r(0.07, 0.16) / (1 + 0.2 * (count - 1)) for _ in range(count)):
+    for size in sorted(r(0.07, 0.17) / (1 + 0.2 * (count - 1)) for _ in range(count)):
         x = r(0.0, 1.0) * c.wide
         Person.drawn(c, r, x, size).paint()
     if r.chance(0.3):
@@ -100,10 +100,8 @@ class Person:
     def drawn(cls, c: Canvas, r: Draws, x: float, head: float) -> "Person":
         """Choose who it is; feet stand in the lower part of the picture, or beyond its edge."""
         tall, place = 8.0 * head, r()
-        if tall < 0.95:
-            foot = tall + 0.02 + place * max(1.0 - tall, 0.0)
-        else:  # cut off below, seldom above
-            foot = tall + 0.16 * place - 0.06
+        # From the head down, more or less of a person is in the picture; seldom less than a half.
+        foot = tall + 0.02 + place * max(1.0 - 0.6 * tall, 0.0) - 0.06 * r()
         skin = mix(SKINS[r.whole(0, 5)], SKINS[r.whole(0, 5)], 0.3)
         hair = HAIRS[r.whole(0, 5)] if r.chance(0.9) else r.colour((60, 230), (0.3, 0.9))
         return cls(
