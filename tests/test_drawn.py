@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_utils.data import canvas, drawn_people, drawn_pets, floors, load
+from course_utils.data import VOID, canvas, drawn_people, drawn_pets, floors, load
+from course_utils.metrics import ConfusionMatrix
 
 DRAW = {"drawn_people": drawn_people.person_image, "drawn_pets": drawn_pets.pet_image}
 
@@ -79,14 +80,23 @@ def test_pictures_differ(many):
     assert len(set(everything)) == len(everything)
 
 
-FLOORS = {"drawn_people": 0.43, "drawn_pets": 0.37}
-"""Half of the mean IoU that a U-Net of 1.9 M reaches on 300 of them in 12 epochs."""
+FLOORS = {"drawn_people": (0.44, 0.20), "drawn_pets": (0.37, 0.40)}
+"""What no trivial predictor may exceed: mean IoU, and IoU of the thing itself.
+
+The mean of people has a floor of nearly 0.37, which is all background. A U-Net of 1.9 M parameters
+comes to about 0.78 (person 0.70) and 0.70 (pet 0.75) after 10 epochs on 300 pictures.
+"""
 
 
 def test_neither_colour_nor_place_gives_the_classes_away(many):
     name, train, valid = many
-    for floor in floors.floors(train, valid):
-        assert floor.mean_iou < FLOORS[name] + 0.02, floor
+    most, most_of_thing = FLOORS[name]
+    thing = train.classes.index("person" if name == "drawn_people" else "pet")
+    for floor, learn in floors.PREDICTORS.items():
+        confusion = ConfusionMatrix(len(train.classes), VOID)
+        confusion.update(learn(train)(valid.images), valid.masks)
+        assert confusion.mean_iou() < most, floor
+        assert confusion.iou()[thing] < most_of_thing, floor
 
 
 def test_masks_are_exact_where_a_thing_is_painted_flat():
