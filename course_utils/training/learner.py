@@ -34,12 +34,44 @@ from course_utils.training.threads import Pace, limited_threads
 from course_utils.training.watching import Look, Progress, Watcher, as_watcher
 
 
+class Faster(Callback):
+    """Computes in the precision and memory layout that are fastest on the device.
+
+    A callback for every fit of a learner, the finder's as well. What needs a scaled loss, float16
+    on older GPUs, is fastai's own MixedPrecision; `fit_learner` adds it.
+    """
+
+    order = -5  # before all that look at the batch
+
+    def before_fit(self) -> None:
+        """Lay out the weights."""
+        self.place = self.learn.dls.device or device_of(self.learn.model)
+        self.mode = fastest_mode(self.place)
+        self.learn.model.to(self.place, memory_format=self.mode.memory_format)
+
+    def before_batch(self) -> None:
+        """Lay out the images; begin half precision, in training only."""
+        self.learn.xb = tuple(x.to(memory_format=self.mode.memory_format) for x in self.learn.xb)
+        if self.mode.dtype is not None and not self.mode.scaled and self.learn.training:
+            self._cast = torch.autocast(self.place.type, self.mode.dtype)
+            self._cast.__enter__()
+
+    def after_pred(self) -> None:
+        """Leave half precision before the loss."""
+        self.leave()
+        self.learn.pred = self.learn.pred.float()
+
+    def leave(self) -> None:
+        """Leave half precision, if it was begun."""
+        if cast := self.__dict__.pop("_cast", None):
+            cast.__exit__(None, None, None)
+
+
 class Kept(Callback):
     """Keeps a training of fastai epoch by epoch, and shows how it goes.
 
-    Computes in the precision and memory layout that is fastest on the device. The order of the
-    images and their augmentation are drawn anew from the seed in each epoch, so that a training
-    that was interrupted ends as it would have.
+    The order of the images and their augmentation are drawn anew from the seed in each epoch, so
+    that a training that was interrupted ends as it would have.
 
     Parameters
     ----------
@@ -65,7 +97,6 @@ class Kept(Callback):
         self.file, self.classes, self.seed = Path(file), tuple(classes), seed
         self.watcher = as_watcher(watch)
         self.history = History()
-        self._cast = None
 
     # ---- the whole of it
 
@@ -73,15 +104,13 @@ class Kept(Callback):
         """Take up what is kept of this training; begin to show it."""
         codes = codes_of(self.learn)
         self.device = self.learn.dls.device or device_of(self.learn.model)
-        self.mode = fastest_mode(self.device)
-        self.learn.model.to(self.device, memory_format=self.mode.memory_format)
         groups = code_groups(codes, self.classes)
         self._groups = groups[:, :, None, None].to(self.device)
         class_of = np.where(groups.sum(0).numpy() > 0, groups.argmax(0).numpy(), VOID)
         self._class_of = class_of.astype(np.uint8)
         self._table = []
         self._settings = self._described()
-        self.history.settings = self._settings | describe(self.device, self.mode)
+        self.history.settings = self._settings | describe(self.device, fastest_mode(self.device))
         self.history.settings["run"] = secrets.token_hex(8)
         self._resume()
         self._randomness = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -104,7 +133,6 @@ class Kept(Callback):
 
     def end(self) -> None:
         """Put back what was changed; show what there is, also of a training that was stopped."""
-        self._leave()
         if randomness := self.__dict__.pop("_randomness", None):
             random.setstate(randomness[0])
             np.random.set_state(randomness[1])  # noqa: NPY002
@@ -127,17 +155,8 @@ class Kept(Callback):
         self._began, self._total, self._steps = time.perf_counter(), 0.0, 0
         self._confusion = ConfusionMatrix(len(self.classes))
 
-    def before_batch(self) -> None:
-        """Compute in the memory layout and the precision that are fastest here."""
-        self.learn.xb = tuple(x.to(memory_format=self.mode.memory_format) for x in self.learn.xb)
-        if self.mode.dtype is not None and not self.mode.scaled and self.learn.training:
-            self._cast = torch.autocast(self.device.type, self.mode.dtype)
-            self._cast.__enter__()
-
     def after_pred(self) -> None:
-        """Leave half precision before the loss; count right and wrong pixels in validation."""
-        self._leave()
-        self.learn.pred = self.learn.pred.float()
+        """Count right and wrong pixels in validation."""
         if self.learn.training or not hasattr(self, "_confusion"):
             return
         with torch.no_grad():
@@ -147,11 +166,6 @@ class Kept(Callback):
         self._confusion.update(found, truth)
         if self.learn.iter == 0:
             self._prediction = found[0]
-
-    def _leave(self) -> None:
-        if self._cast is not None:
-            self._cast.__exit__(None, None, None)
-            self._cast = None
 
     def after_batch(self) -> None:
         """Look at the loss, each second or two."""
@@ -239,7 +253,7 @@ class Kept(Callback):
         training = self.learn.model.training
         self.learn.model.eval()
         with torch.no_grad():
-            self.learn.model(x.to(memory_format=self.mode.memory_format))
+            self.learn.model(x.to(memory_format=fastest_mode(self.device).memory_format))
         self.learn.model.train(training)
 
 
@@ -309,7 +323,10 @@ def fit_learner(
     kept = Kept(file, classes)
     device = learn.dls.device or device_of(learn.model)
     bars = [cb for cb in learn.cbs if isinstance(cb, ProgressCallback)]
+    faster = next((cb for cb in learn.cbs if isinstance(cb, Faster)), None)
     more = [MixedPrecision()] if fastest_mode(device).scaled else []
+    if faster is None:
+        more.append(faster := Faster())
     try:
         with (
             memory_advice(learn.dls.bs, _size_of(learn)),
@@ -327,6 +344,7 @@ def fit_learner(
             "before it: run this again to go on from there."
         ) from None
     finally:
+        faster.leave()
         kept.end()
         learn.model.eval()
     if not len(kept.history):
