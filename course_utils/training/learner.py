@@ -200,7 +200,8 @@ class Kept(Callback):
         starts = learn.__dict__.setdefault("_course_starts", {})
         return {
             "epochs": learn.n_epoch,
-            "rates": [float(h["lr"]) for h in learn.opt.hypers],
+            "rates": (rates := _rates_of(learn)),
+            "max_lr": float(np.max(rates)),
             "weight decay": float(learn.opt.hypers[-1]["wd"]),
             "frozen": [name for name, w in learn.model.named_parameters() if not w.requires_grad],
             "batch_size": learn.dls.bs,
@@ -257,6 +258,15 @@ class Kept(Callback):
         self.learn.model.train(training)
 
 
+def _rates_of(learn: Learner) -> list:
+    """Return the learning rate of each layer group at some moments of the training to come."""
+    plans = [cb.scheds["lr"] for cb in learn.cbs if "lr" in getattr(cb, "scheds", {})]
+    if not plans:
+        return [float(group["lr"]) for group in learn.opt.hypers]
+    moments = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+    return [np.asarray(plan(at), float).ravel().tolist() for plan in plans for at in moments]
+
+
 def codes_of(learn: Learner) -> list[str]:
     """Return the lines of codes.txt, as MaskBlock was given them."""
     if (codes := getattr(learn.dls.train.after_item, "vocab", None)) is None:
@@ -294,9 +304,10 @@ def _files_of(loader) -> str:
 
 def _require_fit_for_use(learn: Learner, codes: list[str]) -> None:
     """Refuse what learners come to grief by, in one line each."""
-    if learn.dls.train.num_workers and sys.platform in ("win32", "darwin"):
+    workers = learn.dls.train.fake_l.num_workers  # its own num_workers is 1 where there is none
+    if workers and sys.platform in ("win32", "darwin"):
         raise CourseError(
-            f"num_workers is {learn.dls.train.num_workers}: on Windows and macOS each worker "
+            f"num_workers is {workers}: on Windows and macOS each worker "
             "starts a Python of its own, which knows nothing of a notebook's functions and "
             "classes. Give num_workers=0 to dataloaders."
         )
