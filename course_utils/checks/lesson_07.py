@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -178,7 +179,7 @@ accuracy = Exercise(
 )
 
 
-class _DatasetIoU:
+class _DatasetIou:
     """The mean IoU over a data set, by the course's own confusion matrix."""
 
     def __init__(self, codes: int, void: int):
@@ -216,7 +217,7 @@ def _epochs(metric: Callable, codes: int, void: int, *epochs) -> list[float]:
     return values
 
 
-class _Wrong(_DatasetIoU):
+class _Wrong(_DatasetIou):
     """A mistake: ``change`` of the metric's parts."""
 
     per_batch = forgets = counts_void = False
@@ -304,10 +305,10 @@ def _drawn_iou(rng: np.random.Generator) -> list[Case]:
 
 
 dataset_iou = Exercise(
-    "DatasetIoU",
+    "DatasetIou",
     "one number from 0 to 1 an epoch",
     "counts over the whole data set, then one IoU a class; void and absent codes are left out",
-    right=_DatasetIoU,
+    right=_DatasetIou,
     cases=[
         Case(
             7,
@@ -489,12 +490,8 @@ GOOD = (3e-4, 1.2e-2)
 
 
 def _band(rate) -> str:
-    try:
-        rate = float(rate)
-    except (TypeError, ValueError):
-        return "none"
     low, high = GOOD
-    if not rate > 0:
+    if not isinstance(rate, Real) or not rate > 0:
         return "none"
     return "flat" if rate < low else "good" if rate <= high else "edge" if rate <= 0.2 else "beyond"
 
