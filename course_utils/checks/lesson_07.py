@@ -456,7 +456,7 @@ group_rates = Exercise(
     ],
     drawn=lambda rng: [
         Case(float(10 ** rng.uniform(-6, -5)), float(10 ** rng.uniform(-3, -2)), int(n))
-        for n in (3, *rng.integers(4, 9, 2))
+        for n in (3, 1, *rng.integers(4, 9, 2))
     ],
     mistakes={
         "{name} takes equal steps, {got}: rates differ by factors. The middle of 1e-5 and 1e-3 is "
