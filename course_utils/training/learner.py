@@ -203,7 +203,7 @@ class Kept(Callback):
             "rates": (rates := _rates_of(learn)),
             "max_lr": float(np.max(rates)),
             "weight decay": float(learn.opt.hypers[-1]["wd"]),
-            "frozen": [name for name, w in learn.model.named_parameters() if not w.requires_grad],
+            "frozen": sum(w.numel() for w in learn.model.parameters() if not w.requires_grad),
             "batch_size": learn.dls.bs,
             "seed": self.seed,
             "loss": _loss_of(learn.loss_func),
@@ -215,6 +215,7 @@ class Kept(Callback):
 
     def _resume(self) -> None:
         if (content := checkpoint.read(self.file, self._settings)) is None:
+            self._save()  # who is stopped in the first epoch begins anew with these weights
             return
         self.learn.model.load_state_dict(content["model"])
         self.learn.opt.load_state_dict(content["optimizer"])
@@ -233,7 +234,6 @@ class Kept(Callback):
         content = {
             "settings": self._settings,
             "model": self.learn.model.state_dict(),
-            # fastai's schedule leaves numbers of NumPy, which no file of plain data may hold
             "optimizer": {"state": optimizer["state"], "hypers": hypers},
             "history": asdict(self.history),
             "table": self._table,
@@ -249,6 +249,7 @@ class Kept(Callback):
         return np.ascontiguousarray(image), self._class_of[np.asarray(mask)]
 
     def _trial(self) -> None:
+        """Do some of the net's work, to measure how fast it is."""
         height, width = self._progress.truth.shape
         x = torch.zeros(2, 3, height, width, device=self.device)
         training = self.learn.model.training
