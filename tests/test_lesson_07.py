@@ -22,6 +22,7 @@ from course_utils.checks import lesson_07
 from course_utils.data import camvid, load
 from course_utils.data.camvid_files import TRAIN, VALID, write_layout
 from course_utils.errors import CourseError
+from course_utils.figures import fastai as figures
 from course_utils.hand_in.tasks import get_task
 from tests.executed import executed
 
@@ -243,6 +244,18 @@ def test_rates_at_the_edge_of_what_is_good_pass_and_beyond_do_not(bound):
     factor = 0.9 if bound == lesson_07.GOOD[0] else 1.1
     with pytest.raises(CourseError, match=r"your rate"):
         lesson_07.reading(inside | {"rate": bound * factor})
+
+
+def test_the_four_points_of_a_curve_are_flat_falling_lowest_and_above_the_start():
+    rates = np.geomspace(1e-7, 10, 81)
+    losses = 2.5 - 0.2 / (1 + (1e-3 / rates) ** 2) + (rates / 0.3) ** 2
+    a, b, c, d = (figures.points(rates, losses)[letter] for letter in "abcd")
+    at = dict(zip(rates, losses, strict=True))
+    assert abs(at[a] - losses[0]) < 0.001
+    assert b < c == rates[losses.argmin()]
+    assert at[c] < at[b] < losses[0]
+    assert at[d] > losses[0]
+    assert d > c
 
 
 # --- the real CamVid

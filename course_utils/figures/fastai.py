@@ -48,7 +48,7 @@ def _curve(axes: Axes, rates: Sequence[float], losses: Sequence[float]) -> None:
 
 
 def points(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
-    """Return four rates of a finder's curve by letter: flat, falling, lowest, and the last.
+    """Return four rates of a finder's curve by letter: flat, falling, lowest, above the start.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ def points(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     rates, losses = np.asarray(rates), np.asarray(losses)
     lowest = int(losses.argmin())
     falling = np.interp(np.log(3e-3), np.log(rates), np.arange(len(rates)))
-    chosen = [len(rates) // 10, min(int(falling), lowest - 1), lowest, len(rates) - 1]
+    above = np.flatnonzero(losses[lowest:] > losses[0])
+    last = lowest + int(above[0]) if len(above) else len(rates) - 1
+    chosen = [len(rates) // 10, min(int(falling), lowest - 1), lowest, last]
     return {letter: float(rates[at]) for letter, at in zip("abcd", chosen, strict=True)}
 
 
@@ -104,9 +106,10 @@ def trial_figure(
     for other, steps in trials.items():
         right.plot(range(1, len(steps) + 1), steps, color="0.8", lw=1, zorder=1 + (other == rate))
     right.plot(range(1, len(trials[rate]) + 1), trials[rate], color=AMBER, lw=2.5, zorder=3)
-    first = losses[0]
-    right.set(xlabel="step", ylabel="loss, smoothed", ylim=(0.5 * first, 2.2 * first))
-    right.set_title(f"{len(trials[rate])} steps at this rate (grey: the others)")
+    first, end, count = losses[0], trials[rate][-1], len(trials[rate])
+    right.set(xlabel="step", ylabel="loss, smoothed", ylim=(0.8 * first, 1.15 * first))
+    went = f"the loss is {end:.1e}" if end > 2 * first else "grey: the other rates"
+    right.set_title(f"{count} steps at this rate ({went})")
     return figure
 
 
