@@ -24,7 +24,17 @@ from course_utils import machine
 from course_utils.errors import CourseError, last_error
 from course_utils.paths import course_root, data_folder, list_lessons, other_copy
 
-KEY_PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "jupyterlab", "nbgrader")
+KEY_PACKAGES = (
+    "torch",
+    "torchvision",
+    "fastai",
+    "timm",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "jupyterlab",
+    "nbgrader",
+)
 GIGABYTE = 1e9
 # Lesson 06 takes 1.3 GB at its peak (profile full on a CPU: 2.6 GB), JupyterLab 0.2 GB beside it.
 MEMORY_NEEDED = 2 * GIGABYTE
@@ -161,9 +171,9 @@ def packages(
     broken = [f"{', '.join(missing)} not installed"] * bool(missing) + wrong
     problem = "; ".join(broken or untested)
     first = Finding(
-        "Packages", ", ".join(found[:4]), problem, cure if problem else "", needed=bool(broken)
+        "Packages", ", ".join(found[:5]), problem, cure if problem else "", needed=bool(broken)
     )
-    return [first, Finding("", ", ".join(found[4:]))]
+    return [first, Finding("", ", ".join(found[5:]))]
 
 
 def locked_versions() -> dict[str, str]:

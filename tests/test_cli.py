@@ -229,7 +229,7 @@ import sys, time
 start = time.perf_counter()
 import course_utils
 seconds = time.perf_counter() - start
-print(seconds, *({"torch", "numpy", "onnx", "matplotlib"} & set(sys.modules)))
+print(seconds, *({"torch", "numpy", "onnx", "matplotlib", "fastai", "timm"} & set(sys.modules)))
 """
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -242,6 +242,6 @@ print(seconds, *({"torch", "numpy", "onnx", "matplotlib"} & set(sys.modules)))
 
 @pytest.mark.process
 def test_help_does_not_wait_for_torch():
-    code = "import course_utils.cli, sys; print({'torch', 'nbgrader'} & set(sys.modules))"
+    code = "import course_utils.cli, sys; print({'torch', 'nbgrader', 'fastai'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "set()"

@@ -130,7 +130,7 @@ def foreign_files():
     return {
         "pickle": (pickle.dumps(Evil()), "is a pickle"),
         "old pickle": (pickle.dumps(Evil(), protocol=2), "is a pickle"),
-        "torch.save": (saved(torch.save, {"w": torch.zeros(2)}), r"is a pickle \(torch.save\)"),
+        "torch.save": (saved(torch.save, {"w": torch.zeros(2)}), r"is a pickle \(torch.save, or"),
         "old torch.save": (
             saved(
                 lambda v, f: torch.save(v, f, _use_new_zipfile_serialization=False),

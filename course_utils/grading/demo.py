@@ -26,7 +26,7 @@ from course_utils.grading.publishing.solve import Solved, run_lesson, solve
 from course_utils.grading.publishing.time_left import TimeLeft, minutes
 from course_utils.grading.report import report
 from course_utils.hand_in.record import model_path, record_path
-from course_utils.hand_in.show_cells import SHOW
+from course_utils.hand_in.show_cells import SHOW, TRAIN
 from course_utils.hand_in.tasks import get_task
 from course_utils.paths import course_root, list_lessons, resolve_lesson
 
@@ -36,13 +36,14 @@ HURRIED = {
     "sliding_window": "EPOCHS, STEPS = 1, 100",
     "fcn": "EPOCHS = 1",
     "encoder_decoder": "EPOCHS = 1",
+    "fastai_unet": "EPOCHS = (1, 1, 1, 1)",
 }
 """By task: settings of its lesson with which a hurried student trains. All but the first lesson
 are run with these only, which takes seconds."""
 # What each step is, and its seconds on two quiet cores; this machine's own pace shows as it goes.
 _STEPS = {
     "solve": ("solve the lessons, as the best student will", 185),
-    "hurry": ("train for a few epochs only, as a hurried student will", 110),
+    "hurry": ("train for a few epochs only, as a hurried student will", 160),
     "make": ("release the lessons, and make what eight students hand in", 10),
     "collect": ("course collect", 3),
     "grade": ("course grade", 130),
@@ -264,7 +265,8 @@ def _pickle() -> bytes:
 def _train_in_a_hurry(place: Path, lesson: str, settings: str, seconds: float | None) -> None:
     """Run the cells that training needs, for few epochs; leave the notebook and its model.
 
-    They are those up to the export that neither only show something nor test an exercise.
+    They are those up to the export that neither only show something nor test an exercise; where
+    marking leaves out the training as well, its cells are tagged for it.
     """
     folder = place / "hurried" / lesson
     shutil.copytree(place / "solutions" / lesson, folder)
@@ -280,7 +282,7 @@ def _train_in_a_hurry(place: Path, lesson: str, settings: str, seconds: float | 
         cell
         for cell in notebook["cells"][:last]
         if cell["cell_type"] == "code"
-        and SHOW not in cell["metadata"].get("tags", [])
+        and (tags := cell["metadata"].get("tags", [])).count(SHOW) <= tags.count(TRAIN)
         and not cell["metadata"].get("nbgrader", {}).get("grade")
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")

@@ -47,6 +47,7 @@ from course_utils.hand_in.sliding import patches
 from course_utils.hand_in.tasks import Task, get_task
 from course_utils.hand_in.wrapped import never_run, unwrapped
 from course_utils.metrics import ConfusionMatrix
+from course_utils.models.shipped import Shipped
 from course_utils.paths import previous_name
 
 _OPSET = 18
@@ -120,7 +121,16 @@ def _require_net(task: str, model: Any) -> None:
         inside = isinstance(getattr(model, "model", None), nn.Module)  # a Learner of fastai
         raise CourseError(
             f'export("{task}", model) takes the net, a torch.nn.Module; found '
-            f"{type(model).__name__}." + inside * " Give its .model."
+            f"{type(model).__name__}."
+            + inside
+            * " Give Shipped(learn.model, codes, classes), see lesson 07."
+        )
+    kinds = {type(layer).__name__ for layer in model.modules()}
+    if "ToTensorBase" in kinds and Shipped.__name__ not in kinds:
+        raise CourseError(
+            f'export("{task}", model) is given the net of a fastai learner as it is, which wants '
+            "normalised images and gives Void a score. Give Shipped(learn.model, codes, classes), "
+            "see lesson 07."
         )
     if any(isinstance(layer, torch.jit.ScriptModule) for layer in model.modules()):
         raise CourseError(

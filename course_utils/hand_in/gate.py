@@ -282,7 +282,7 @@ def _foreign_format(content: bytes) -> str | None:
         if "archive_format" in inside or "models/model.json" in inside:
             return "a .pt2 archive (torch.export.save), which runs code when loaded"
         if "data.pkl" in inside:
-            return "a pickle (torch.save), which runs code when loaded"
+            return "a pickle (torch.save, or learn.export of fastai), which runs code when loaded"
         return "a zip archive"
     if content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a pickle (torch.save, learn.export or pickle.dump), which runs code when loaded"

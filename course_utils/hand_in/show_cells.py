@@ -11,6 +11,9 @@ import warnings
 
 SHOW = "show"
 """The tag, in ``metadata.tags`` of a solution's cell and of the cell that is released."""
+TRAIN = "train"
+"""Beside ``show``: the cell trains or exports, and a lesson marks its model file alone. So marking
+need not import what it trains with; who only wants the model runs these cells, too."""
 _MOST_CHARACTERS = 50_000
 _BY_NAME = {"eval", "exec", "getattr", "get_ipython", "globals", "locals", "vars"}
 _LINE_OF_IPYTHON = re.compile(r"^\s*[%!?].*$|^.*\?\s*$", re.MULTILINE)

@@ -70,8 +70,7 @@ def same_setting(key: str, one, other) -> bool:
 
 
 def save(file: Path, state: State, settings: dict) -> None:
-    """Write a checkpoint; a kill at any moment leaves the old one or the new one whole."""
-    temporary = file.with_suffix(".part")
+    """Write the checkpoint of a training that `fit` does."""
     content = {
         "settings": settings,
         "model": state.model.state_dict(),
@@ -80,6 +79,12 @@ def save(file: Path, state: State, settings: dict) -> None:
         "scaler": state.scaler.state_dict(),
         "history": asdict(state.history),
     }
+    write(file, content)
+
+
+def write(file: Path, content: dict) -> None:
+    """Write a checkpoint; a kill at any moment leaves the old one or the new one whole."""
+    temporary = file.with_suffix(".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, temporary)
@@ -91,10 +96,22 @@ def save(file: Path, state: State, settings: dict) -> None:
 
 def resume(file: Path, state: State, settings: dict) -> None:
     """Load a checkpoint of the same training; put one of another training aside."""
+    if (content := read(file, settings)) is None:
+        return
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.scheduler.load_state_dict(content["scheduler"])
+    if content["scaler"]:  # empty, if it comes from a device that needs no scaling
+        state.scaler.load_state_dict(content["scaler"])
+    take_up(file, content, state.history, settings["epochs"])
+
+
+def read(file: Path, settings: dict) -> dict | None:
+    """Return the checkpoint of the same training, if there is one; put another's aside."""
     if file.is_dir():
         raise CourseError(f"checkpoint must be a file, and {file} is a folder.")
     if not file.exists():
-        return
+        return None
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         before = content["settings"]
@@ -109,19 +126,19 @@ def resume(file: Path, state: State, settings: dict) -> None:
     except Exception as error:
         print(f"{file} cannot be read ({type(error).__name__}): training starts anew.")
         set_aside(file)
-        return
+        return None
     if changed:
         print(f"{file} is of a training with other {', '.join(changed)}: training starts anew.")
         set_aside(file)
-        return
-    state.model.load_state_dict(content["model"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.scheduler.load_state_dict(content["scheduler"])
-    if content["scaler"]:  # empty, if it comes from a device that needs no scaling
-        state.scaler.load_state_dict(content["scaler"])
+        return None
+    return content
+
+
+def take_up(file: Path, content: dict, history: History, epochs: int) -> None:
+    """Fill a history from a checkpoint, and say how far the training is."""
     for name, value in content["history"].items():
-        setattr(state.history, name, value)
-    done, epochs = len(state.history), settings["epochs"]
+        setattr(history, name, value)
+    done = len(history)
     if done == epochs:
         print(f"Already trained, loaded from {file}.")
     else:

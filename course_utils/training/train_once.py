@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,6 +29,7 @@ def train_once(
     model: nn.Module,
     train: Callable[[nn.Module, Path], History],
     *,
+    part: str = "",
     restart: bool = False,
 ) -> History:
     """Train a task's model on this machine, or take its weights from the model file in grading.
@@ -41,21 +43,25 @@ def train_once(
     task
         The task's name, such as ``"unet"``.
     model
-        The net; it has the trained weights afterwards.
+        The net; it has the trained weights afterwards. Or a ``Learner`` of fastai.
     train
         ``train(model, checkpoint)`` trains it, by a call of :func:`fit` with that checkpoint, and
-        returns the history.
+        returns the history. Of a learner: ``train(learn, kept)`` calls ``learn.fit_one_cycle(...,
+        cbs=kept)``, or another of its fits.
+    part
+        Which part of a training in several parts, such as ``"1 frozen"``: a checkpoint each.
     restart
         Train anew, even if there is a checkpoint. The old one is kept under another name.
 
     Returns
     -------
     History
-        Also written to the training record ``models/<task>.json``.
+        Of all parts so far. Also written to the training record ``models/<task>.json``.
     """
     record_file, folder = record_path(task), model_path(task).parent
+    learner = hasattr(model, "dls") and hasattr(model, "model")
     if run_by() != "student":
-        load_weights(task, model)
+        load_weights(task, _net_of(model, task) if learner else model)
         print(f"No training here: the weights come from {model_path(task)}.")
         return _read_history(read_record(record_file))
     get_task(task)  # what is no task is told now, not after the training
@@ -65,20 +71,61 @@ def train_once(
         raise CourseError(
             f"cannot make the folder {folder.resolve()} ({error.strerror})."
         ) from None
-    checkpoint = folder / f"{task}.checkpoint.pt"
+    checkpoint = folder / f"{task}{part and '.'}{part.replace(' ', '-')}.checkpoint.pt"
     if restart and checkpoint.exists():
         set_aside(checkpoint)
         print("Take restart=True out now: with it, each run of this cell trains anew.")
-    history = train(model, checkpoint)
+    if learner:
+        from course_utils.training.learner import fit_learner
+
+        history = fit_learner(model, train, checkpoint, get_task(task).classes)
+    else:
+        history = train(model, checkpoint)
     if not isinstance(history, History):
         raise CourseError(
             f"train(model, checkpoint) must return the history that fit returns; "
             f"it returned {type(history).__name__}. Is a 'return' missing?"
         )
+    parts = {}
+    if part:
+        parts = _parts_so_far(read_record(record_file), part, history)
+        history = _joined(parts)
     # A record that tells of this very training may have been completed by the export: keep it.
     if _read_history(read_record(record_file)) != history:
-        write_record(record_file, _record(task, history))
+        write_record(record_file, _record(task, history) | ({"parts": parts} if parts else {}))
     return history
+
+
+def _parts_so_far(record: dict, part: str, history: History) -> dict[str, dict]:
+    """Return the histories of a training's parts up to this one, as the record has them."""
+    kept = record.get("parts")
+    kept = kept if isinstance(kept, dict) and record.get("profile") == profile() else {}
+    names = list(kept)
+    if part in names:
+        if kept[part] == json.loads(json.dumps(asdict(history))):
+            return kept  # loaded again: the later parts still go on from it
+        names = names[: names.index(part)]
+    return {name: kept[name] for name in names} | {part: asdict(history)}
+
+
+def _joined(parts: dict[str, dict]) -> History:
+    """Return the histories of all parts as one, with the settings of the last."""
+    whole = History()
+    for one in parts.values():
+        for name, values in one.items():
+            if name == "settings":
+                whole.settings = dict(values)
+            else:
+                getattr(whole, name).extend(values)
+    return whole
+
+
+def _net_of(learn, task: str) -> nn.Module:
+    """Return a learner's net as it is handed in."""
+    from course_utils.models.shipped import Shipped
+    from course_utils.training.learner import codes_of
+
+    return Shipped(learn.model, codes_of(learn), get_task(task).classes)
 
 
 def load_weights(task: str, model: nn.Module) -> None:
