@@ -88,7 +88,7 @@ def data_fetch(name: Annotated[str, typer.Argument(help="A data set, e.g. camvid
 
     Example: course data fetch camvid
     """
-    from course_utils.data.catalogue import fetch
+    from course_utils.data.fetching import fetch
 
     typer.echo(fetch(name))
 
@@ -102,6 +102,23 @@ def data_path(name: Annotated[str, typer.Argument(help="A data set, e.g. camvid.
     from course_utils.data.catalogue import find
 
     typer.echo(find(name))
+
+
+@data_app.command("stats")
+def data_stats(
+    name: Annotated[str, typer.Argument(help="A data set, e.g. camvid.")],
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="The PNG to write. Default: NAME-stats.png here.", callback=_no_folder),
+    ] = None,
+) -> None:
+    """Tell what a data set holds: counts, sizes, class shares, traps, odd pairs; with a picture.
+
+    Example: course data stats scenes
+    """
+    from course_utils.data.stats import print_stats
+
+    print_stats(name, picture)
 
 
 @data_app.command("floors")

@@ -489,4 +489,4 @@ def draw_curves(left: Axes, right: Axes, histories: Mapping[str, History]) -> No
                 line.set_marker("o")
         axes.legend(fontsize=9, frameon=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 1.05 * left.get_ylim()[1])  # room above a first point, near all that follow

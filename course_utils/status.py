@@ -12,6 +12,7 @@ from course_utils.hand_in.tasks import Task, get_task, task_names
 from course_utils.paths import course_root, list_lessons
 from course_utils.table import text_table
 
+_ALL = "all lessons"
 _HEADINGS = ("lesson", "exercises passed", "points so far", "task: mean IoU on validation")
 
 
@@ -52,7 +53,7 @@ def status_rows(root: Path) -> list[list[str]]:
         folder = root / "lessons" / lesson
         tasks = [_told(get_task(name), mine, folder) for name in task_names(lesson)]
         rows.append([lesson, *_counted(standing), "; ".join(tasks) or "-"])
-    return [*rows, ["all lessons", *_counted(sum(reached, progress.Standing())), "-"]]
+    return [*rows, [_ALL, *_counted(sum(reached, progress.Standing())), "-"]]
 
 
 def _counted(standing: progress.Standing) -> tuple[str, str]:
@@ -96,10 +97,16 @@ def _html(rows: list[list[str]], notes: list[str]) -> str:
     left = 'style="text-align: left; vertical-align: top"'
     head = "".join(f'<th scope="col" {left}>{html.escape(text)}</th>' for text in _HEADINGS)
     body = "".join(
-        f'<tr><th scope="row" {left}>{html.escape(lesson)}</th>'
+        f'<tr><th scope="row" {left}>{_linked(lesson)}</th>'
         + "".join(f"<td {left}>{html.escape(text)}</td>" for text in texts)
         + "</tr>"
         for lesson, *texts in rows
     )
     below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
+
+
+def _linked(lesson: str) -> str:
+    """Return a lesson's name as a link that opens it from any other lesson's notebook."""
+    name = html.escape(lesson)
+    return name if lesson == _ALL else f'<a href="../{name}/{name}.ipynb">{name}</a>'

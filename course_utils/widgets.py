@@ -65,7 +65,8 @@ def play(
 
         play(draw_threshold, alt="Histogram and mask", threshold=(0, 255, 1, 128))
     """
-    widgets = {name: _control(name, choice) for name, choice in controls.items()}
+    width = f"min(300px, {96 // (per_row or 1)}%)"
+    widgets = {name: _control(name, choice, width) for name, choice in controls.items()}
     start = {
         name: choice[0] if isinstance(choice[0], str) else choice[3]
         for name, choice in controls.items()
@@ -202,7 +203,7 @@ def _live_picture(png: bytes, alt: str) -> str:
     return picture_html(png, alt, f'decoding="sync" onload="{html.escape(_NAME_SLIDERS)}" ')
 
 
-def _control(name: str, choice: Sequence) -> Callable:
+def _control(name: str, choice: Sequence, width: str = "300px") -> Callable:
     """Return what makes the widget of a control, when it is known that one is wanted."""
     label = name.strip("_").replace("_", " ")
 
@@ -210,6 +211,7 @@ def _control(name: str, choice: Sequence) -> Callable:
         import ipywidgets
 
         look = {"description": label, "style": {"description_width": "initial"}}
+        look["layout"] = {"width": width}
         if isinstance(choice[0], str):
             return ipywidgets.Dropdown(options=list(choice), **look)
         whole = all(isinstance(number, int) for number in choice)

@@ -53,7 +53,7 @@ def fastai(tmp_path):
 
 
 def test_segnet_values_become_the_11_classes_and_void(segnet):
-    data = camvid.load("train", size=None, folder=segnet)
+    data = camvid.files("train", segnet).load(None)
     assert len(data) == 3
     assert data.classes == camvid.CLASSES
     expected = np.arange(48).reshape(6, 8) % 12
@@ -63,11 +63,11 @@ def test_segnet_values_become_the_11_classes_and_void(segnet):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 3), ("valid", 2), ("test", 1)])
 def test_segnet_splits(segnet, split, count):
-    assert len(camvid.load(split, size=None, folder=segnet)) == count
+    assert len(camvid.files(split, segnet).load(None)) == count
 
 
 def test_fastai_codes_become_the_same_11_classes(fastai):
-    data = camvid.load("valid", size=None, folder=fastai)
+    data = camvid.files("valid", fastai).load(None)
     assert data.classes == camvid.CLASSES
     got = dict(zip(CODES, data.masks[0].ravel().tolist(), strict=True))
     expect = {
@@ -104,20 +104,20 @@ def test_every_one_of_the_32_codes_is_mapped():
 
 def test_the_order_of_codes_txt_decides_not_the_order_of_the_map(fastai):
     (fastai / "codes.txt").write_text("\n".join(CODES[::-1]))
-    mask = camvid.load("valid", size=None, folder=fastai).masks[0].ravel()
+    mask = camvid.files("valid", fastai).load(None).masks[0].ravel()
     assert mask[CODES[::-1].index("Sky")] == camvid.CLASSES.index("sky")
 
 
 def test_fastai_keeps_the_usual_test_frames_out_of_train(fastai):
-    assert len(camvid.load("train", size=None, folder=fastai)) == 2
-    assert len(camvid.load("test", size=None, folder=fastai)) == 2
+    assert len(camvid.files("train", fastai).load(None)) == 2
+    assert len(camvid.files("test", fastai).load(None)) == 2
 
 
 def test_fastai_without_test_frames_says_which_layout_has_them(fastai):
     for stem in ("0001TP_008550", "Seq05VD_f00"):
         (fastai / "images" / f"{stem}.png").unlink()
     with pytest.raises(CourseError, match="SegNet layout has all three"):
-        camvid.load("test", size=None, folder=fastai)
+        camvid.files("test", fastai).load(None)
 
 
 @pytest.mark.parametrize("layout", ["segnet", "fastai"])
@@ -141,25 +141,25 @@ def test_absent_set_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_unknown_split_names_the_splits(segnet):
     with pytest.raises(CourseError, match="train, valid, test"):
-        camvid.load("val", folder=segnet)
+        camvid.files("val", segnet).load(None)
 
 
 def test_unknown_code_is_refused(fastai):
     (fastai / "codes.txt").write_text("\n".join([*CODES[:-1], "Giraffe"]))
     with pytest.raises(CourseError, match="Giraffe"):
-        camvid.load("train", folder=fastai)
+        camvid.files("train", fastai).load(None)
 
 
 def test_mask_of_the_other_layout_is_refused(segnet):
     save(segnet / "trainannot" / "a1.png", np.full((6, 8), 30, np.uint8))
     with pytest.raises(CourseError, match=r"a1\.png holds the value 30.*\(known: 0\.\.11, 255\)"):
-        camvid.load("train", folder=segnet)
+        camvid.files("train", segnet).load(None)
 
 
 def test_missing_partner_is_named(fastai):
     (fastai / "labels" / "0016E5_00390_P.png").unlink()
     with pytest.raises(CourseError, match=r"0016E5_00390\.png has no mask.*0016E5_00390_P"):
-        camvid.load("train", folder=fastai)
+        camvid.files("train", fastai).load(None)
 
 
 real = pytest.mark.skipif(

@@ -90,17 +90,25 @@ def test_what_cannot_be_lent_is_not_offered(shown):
         number.lent()
 
 
-def test_the_course_s_own_answer_is_refused_and_not_offered_again(shown, capsys):
+def test_the_course_s_own_answer_is_refused_and_not_offered_again(shown, capsys, monkeypatch):
     check = exercise()
     own = check.lent()
     assert capsys.readouterr().out.count("\n") == 1
     assert own(np.array([1.0])) == 2
     for _ in range(2):
-        text = told(check, own, shown)[0]["text/plain"]
-    assert "earns no points" in text
-    assert ".lent()" not in text
+        card, lines = told(check, own, shown)
+    assert card["text/plain"].startswith("○ double: double is the course's own")
+    assert "earns no points" in card["text/plain"]
+    assert 'aria-label="Check of double: lent"' in card["text/html"]
+    assert ".lent()" not in card["text/plain"]
+    assert lines == []  # nothing is raised, so "Run All Cells" goes on
     with pytest.raises(CheckFailed):
         check.hidden(own)
+    for run_by in ("autograde", "validate"):
+        monkeypatch.setenv("NBGRADER_EXECUTION", run_by)
+        with pytest.raises(CheckFailed, match="earns no points"):
+            check(own)
+    assert shown.bundles == []
 
 
 @pytest.mark.parametrize("run_by", ["autograde", "validate"])

@@ -35,8 +35,8 @@ COMMANDS = sorted(all_commands(GROUP))
 
 def test_the_promised_commands_are_there():
     promised = (
-        "doctor, lab, status, data list, data fetch, data path, release, solve, submit, collect, "
-        "grade, report, export, bundle, demo"
+        "doctor, lab, status, data list, data fetch, data path, data stats, release, solve, "
+        "submit, collect, grade, report, export, bundle, demo"
     )
     assert {tuple(words.split()) for words in promised.split(", ")} <= set(COMMANDS)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from course_utils.data import VOID, catalogue, idd_lite, load, module_of
+from course_utils.data import VOID, catalogue, find, idd_lite, load
 from course_utils.errors import CourseError
 
 REAL = Path(os.environ.get("COURSE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -45,25 +45,25 @@ def test_it_is_found_by_name_and_loaded_at_a_size_that_networks_can_halve(folder
     assert data.classes == idd_lite.CLASSES == tuple(catalogue.entry("idd_lite")["classes"])
     assert len(data) == 3
     assert data.size == (224, 320)
-    assert module_of("idd_lite").find() == folder
+    assert find("idd_lite") == folder
 
 
 def test_masks_hold_the_classes_and_void_at_any_size(folder):
     for size in (None, (224, 320), (112, 160)):
-        data = idd_lite.load("valid", size, folder=folder)
+        data = idd_lite.files("valid", folder).load(size)
         assert data.size == (size or (227, 320))
         assert set(np.unique(data.masks)) == {*range(7), VOID}
 
 
 def test_frames_of_one_number_in_two_sequences_are_two(folder):
-    one, _, other = idd_lite.load("train", folder=folder).images
+    one, _, other = idd_lite.files("train", folder).load(None).images
     assert (one != other).any()
-    assert len(idd_lite.load("train", count=2, folder=folder)) == 2
+    assert len(idd_lite.files("train", folder).load(None, 2)) == 2
 
 
 def test_without_the_set_it_is_said_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    with pytest.raises(CourseError, match=r"IDD Lite is not in .* Register at .*COURSE_DATA"):
+    with pytest.raises(CourseError, match=r"idd_lite is not in .* Register at .*COURSE_DATA"):
         load("idd_lite", "train")
 
 
@@ -72,7 +72,7 @@ def test_without_the_set_it_is_said_how_to_get_it(tmp_path, monkeypatch):
 )
 def test_splits_that_there_are_not(folder, split, told):
     with pytest.raises(CourseError, match=told):
-        idd_lite.load(split, folder=folder)
+        idd_lite.files(split, folder).load(None)
 
 
 @pytest.mark.parametrize(
@@ -85,26 +85,26 @@ def test_splits_that_there_are_not(folder, split, told):
 def test_a_missing_partner_is_named(folder, gone, told):
     (folder / gone).unlink()
     with pytest.raises(CourseError, match=told):
-        idd_lite.load("train", folder=folder)
+        idd_lite.files("train", folder).load(None)
 
 
 def test_a_strange_value_is_named(folder):
     save(folder / "gtFine/val/1/119082_label.png", np.full((227, 320), 7, np.uint8))
     with pytest.raises(CourseError, match=r"holds the value 7, which is no class of 'idd_lite'"):
-        idd_lite.load("valid", folder=folder)
+        idd_lite.files("valid", folder).load(None)
 
 
 def test_an_empty_folder_is_named(folder):
     for path in (folder / "gtFine" / "val").rglob("*.png"):
         path.unlink()
     with pytest.raises(CourseError, match="holds no <sequence>/<id>_label files"):
-        idd_lite.load("valid", folder=folder)
+        idd_lite.files("valid", folder).load(None)
 
 
 @pytest.mark.skipif(not (REAL / "idd20k_lite").is_dir(), reason="IDD Lite is not here")
 def test_the_real_set_has_its_published_numbers():
     sets = {
-        name: idd_lite.load(name, (28, 40), None, REAL / "idd20k_lite")
+        name: idd_lite.files(name, REAL / "idd20k_lite").load((28, 40))
         for name in ("train", "valid")
     }
     assert {name: len(data) for name, data in sets.items()} == {"train": 1403, "valid": 204}

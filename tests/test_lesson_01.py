@@ -441,7 +441,7 @@ def test_nuclei_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "instances").mkdir()
     Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(tmp_path / "images" / "a.png")
-    with pytest.raises(CourseError, match=r"instances.a\.png is missing"):
+    with pytest.raises(CourseError, match=r"instances holds no image"):
         list(load_nuclei(tmp_path))
     Image.fromarray(np.zeros((6, 6), np.uint8)).save(tmp_path / "instances" / "a.png")
     with pytest.raises(CourseError, match=r"\(6, 6\).*\(5, 6\)"):

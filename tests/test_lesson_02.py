@@ -64,6 +64,14 @@ def test_forgetful_beats_coarse_in_accuracy_and_finds_no_pedestrian(lesson):
     assert lesson.share[lesson.rare].sum() < 1 / 15
 
 
+def test_the_first_picture_shows_people_signs_and_fences_that_forgetful_misses(lesson):
+    for label in lesson.rare:
+        assert (lesson.truth[lesson.example] == label).sum() > 200, lesson.classes[label]
+        assert (lesson.predictions["coarse"][lesson.example] == label).sum() > 150
+        assert (lesson.predictions["forgetful"][lesson.example] == label).sum() == 0
+    assert lesson.scenes.images[lesson.example].mean() > 120  # by day
+
+
 def test_floors_are_what_the_text_says(lesson):
     assert 0.25 < lesson.accuracy["all road"] < 0.35
     assert lesson.accuracy["location"] > 0.5

@@ -305,7 +305,8 @@ WRONG = {
 # --- what the text says
 
 NAME = "05_encoder_decoder"
-NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "solutions" / NAME / f"{NAME}.ipynb"
 CELLS = {cell["id"]: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
 TRAINED = ("train", "curves", "export", "look", "scores", "edges")
 
@@ -542,6 +543,60 @@ def test_without_idd_lite_the_lesson_says_how_to_get_it(lesson, tmp_path, monkey
 
 
 # --- the notebook as it was run
+
+
+# --- the fair fight: what the text says is what docs/performance.md records
+
+
+def recorded(*words):
+    """Return the rows of the record that hold some words, each with its numbers but intervals."""
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    page = page.split("## Three ways to label every pixel")[1].split("\n## ")[0]
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    rows = [row for row in rows if all(f"| {word} |" in row for word in words)]
+    return [
+        [float(x) for x in re.findall(r"[+-]?\d\.\d{3}", re.sub(r"\[.*?\]", "", row))]
+        for row in rows
+    ]
+
+
+def span(values):
+    low, high = (f"{value:.2f}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+WAYS = ("stack at full resolution", "strided, enlarged", "down and up, no skips", "U-Net")
+
+
+def test_the_table_of_the_fair_fight_is_the_recorded_one():
+    told = CELLS["fair-fight"].source
+    ((*window, _, _),) = recorded("window")
+    assert f"| window | {span(window)} | |" in told
+    for way in WAYS:
+        (*time, _, _), (*cost, _, _) = recorded(way)[:2]
+        assert len(time) == len(cost) == 3
+        assert f"| {way} | {span(time)} | {span(cost)} |" in told
+
+
+def test_what_all_seeds_say_is_in_the_record():
+    told = " ".join(CELLS["fair-fight-says"].source.split())
+    window, stack, no_skips = (
+        np.array(recorded(way)[0][:3]) for way in ("window", WAYS[0], WAYS[2])
+    )
+    assert (window > stack).all()
+    assert (window > no_skips).all()
+    assert "with equal time the window beats both" in told
+    thin = recorded("U-Net", WAYS[2], "thin classes", "time")[0]
+    assert f"{span(thin)} of IoU at equal time" in told
+    thin = recorded("U-Net", WAYS[2], "thin classes", "multiply-adds")[0]
+    assert f"{span(thin)} at equal multiply-adds" in told
+    assert f"beats the stack by {span(recorded('U-Net', WAYS[0], 'multiply-adds')[0])}" in told
+    lost = [-value for value in recorded(WAYS[2], WAYS[0], "multiply-adds")[0]]
+    assert f"*loses* to the stack by {span(lost)}" in told
+    ahead = recorded("U-Net", WAYS[1], "mean IoU", "time")[0]
+    assert f"**U-Net is best**, {span(ahead)} ahead of the strided one" in told
+    even = recorded("U-Net", WAYS[1], "mean IoU", "multiply-adds")[0]
+    assert min(even) < 0 <= max(even) < 0.02  # one seed each way, and all near 0
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,8 @@ def test_a_notebook_shows_the_same_table(root, monkeypatch):
     (card,) = shown
     for row in status.status_rows(root):
         assert all(text in card["text/plain"] and f">{text}<" in card["text/html"] for text in row)
+    for lesson, *_ in status.status_rows(root)[:-1]:
+        assert f'<a href="../{lesson}/{lesson}.ipynb">' in card["text/html"]
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

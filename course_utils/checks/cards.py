@@ -13,8 +13,12 @@ from typing import Any
 from course_utils import progress
 from course_utils.execution import run_by
 
-_COLOURS = {"passed": "#22925a", "refused": "#d9480f", "stub": "#808080"}  # legible on both themes
-_SIGNS = {"passed": "✓", "refused": "✗", "stub": "○"}
+_LOOK = {  # sign, word, and a colour that is legible on both themes
+    "passed": ("✓", "passed", "#22925a"),
+    "refused": ("✗", "not yet right", "#d9480f"),
+    "stub": ("○", "still a stub", "#808080"),
+    "lent": ("○", "lent", "#808080"),
+}
 _failures: Counter[str] = Counter()
 """How often each exercise was refused in this kernel, since it last passed."""
 
@@ -66,6 +70,20 @@ def refused(error: Exception, exercise: str, line: str = "") -> None:
     error.card = exercise, hints, progress.note(f"test_{in_checks(exercise)}", False)
 
 
+def lent(error: Exception, exercise: str) -> None:
+    """Say of an answer that it is the course's own: on a card, which stops no cell below.
+
+    Raises
+    ------
+    CheckFailed
+        ``error``, wherever no student looks on.
+    """
+    standing = progress.note(f"test_{in_checks(exercise)}", False)
+    if not in_notebook():
+        raise error
+    _show("lent", exercise, str(error), standing)
+
+
 def rendered(error: Exception, kind: str) -> list[str]:
     """Show an exception's card, if it has one; return the line that stands for a traceback."""
     name, text = type(error).__name__, str(error)
@@ -82,21 +100,21 @@ def _show(kind: str, exercise: str, text: str, standing: Any, hints: list[str] =
     from IPython.display import display
 
     lines = [*hints, *([f"This lesson: {standing}."] if standing else [])]
-    plain = "\n".join([f"{_SIGNS[kind]} {exercise}: {text}", *lines])
+    plain = "\n".join([f"{_LOOK[kind][0]} {exercise}: {text}", *lines])
     display({"text/plain": plain, "text/html": _html(kind, exercise, text, lines)}, raw=True)
 
 
 def _html(kind: str, exercise: str, text: str, lines: list[str]) -> str:
     """Return a card: theme's own colours for text, and a sign and a word beside the colour."""
-    words = {"passed": "passed", "refused": "not yet right", "stub": "still a stub"}
+    sign, word, colour = _LOOK[kind]
     small = "".join(f'<div style="margin-top: 0.3em">{_marked(line)}</div>' for line in lines)
     return (
-        f'<div role="group" aria-label="Check of {html.escape(exercise)}: {words[kind]}" '
+        f'<div role="group" aria-label="Check of {html.escape(exercise)}: {word}" '
         'class="course-card" style="font-family: var(--jp-content-font-family, sans-serif); '
         f"font-size: 1em; line-height: 1.45; max-width: 54em; margin: 0.2em 0; "
-        f'padding: 0.3em 0.9em; border-left: 5px solid {_COLOURS[kind]}">'
-        f'<div><b><span style="color: {_COLOURS[kind]}">{_SIGNS[kind]}</span> '
-        f"{html.escape(exercise)}</b> · {words[kind]}</div>"
+        f'padding: 0.3em 0.9em; border-left: 5px solid {colour}">'
+        f'<div><b><span style="color: {colour}">{sign}</span> '
+        f"{html.escape(exercise)}</b> · {word}</div>"
         f'<div style="margin-top: 0.3em">{_marked(text)}</div>'
         f'<div style="font-size: 0.92em; opacity: 0.85">{small}</div></div>'
     )

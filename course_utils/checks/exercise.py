@@ -7,6 +7,7 @@ run as if a student had written it, must be refused in its own words, and gets n
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from course_utils.checks import CheckFailed, answering, explain, passed, require
-from course_utils.checks.cards import way_on
+from course_utils.checks.cards import lent, way_on
 from course_utils.errors import CourseError
 
 HIDDEN_SEED = "COURSE_HIDDEN_SEED"
@@ -84,7 +85,8 @@ def as_text(value: Any) -> str:
     array = as_array(value)
     if array.size > 60 and array.dtype.kind in "biuf":
         return f"an array {array.shape} of sum {array.sum():.6g}"
-    return " ".join(np.array2string(array, precision=3, separator=", ", threshold=60).split())
+    told = np.array2string(array, precision=3, separator=", ", threshold=60)
+    return re.sub(r"\s+(?=[],])|(?<=\[)\s+", "", " ".join(told.split()))
 
 
 def as_kind(value: Any) -> str:
@@ -155,13 +157,18 @@ class Exercise:
 
         ``about`` is what a notebook shows that an answer is about; no case needs it.
 
+        An answer that is :meth:`lent` is refused; in a student's notebook the card alone says so,
+        and "Run All Cells" goes on.
+
         Raises
         ------
         CheckFailed
             In one line: what is wrong, and which misconception it shows.
         """
-        with answering(self.name):
+        try:
             self._require_own(answer)
+        except CheckFailed as error:
+            return lent(error, self.name)
         with answering(self.name, self._way_on()):
             for case in self.cases:
                 got = self._try(answer, case)

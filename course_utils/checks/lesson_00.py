@@ -160,13 +160,17 @@ road_percent = Exercise(
     form="one number: of one for each class take the entry of road",
     learnt="{got} % of the labelled pixels are road",
     right=lambda: _percent(3),
-    cases=[Case(says="{got} is not the percentage of road: count_pixels(mask, 10) of the scene")],
+    cases=[
+        Case(says="{got} is not the percentage of road. count_pixels(mask, 10) has both counts.")
+    ],
     drawn=lambda rng: [Case()],  # the lesson's scene, again
     mistakes={
         "{got} is the number of road pixels; wanted their percentage.": lambda: (
             scene_mask() == 3
         ).sum(),
         "{got} is the fraction; times 100 it is a percentage.": lambda: _percent(3) / 100,
+        "{got} is the fraction of all pixels. Times 100 it is a percentage; and void pixels have "
+        "no label, so divide by the labelled ones only.": lambda: (scene_mask() == 3).mean(),
         "{got} is the percentage of all pixels; void pixels have no label, so divide by the "
         "labelled ones only.": lambda: 100 * (scene_mask() == 3).mean(),
         "that is the percentage of what is not road.": lambda: 100 - _percent(3),

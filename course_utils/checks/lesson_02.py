@@ -27,6 +27,13 @@ def _made_of(formula: Callable) -> Callable:
     return lambda *labels: formula(_counts(*labels))
 
 
+def _counted_in_uint8(truth, prediction, num_classes):
+    labelled = truth != VOID
+    pairs = truth[labelled] * np.uint8(num_classes) + prediction[labelled]  # modulo 256
+    counts = np.bincount(pairs, minlength=num_classes**2)[: num_classes**2]
+    return counts.reshape(num_classes, num_classes)
+
+
 def _kind(array) -> str:
     """Return the first letter of what an array is of: b for bool, iu for whole numbers, f."""
     return as_array(array).dtype.kind
@@ -56,7 +63,7 @@ confusion_matrix = Exercise(
             *(_TWO * 0, _TWO * 0, 4),
             says="Here classes 1 to 3 do not occur: np.bincount needs minlength=num_classes**2.",
         ),
-        Case(_TWO * 19, _TWO * 19, 20, says="uint8 cannot hold 19 * 20: use .astype(np.int64)."),
+        Case(_TWO * 19, _TWO * 19, 20, says="Here is class 19 of 20, in uint8."),
         Case(_TRUTH[None], _PREDICTION[None], 3, says="Masks may be (N, H, W)."),
     ],
     drawn=lambda rng: [_labels(rng, num_classes) for num_classes in (3, 11, 33)],
@@ -70,6 +77,8 @@ confusion_matrix = Exercise(
         f"{{name}} counts void pixels as the last class: leave out what is {VOID} in the truth, "
         "whatever is predicted.": lambda t, p, c: _counts(np.minimum(t, c - 1), p, c),
         "{name} is one long row, as of np.bincount: reshape it.": _made_of(np.ravel),
+        "{name} counts pixels at the wrong place: uint8 ends at 255, and 19 * 20 starts again from "
+        "0. Give the masks .astype(np.int64) before you multiply.": _counted_in_uint8,
     },
     facts={
         "{name} is of floats; counts are integers, whole numbers.": lambda n, *_: _kind(n) in "iu",
@@ -443,6 +452,8 @@ inner_boundary = Exercise(
         "there.": lambda m, w: m & ~_eroded(m, w, border_value=1),
         "{name} is the core that erosion leaves: take what it takes.": _eroded,
         "{name} lies outside of the object: erode, do not dilate.": lambda m, w: _grown(m, w) & ~m,
+        "{name} marks the background as well: it is what was in the mask AND is not in the "
+        "core.": lambda m, w: ~_eroded(m, w),
         "{name} is twice as wide, half of it outside of the object: only pixels of the object "
         "belong to it.": lambda m, w: _inner(m, w) | _grown(m, w) & ~m,
         "{name} is the whole object.": lambda m, w: m,
@@ -587,9 +598,9 @@ hausdorff_distance = Exercise(
     drawn=lambda rng: [*_speck_and_ring(rng), Case(*_blobs(rng)), *_with_empty(_blobs(rng)[0])],
     mistakes={
         "{name} looks one way only, from the truth: the prediction may have a speck far off. Take "
-        "the larger way.": _worst_of(lambda a, b: a.max()),
+        "the larger of the two.": _worst_of(lambda a, b: a.max()),
         "{name} looks one way only, from the prediction: the truth may have a speck far off. Take "
-        "the larger way.": _worst_of(lambda a, b: b.max()),
+        "the larger of the two.": _worst_of(lambda a, b: b.max()),
         "{name} is the mean of both ways: take the larger one of the largest distance from the "
         "truth and that from the prediction.": _worst_of(lambda a, b: (a.max() + b.max()) / 2),
         "{name} is the sum of both ways: take the larger of the two largest distances, from the "
@@ -666,10 +677,6 @@ def _unpaired(drawn: Callable) -> Callable:
     return lambda a, b, draws, seed: drawn(a, draws, seed) - drawn(b, draws, seed + 1)
 
 
-def _never_drawn(a, b, draws, seed):
-    return np.full(draws, metrics.mean_iou(a.sum(0)) - metrics.mean_iou(b.sum(0)))
-
-
 def _mean_of_drawn(a, b, draws, seed):
     drawn = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
     return (metrics.mean_iou(a) - metrics.mean_iou(b))[drawn].mean(1)
@@ -722,8 +729,6 @@ bootstrap_differences = Exercise(
     cases=_bootstraps(np.random.default_rng(2)),
     drawn=_bootstraps,
     mistakes={
-        "{name} gives the same difference in every draw: draw WITH replacement (rng.integers(0, N, "
-        "N)), a permutation holds the same images again.": _never_drawn,
         "{name} is B minus A: return A minus B.": lambda a, b, *how: _paired()(b, a, *how),
         "{name} has mean and spread {got}, expected {wanted}: far too sure. Draw images, not "
         "pixels: pixels of one image are right or wrong together.": _unpaired(_of_drawn_pixels),
@@ -736,6 +741,11 @@ bootstrap_differences = Exercise(
         "{name} never draws the first image: rng.integers(0, N) includes 0.": _paired(left_out=0),
         "{name} counts an absent class as 0: the mean leaves out a class that is absent "
         "(np.nanmean).": _paired(mean=lambda m: np.nan_to_num(metrics.iou(m)).mean(-1)),
+    },
+    facts={
+        "{name} gives the same difference in every draw: make the generator once, before the loop, "
+        "and draw WITH replacement, rng.integers(0, N, N); a permutation holds the same images "
+        "again.": lambda got, *_: got[1] > 1e-9,
     },
     # two bootstraps agree to a small part of their spread; what has no spread must be equal
     same=lambda got, wanted: np.allclose(got, wanted, 0, 0.15 * wanted[1] + 1e-9),
@@ -848,9 +858,12 @@ soft_dice_loss = Exercise(
         "{name} with smooth=0.5 is as with smooth=1: use the argument, above and below, and not "
         "its default.": lambda z, t, smooth=1.0: _dice_loss()(z, t),
     },
+    causes={
+        "must match the size": "p and t have other shapes: t is F.one_hot(target, logits.shape[1]) "
+        "with its classes brought to dim 1 by .permute(0, 3, 1, 2)"
+    },
     same=lambda got, wanted: is_same(got, wanted, 1e-5),
-    hint="logits are float32 (B, C, H, W), target is int64 (B, H, W). The number of classes is "
-    "logits.shape[1].",
+    hint="logits are float32 (B, C, H, W), target is int64 (B, H, W).",
 )
 
 

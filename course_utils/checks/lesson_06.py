@@ -154,8 +154,8 @@ def _other_channels(o: Observed) -> Iterator[str]:
 
 
 _TWO_LAYERS = {
-    "{name} has ConvLayers {found}: reach out_channels (widen at once, or narrow), and let the "
-    "second read what the first gives.": _other_channels,
+    "{name} has ConvLayers {found}: the first one reaches out_channels, and the second reads what "
+    "the first gives.": _other_channels,
     **net.EACH_CALLED_ONCE,
     "{name} holds {found} ConvLayer(s); it should be 2.": lambda o: (
         (o.ended and _count(o) == 2) or _count(o)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from course_utils.data import catalogue, pairs, scenes
-from course_utils.data.segmentation_set import VOID, SegmentationSet
+from course_utils.data.segmentation_set import VOID
 from course_utils.errors import CourseError
 from course_utils.paths import data_folder
 
@@ -66,7 +66,7 @@ group a few rare ones differently (RoadShoulder as road, Animal as void, Traffic
 sign), so results on both layouts agree closely, not exactly.
 """
 
-_SEGNET_SPLITS = {"train": "train", "valid": "val", "test": "test"}
+SPLITS = {"train": "train", "valid": "val", "test": "test"}
 
 
 def layout(folder: Path) -> str | None:
@@ -95,13 +95,8 @@ def find() -> Path:
     return folder
 
 
-def load(
-    split: str,
-    size: tuple[int, int] | None = SIZE,
-    count: int | None = None,
-    folder: Path | None = None,
-) -> SegmentationSet:
-    """Load a split of CamVid, whichever layout is on this machine.
+def files(split: str, folder: Path | None = None) -> pairs.Files:
+    """Return the files of a split, whichever layout is on this machine.
 
     Parameters
     ----------
@@ -109,37 +104,31 @@ def load(
         ``"train"``, ``"valid"`` or ``"test"``: 367, 101 and 233 images in both layouts. The
         fastai layout names only the validation images; the test images of the SegNet layout
         are told by their names there, so that nobody trains on them unawares.
-    size
-        (height, width) to resize to; None keeps the size of the files.
-    count
-        Only the first so many images by name.
     folder
         Where it lies. Default: found by `find`.
 
     Raises
     ------
     CourseError
-        If the set or the split is absent, or a file is not what it should be.
+        If the set or the split is absent, or an image or a mask has no partner.
     """
-    if split not in _SEGNET_SPLITS:
-        raise CourseError(f"camvid has no split {split!r}. Its splits are: train, valid, test.")
+    pairs.require_split("camvid", split, SPLITS)
     folder = find() if folder is None else Path(folder)
     kind = layout(folder)
     if kind == "segnet":
-        name = _SEGNET_SPLITS[split]
-        files = pairs.match(folder / name, folder / f"{name}annot")
+        name = SPLITS[split]
+        found = pairs.match(folder / name, folder / f"{name}annot", "")
         lookup = pairs.lookup_table(len(CLASSES), void=(11, VOID))
     elif kind == "fastai":
-        files = pairs.match(
-            folder / "images", folder / "labels", "_P", _fastai_stems(folder, split)
-        )
+        stems = _fastai_stems(folder, split)
+        found = pairs.match(folder / "images", folder / "labels", "_P", stems)
         lookup = code_lookup(read_codes(folder / "codes.txt"))
     else:
         raise CourseError(
             f"{folder} is no copy of CamVid: it has neither trainannot/ (SegNet layout) nor "
             "labels/ and codes.txt (fastai layout)."
         )
-    return pairs.read(files[:count], size, lookup, CLASSES, "camvid", split)
+    return pairs.Files("camvid", split, CLASSES, found, pairs.class_numbers(lookup, "camvid"))
 
 
 def read_codes(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from course_utils.data import load
+from course_utils.data import load, module_of
 from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.metrics import ConfusionMatrix
 from course_utils.table import text_table
@@ -129,15 +129,20 @@ def floors(train: SegmentationSet, test: SegmentationSet) -> list[Floor]:
 
 
 def print_floors(name: str) -> None:
-    """Print the floors of a data set; of scenes on seeds that no split uses for training.
+    """Print the floors of a data set: drawn sets at their own size, others at 96x128.
 
     Raises
     ------
     CourseError
         If there is no such set, or it is not on this machine.
     """
-    train, test = load(name, "train", size=(96, 128)), load(name, "valid", size=(96, 128))
-    print(f"{name}: learnt on {len(train)} images, measured on {len(test)} others, 96x128")
+    module = module_of(name)
+    size = (96, 128) if hasattr(module, "files") else module.SIZE
+    train, test = (load(name, split, size=size) for split in ("train", "valid"))
+    height, width = size
+    print(
+        f"{name}: learnt on {len(train)} images, measured on {len(test)} others, {height}x{width}"
+    )
     rows = [
         [floor.name, f"{floor.accuracy:.3f}", f"{floor.mean_iou:.3f}"]
         for floor in floors(train, test)

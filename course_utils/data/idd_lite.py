@@ -13,9 +13,7 @@ autonomous navigation in unconstrained environments. WACV 2019.
 from pathlib import Path
 
 from course_utils.data import catalogue, pairs
-from course_utils.data.segmentation_set import SegmentationSet
 from course_utils.errors import CourseError
-from course_utils.paths import data_folder
 
 SIZE = (224, 320)
 """Height and width that images are resized to, unless others are asked for: the files' height of
@@ -31,61 +29,30 @@ CLASSES = (
     "sky",
 )
 
-_FOLDERS = {"train": "train", "valid": "val"}
+SPLITS = {"train": "train", "valid": "val"}
 
 
-def find() -> Path:
-    """Return the folder of IDD Lite in the data folder.
-
-    Raises
-    ------
-    CourseError
-        If it is not there.
-    """
-    folder = catalogue.present("idd_lite")
-    if folder is None:
-        facts = catalogue.entry("idd_lite")
-        raise CourseError(
-            f"IDD Lite is not in {data_folder()}. {facts['how']} there, or set COURSE_DATA to the "
-            f"folder that holds it ({facts['places'][0]}/gtFine/ and so on)."
-        )
-    return folder
-
-
-def load(
-    split: str,
-    size: tuple[int, int] | None = SIZE,
-    count: int | None = None,
-    folder: Path | None = None,
-) -> SegmentationSet:
-    """Load a split of IDD Lite.
+def files(split: str, folder: Path | None = None) -> pairs.Files:
+    """Return the files of a split of IDD Lite.
 
     Parameters
     ----------
     split
         ``"train"`` (1403 images) or ``"valid"`` (204). The masks of test are not public.
-    size
-        (height, width) to resize to, images bilinearly and masks to the nearest pixel; None keeps
-        the 227 x 320 of the files.
-    count
-        Only the first so many, by sequence and name.
     folder
-        Where it lies. Default: found by `find`.
+        Where it lies. Default: found in the data folder.
 
     Raises
     ------
     CourseError
-        If the set or the split is absent, an image has no mask or a mask no image, or a file is
-        not what it should be.
+        If the set or the split is absent, or an image has no mask or a mask no image.
     """
     if split == "test":
         raise CourseError("the masks of idd_lite's test split are not public: measure on 'valid'.")
-    if split not in _FOLDERS:
-        raise CourseError(f"idd_lite has no split {split!r}. Its splits are: train, valid.")
-    folder = find() if folder is None else Path(folder)
-    files = _files(folder, _FOLDERS[split])
-    lookup = pairs.lookup_table(len(CLASSES))
-    return pairs.read(files[:count], size, lookup, CLASSES, "idd_lite", split)
+    pairs.require_split("idd_lite", split, SPLITS)
+    found = _files(catalogue.find("idd_lite") if folder is None else Path(folder), SPLITS[split])
+    labels = pairs.class_numbers(pairs.lookup_table(len(CLASSES)), "idd_lite")
+    return pairs.Files("idd_lite", split, CLASSES, found, labels)
 
 
 def _files(folder: Path, split: str) -> list[tuple[Path, Path]]:

@@ -22,7 +22,8 @@ _UPRIGHT = {
 def open_picture(path: Path, mode: str | None = None) -> Image.Image:
     """Return a picture, read whole and turned upright; pixels converted to ``mode``, if given.
 
-    A camera writes its pixels as they lie and beside them, as EXIF, how to turn them.
+    A camera writes its pixels as they lie and beside them, as EXIF, how to turn them. Opacity is
+    passed over: what lies under it is what everybody trains on.
 
     Parameters
     ----------
@@ -54,4 +55,18 @@ def open_picture(path: Path, mode: str | None = None) -> Image.Image:
             f"{path} has more than 8 bits a pixel (mode {upright.mode}). Save it as an image of "
             "8 bits a channel."
         )
+    if mode and upright.mode == "P":
+        upright = upright.convert("RGBA")  # of a palette with opacity, Pillow warns otherwise
     return upright.convert(mode) if mode else upright
+
+
+def orientation(path: Path) -> int:
+    """Return the EXIF orientation of a picture file, 1 to 8; 1, upright, if it has none or is none.
+
+    Only its head is read.
+    """
+    try:
+        with Image.open(path) as picture:
+            return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return 1

@@ -14,8 +14,8 @@ def _show_pictures(titled: dict[str, np.ndarray], alt: str, legend: tuple | None
     figure, axes = display.new_figure(10.4, 10.4 / len(titled) * 0.75 + 0.5, 1, len(titled))
     for axis, (title, picture) in zip(axes[0], titled.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title)
-        axis.set_axis_off()
+        axis.set(title=title, xticks=[], yticks=[])  # with a frame: some are white at their edge
+        axis.spines[:].set_visible(True)
     if legend:
         display.add_legend(figure, *legend)
     display.show(figure, alt)

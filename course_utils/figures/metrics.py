@@ -182,7 +182,7 @@ def show_outlines(
     rows, columns = np.nonzero(np.any([truth, *masks.values()], axis=0))
     height, width = np.ptp(rows) + 9, np.ptp(columns) + 9
     lines = max(title.count("\n") + 1 for title in masks)
-    tall = 11.5 / len(masks) * height / width + 0.2 * lines + 0.1
+    tall = 11.5 / len(masks) * height / width + 0.24 * lines + 0.1
     figure, axes = new_figure(11.5, tall, 1, len(masks))
     for axis, (title, mask) in zip(axes.flat, masks.items(), strict=True):
         dark = 0 if strips is None else strips[title]
@@ -191,7 +191,7 @@ def show_outlines(
         for row, column in _lone_pixels(mask):  # too small to be seen without a ring
             axis.plot(column, row, "s", color="black", markersize=3)
             axis.plot(column, row, "o", color=BLUE, fillstyle="none", markersize=10)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=11)
         axis.set_xlim(columns.min() - 4.5, columns.max() + 4.5)
         axis.set_ylim(rows.max() + 4.5, rows.min() - 4.5)
         axis.set_axis_off()

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from course_utils.data import load, module_of
+from course_utils.data import find, load, module_of
 from course_utils.data.segmentation_set import VOID, SegmentationSet, data_hash
 from course_utils.errors import CourseError
 
@@ -117,7 +117,7 @@ class Task:
     def here(self) -> bool:
         """Whether the data are drawn, or lie on this machine."""
         try:
-            return self.generated or bool(module_of(self.data).find())  # as CamVid's, it raises
+            return self.generated or bool(find(self.data))
         except CourseError:
             return False
 

@@ -148,7 +148,7 @@ def started_lab(tmp_path_factory, *more: str):
 
 
 def wait_for_server(server, runtime: Path, root: Path, log: Path) -> Lab:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
             try:
@@ -175,7 +175,7 @@ def page(chromium, tmp_path):
             viewport={"width": 1280, "height": 900},
         )
         page = context.pages[0]
-        page.set_default_timeout(40_000)
+        page.set_default_timeout(120_000)  # on an overloaded machine JupyterLab takes a minute
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",

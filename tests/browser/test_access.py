@@ -58,6 +58,15 @@ def without_network(page):
     page.route(re.compile("^https?:"), lambda route: route.fulfill(body=""))
 
 
+def switch_theme(page, name):
+    """Choose JupyterLab's theme in its menu, and wait until it is there."""
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_text("Theme", exact=True).hover()
+    page.get_by_text(f"JupyterLab {name}", exact=True).click()
+    light = json.dumps(str(name == "Light").lower())
+    page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
+
+
 @pytest.mark.parametrize("theme", THEMES, indirect=True)
 def test_figures_to_play_with_have_names_and_texts_in_both_themes(page, lab, theme):
     (lab.root / "play.ipynb").write_text(json.dumps(code_notebook(PLAY)))
@@ -88,12 +97,8 @@ def test_figures_to_play_with_have_names_and_texts_in_both_themes(page, lab, the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("lesson", "theme"),
-    [*((lesson, "light") for lesson in LESSONS), (LESSONS[0], "dark")],
-    indirect=["theme"],
-)
-def test_a_lesson_in_jupyterlab(page, lab, theme, kept, lesson):
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_in_jupyterlab_in_both_themes(page, lab, kept, lesson):
     folder = lab.root / "executed"
     folder.mkdir(exist_ok=True)
     shutil.copy(kept.released(lesson) / "executed.ipynb", folder / f"{lesson}.ipynb")
@@ -102,6 +107,10 @@ def test_a_lesson_in_jupyterlab(page, lab, theme, kept, lesson):
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     assert page.locator(CONTENT[0]).count() > 10
     assert found(page, *CONTENT) == []
+    switch_theme(page, "Dark")
+    problems = found(page, *CONTENT)
+    switch_theme(page, "Light")  # for the tests that follow
+    assert problems == []
 
 
 @pytest.mark.slow

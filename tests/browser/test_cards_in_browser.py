@@ -94,6 +94,17 @@ def test_from_a_stub_to_a_right_answer_and_what_status_says(page, lab, exercise)
     row = status.locator("tr", has_text="00_start_here")
     row.wait_for()
     assert "1 of 4" in row.inner_text()
+    status.get_by_role("link", name="02_metrics").click()
+    page.get_by_role("tab", name="02_metrics.ipynb", selected=True).wait_for()
+
+
+def test_an_answer_that_is_lent_lets_all_cells_run(page, lab, exercise):
+    write(page, cell_with(page, "def class_at("), "class_at = checks.class_at.lent()")
+    run_all(page)
+    lent = card(page, "class_at: lent")
+    lent.wait_for()
+    assert "earns no points" in lent.inner_text()
+    card(page, "count_pixels: still a stub").wait_for()  # the first that stops them
 
 
 @pytest.fixture(params=["JupyterLab Light", "JupyterLab Dark"])

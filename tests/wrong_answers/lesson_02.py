@@ -141,6 +141,12 @@ def permuted(a, b, draws, seed):
     return mean_iou(a[drawn].sum(1)) - mean_iou(b[drawn].sum(1))
 
 
+def drawn_once(a, b, draws, seed):
+    """Return the differences of who makes the generator anew for each draw."""
+    drawn = np.random.default_rng(seed).integers(0, len(a), len(a))
+    return np.full(draws, mean_iou(a[drawn].sum(0)) - mean_iou(b[drawn].sum(0)))
+
+
 def soft_dice(z, t, smooth=1.0, detach=False, one_hot=F.one_hot):
     p, t, dims = z.softmax(1), one_hot(t, z.shape[1]).permute(0, 3, 1, 2), (0, 2, 3)
     size = (p.detach() if detach else p).sum(dims) + t.sum(dims)
@@ -253,14 +259,20 @@ WRONG = {
     },
     "hausdorff_distance": {"return one number": lambda t, p: np.full(3, hausdorff(t, p))},
     "bootstrap_differences": {
-        "the same difference": permuted,
+        "the same difference.*a permutation": permuted,
+        "make the generator once": drawn_once,
         "np.nanmean": lambda a, b, n, s: paired(a, b, n, s, np.mean),
         "from call to call": lambda a, b, n, s: paired(a, b, n, None),
         "does not use its seed": lambda a, b, n, s: paired(a, b, n, 0),
         "every draw's difference": lambda a, b, n, s: np.percentile(paired(a, b, n, s), [3, 97]),
     },
     "soft_dice_loss": {
-        r"classes is logits\.shape\[1\]": (
+        r"permute\(0, 3, 1, 2\)": (
+            lambda z, t, smooth=1.0: soft_dice(
+                z, t, smooth, one_hot=lambda t, c: F.one_hot(t, c).permute(0, 2, 3, 1)
+            )
+        ),
+        r"other shapes.*F.one_hot\(target, logits\.shape\[1\]\)": (
             lambda z, t, smooth=1.0: soft_dice(z, t, smooth, one_hot=lambda t, _: F.one_hot(t))
         ),
         "reaches the logits": (

@@ -340,7 +340,7 @@ WRONG = {
         r"should be 2": of(lambda i, o: [ConvLayer(i, o)]),
         r"should hold 2": of(lambda i, o: [ConvBlock(i, o), ConvLayer(o, o)]),
         r"what the first gives": of(lambda i, o: [ConvLayer(i, o), ConvLayer(i, o)]),
-        r"widen at once": of(lambda i, o: [ConvLayer(i, i), ConvLayer(i, o)]),
+        r"the first one reaches out_channels": of(lambda i, o: [ConvLayer(i, i), ConvLayer(i, o)]),
         r"Pooling belongs": of(lambda i, o: [ConvBlock(i, o), nn.MaxPool2d(2)]),
         r"own batch norm": of(lambda i, o: [conv(i, o), R(), conv(o, o), R()]),
         r"bias=False": of(lambda i, o: [conv(i, o, bias=True), N(o), R()]),
