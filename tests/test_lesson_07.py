@@ -269,7 +269,7 @@ CODES += ["Car", "Pedestrian", "Bicyclist", "Void"]
 
 @on_camvid
 def test_a_frame_has_a_twin_in_a_random_split_and_none_in_the_given_one():
-    train, valid = (camvid.load(name, (48, 64), folder=CAMVID) for name in ("train", "valid"))
+    train, valid = (camvid.files(name, CAMVID).load((48, 64)) for name in ("train", "valid"))
     images = np.concatenate([train.images, valid.images]).astype(np.float32)
     chosen = np.random.default_rng(0).permutation(len(images))[: len(valid)]
     given = np.arange(len(train), len(images))
@@ -288,7 +288,9 @@ def test_a_frame_has_a_twin_in_a_random_split_and_none_in_the_given_one():
 def test_the_notebooks_own_cells_train_on_camvid_in_fastais_layout(tmp_path):
     """As a student with a GPU runs them, but for epochs and the number of pictures."""
     place = tmp_path / "data" / "camvid-fastai"
-    parts = [camvid.load(name, (96, 144), n, CAMVID) for name, n in (("train", 12), ("valid", 5))]
+    parts = [
+        camvid.files(name, CAMVID).load((96, 144), n) for name, n in (("train", 12), ("valid", 5))
+    ]
     write_layout(place, *parts, codes=CODES)
     changes = {
         "EPOCHS = (4, 4, 1, 3) if quick else (10, 12, 10, 12)": "EPOCHS = (1, 1, 1, 1)",

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from course_utils.data import camvid, catalogue, load, scenes
+from course_utils.data.pictures import open_picture, picture_size
 from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.errors import CourseError
 from course_utils.files import tree_hash
@@ -142,8 +143,8 @@ def check_files(
                 "before the suffix, and is labels/ whole? Take the image out, or fetch the set "
                 "again."
             )
-        with Image.open(image) as picture, Image.open(label) as mask:
-            size, kind, values = picture.size, mask.mode, np.asarray(mask)
+        mask = open_picture(label)
+        size, kind, values = picture_size(image), mask.mode, np.asarray(mask)
         if kind in ("RGB", "RGBA") or values.ndim != 2:
             raise CourseError(
                 f"{label.name} is a picture in colours ({kind}), no array of codes. Labels hold "

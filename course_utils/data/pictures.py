@@ -70,3 +70,19 @@ def orientation(path: Path) -> int:
             return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, SyntaxError, ValueError, TypeError, struct.error):
         return 1
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it is seen upright. Only its head is read.
+
+    Raises
+    ------
+    CourseError
+        If it is missing, or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            size = picture.size
+    except (OSError, SyntaxError, ValueError):
+        raise CourseError(f"{path} is missing, damaged or no image. Copy it again.") from None
+    return size[::-1] if orientation(path) >= 5 else size
