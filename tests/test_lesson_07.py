@@ -392,8 +392,9 @@ def test_the_finder_and_its_trials_say_what_the_text_says(run):
     assert abs(fell[-5.0][1] - fell[-5.0][0]) < 0.08, "steps so small move nothing"
     assert fell[-3.0][1] < fell[-3.0][0] - 0.15
     assert fell[-2.0][1] > 10, "from the start a hundredth explodes"
+    assert fell[-2.5][1] > fell[-3.0][1] + 0.1, "and what is a third of it jumps about"
     lowest = float(re.search(r"c at ([\d.e+-]+)", run.texts["finder"])[1])
-    assert 1e-2 < lowest < 0.2
+    assert 0.015 < lowest < 0.1
 
 
 @pytest.mark.slow
@@ -411,7 +412,8 @@ def test_frozen_is_what_the_cells_count(run):
 def test_the_pretrained_start_is_ahead(run):
     pretrained, fresh = re.findall(r"(?:pretrained|random): ([\d., ]+)", run.texts["random"])
     pretrained, fresh = numbers(pretrained), numbers(fresh)
-    assert fresh[-1] < pretrained[-1] - 0.03
+    assert fresh[-1] < pretrained[-1] - 0.06
+    assert fresh[-1] < pretrained[1] + 0.01, "not yet where the other was after two epochs"
 
 
 @pytest.mark.slow
@@ -424,4 +426,4 @@ def test_forgetting_the_normalisation_costs_much(run):
 def test_training_parts_the_rows_of_a_square(run):
     apart = [int(n) for n in re.findall(r"differ by (\d+)%", run.texts["icnr-trained"])]
     assert len(apart) >= 4
-    assert min(apart) > 0
+    assert 0 < min(apart) <= max(apart) < 20
