@@ -240,7 +240,7 @@ def test_a_gradebook_that_is_locked_during_a_merge_costs_no_other_its_merge(
         target.mkdir(parents=True)
         (target / "result.json").write_text("{}")
 
-    def merge(root, folder, seconds):
+    def merge(root, folder, seconds, *opened):
         patience.append(seconds)
         if folder.parent.name == "bob":
             raise OperationalError("INSERT", {}, Exception("database is locked"))

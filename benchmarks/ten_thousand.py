@@ -1,0 +1,202 @@
+"""A class of ten thousand: the single writer, the marks read back, the report, at three sizes.
+
+``python -m benchmarks.ten_thousand`` makes so many hand-ins of the tiny course of the tests and a
+recorded result of each, as jobs leave them, without grading. Then the real ``course grade`` finds
+nothing to grade, checks and merges all, and is run again with nothing to do; the real report is
+written, and opened in Chromium at the width of a phone, where there is one. Each size has a process
+of its own, so that its greatest memory is its own.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from course_utils.files import tree_hash
+from course_utils.grading import grade as grade_module
+from course_utils.grading.marking import samples, task_marks
+from course_utils.grading.marking.settings import Settings
+from course_utils.grading.report import report
+from course_utils.hand_in.tasks import get_task
+from course_utils.machine import processors
+from tests.mini_course import (
+    MINI,
+    NET,
+    make_course,
+    record_result,
+    solved_text,
+    task_record,
+)
+
+SIZES = (2_500, 5_000, 10_000)
+PHONE = {"width": 390, "height": 844}
+SLOWER = 4  # a phone's processor beside this one, as Chromium's own tools assume
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def make_class(root: Path, size: int) -> None:
+    """Make the course, and of each student one hand-in with its recorded result."""
+    make_course(root)
+    shown = [_samples(seed) for seed in range(16)]
+    names, hashes = {}, {}
+    for number in range(size):
+        student, lesson = f"student-{number:05d}", (MINI, NET)[number % 2]
+        names[student] = {"platform": "folder", "name": f"Somebody {number:05d}", "numbers": {}}
+        folder = root / "grading" / "submitted" / student / lesson
+        folder.mkdir(parents=True)
+        (folder / f"{lesson}.ipynb").write_text(solved_text(lesson))
+        hashes[student, lesson] = tree_hash(folder)
+    (root / "grading" / "students.json").write_text(json.dumps(names))
+    places = grade_module.result_folders(root, hashes, Settings(root))
+    for number, ((student, lesson), place) in enumerate(places.items()):
+        outcome = {"hand_in_hash": hashes[student, lesson]}
+        if lesson == NET:
+            iou = 0.3 + number % 97 / 200
+            task = task_record(iou, sha256=f"{number:064x}", samples=shown[number % 16])
+            task["per_class"] = dict.fromkeys(get_task("unet", "quick").classes, iou)
+            outcome["tasks"] = {"task_unet": task}
+            task_marks.update_marks(outcome["tasks"])
+        if number % 500 == 0:
+            outcome["tampered"] = ["course_utils.metrics.iou"]
+        record_result(place, student, lesson, double=2 * (number % 3 > 0), **outcome)
+
+
+def _samples(seed: int) -> dict:
+    """Return what the report shows of a model, as noisy as a trained net's masks."""
+    import numpy as np
+
+    task = get_task("unet", "quick")
+    truth = samples.sample_pictures(task).masks
+    rng = np.random.default_rng(seed)
+    guess = np.where(rng.random(truth.shape) < 0.02, rng.integers(0, 10, truth.shape), truth)
+    return samples.sample_record(guess.astype(np.uint8), truth, task.classes)
+
+
+class Watch:
+    """The memory that this process holds while something runs, in MB, by its progress."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self._end = threading.Event()
+
+    def __enter__(self) -> "Watch":
+        def look() -> None:
+            while not self._end.wait(0.1):
+                self.seen.append(_held())
+
+        self.seen.append(_held())
+        self._thread = threading.Thread(target=look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def _held() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def measure(size: int, place: Path) -> dict:
+    """Return times and memory of one size."""
+    root = place / "course"
+    make_class(root, size)
+    found = {"size": size}
+    real = grade_module._merge_all
+
+    def merge_all(*arguments):
+        started = time.perf_counter()
+        with Watch() as watch:
+            failures = real(*arguments)
+        found["writer"] = time.perf_counter() - started
+        seen = watch.seen
+        found["memory"] = [seen[len(seen) * k // 10] for k in (1, 5, 9)]
+        return failures
+
+    grade_module._merge_all = merge_all
+    for name in ("first", "again"):
+        started = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            grade_module.grade(root=root)
+        found[name] = time.perf_counter() - started
+        found[f"{name}_writer"] = found.pop("writer")
+        found[f"{name}_memory"] = found.pop("memory")
+    found["lines"] = told.getvalue().count("\n")
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        path = report(root=root)
+    found["report"] = time.perf_counter() - started
+    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    pages = [path, *(root / "grading" / "report").glob("*.html")]
+    found["pages"] = [len(pages), path.stat().st_size, max(p.stat().st_size for p in pages)]
+    found["phone"] = phone(pages)
+    return found
+
+
+def phone(pages: list[Path]) -> dict:
+    """Return the seconds until the pages can be used at a phone's width and pace."""
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        return {}
+    largest = max(pages, key=lambda page: page.stat().st_size)
+    found = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        for name, path in (("first", pages[0]), ("largest", largest)):
+            page = browser.new_page(viewport=PHONE)
+            session = page.context.new_cdp_session(page)
+            session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+            page.set_default_timeout(600_000)
+            started = time.perf_counter()
+            page.goto(path.as_uri())
+            # It can be used when two frames could be drawn after all was there.
+            page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+            found[name] = round(time.perf_counter() - started, 2)
+            found[f"{name}_wide"] = page.evaluate("document.documentElement.scrollWidth")
+            search = page.locator("input[type=search]")
+            if search.count():
+                started = time.perf_counter()
+                search.fill("Somebody 02")
+                page.locator("#found a").first.wait_for()
+                found["search"] = round(time.perf_counter() - started, 2)
+            page.close()
+        browser.close()
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        with tempfile.TemporaryDirectory() as place:
+            print("\n" + json.dumps(measure(options.one, Path(place))))
+        return
+    print(f"{processors()} cores, load {os.getloadavg()[0]:.1f}")
+    for size in options.sizes:
+        line = [sys.executable, "-m", "benchmarks.ten_thousand", "--one", str(size)]
+        done = subprocess.run(line, stdout=subprocess.PIPE, check=True, text=True)
+        print(json.dumps(json.loads(done.stdout.splitlines()[-1]), indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
