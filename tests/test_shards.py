@@ -96,7 +96,7 @@ def times(root: Path) -> dict:
 
 
 def test_the_shares_of_an_array_are_the_class_and_of_one_size():
-    pairs = [(f"s{k:02d}", lesson) for k in range(7) for lesson in (MINI, NET)]
+    pairs = sorted((f"s{k:02d}", lesson) for k in range(7) for lesson in (MINI, NET))
     for of in (1, 2, 5, 20):
         shares = [Shard(number, of).share(pairs) for number in range(1, of + 1)]
         assert sorted(pair for share in shares for pair in share) == pairs
@@ -150,27 +150,25 @@ def test_a_shard_or_a_merge_that_is_run_twice_changes_nothing(root, monkeypatch)
     assert (records(root), times(root)) == before
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt  # what SIGTERM becomes
+
+
 @pytest.mark.process
 def test_a_shard_that_was_lost_is_told_and_run_again(root, monkeypatch):
     with pytest.raises(CourseError, match=r"10 of 10 .* no shard has begun"):
         grade(root=root, merge_only=True)
     grade(root=root, shard="1/3")
-
-    def lost(job, target, threads):
-        recorded(job, target, threads)
-        if job.lesson == NET:
-            raise KeyboardInterrupt  # what SIGTERM becomes
-
-    monkeypatch.setattr(grade_module, "_run_job", lost)
-    with pytest.raises(KeyboardInterrupt):
-        grade(root=root, shard="2/3", jobs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(grade_module, "_run_jobs", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            grade(root=root, shard="2/3")
     words = (
         r"are not in place: .*not ended: shard 2/3 \(.*\); not begun: shard 3/3.*shards 2,3 of 3"
     )
     with pytest.raises(CourseError, match=words):
         grade(root=root, merge_only=True)
-    assert 4 <= len(class_marks(root)) < 10  # what is there is in place
-    monkeypatch.setattr(grade_module, "_run_job", recorded)
+    assert len(class_marks(root)) == 4  # what is there is in place
     for number in (2, 3):
         grade(root=root, shard=f"{number}/3")
     assert len(grade(root=root, merge_only=True)) == 10
@@ -308,8 +306,9 @@ def test_of_a_tasks_result_the_iou_counts_and_not_the_marks(root, monkeypatch):
 def test_a_result_is_as_its_schema_says(tmp_path):
     record_result(tmp_path, "ada", NET, tasks={"task_unet": task_record(0.6, sha256="a" * 64)})
     assert read_result(tmp_path)["tasks"]["task_unet"]["iou"] == 0.6
-    for wrong in (1.1, -0.1, "0.6", True):
-        record_result(tmp_path, "ada", NET, tasks={"task_unet": task_record(0.6) | {"iou": wrong}})
+    told = (tmp_path / "result.json").read_text()
+    for wrong in ("1.1", "-0.1", '"0.6"', "true", "Infinity"):
+        (tmp_path / "result.json").write_text(told.replace('"iou": 0.6', f'"iou": {wrong}'))
         with pytest.raises(Unsound, match="damaged"):
             read_result(tmp_path)
     with pytest.raises(Unsound, match=r"no file result\.json"):

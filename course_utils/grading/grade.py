@@ -30,6 +30,7 @@ from course_utils.files import files_hash, tree_hash, write_atomic
 from course_utils.grading import shards
 from course_utils.grading.gradebook import (
     Marked,
+    cell_points,
     class_marks,
     enter_student,
     file_facts,
@@ -525,11 +526,13 @@ def merge(
         place: task_marks.describe(result["tasks"][task])
         for task, place in result["comment_places"].items()
     }
+    points = cell_points(gradebook, lesson)
+    wrong = {name for name, score in scores.items() if (score or 0) > points.get(name, -1)}
+    if wrong := wrong | (points.keys() - scores):
+        raise Unsound(f"its stored result was damaged (the mark of {min(wrong)})")
     enter_student(gradebook, student, names.get(student))
     gradebook.update_or_create_submission(lesson, student, timestamp=when)
     notebook = gradebook.find_submission_notebook(lesson, lesson, student)
-    if lost := {entry.name for entry in notebook.grades} ^ set(scores):
-        raise Unsound(f"its stored result was damaged (the mark of {min(lost)})")
     for entry in notebook.grades:
         entry.auto_score = scores[entry.name]
         entry.needs_manual_grade = entry.manual_score is not None or entry.auto_score is None

@@ -315,6 +315,26 @@ def _graded_cells(gradebook) -> Iterator:
     yield from gradebook.db.execute(rows, execution_options={"yield_per": 1000})
 
 
+def cell_points(gradebook, lesson: str) -> dict[str, float]:
+    """Return the points of each marked cell of a lesson, as it is registered."""
+    from nbgrader import api
+    from sqlalchemy import func, select
+
+    assignment, notebook = api.Assignment.__table__, api.Notebook.__table__
+    cell, graded = api.BaseCell.__table__, api.GradeCell.__table__
+    task = api.TaskCell.__table__
+    points = func.coalesce(graded.c.max_score, task.c.max_score)
+    rows = (
+        select(cell.c.name, points)
+        .join(notebook, notebook.c.id == cell.c.notebook_id)
+        .join(assignment, assignment.c.id == notebook.c.assignment_id)
+        .outerjoin(graded, graded.c.id == cell.c.id)
+        .outerjoin(task, task.c.id == cell.c.id)
+        .where(assignment.c.name == lesson, notebook.c.name == lesson, points.is_not(None))
+    )
+    return dict(map(tuple, gradebook.db.execute(rows)))
+
+
 def states(gradebook, student: str | None = None, lesson: str | None = None) -> dict:
     """Return what stands for all that a gradebook has of each hand-in, or of one: a hash.
 
