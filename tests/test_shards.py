@@ -15,7 +15,7 @@ from course_utils.files import file_hashes
 from course_utils.grading import grade as grade_module
 from course_utils.grading import shards
 from course_utils.grading.grade import grade, result_folder
-from course_utils.grading.gradebook import class_marks, register
+from course_utils.grading.gradebook import class_marks, open_gradebook, register
 from course_utils.grading.results import MAX_RESULT, Unsound, read_result
 from course_utils.grading.shards import Shard
 from tests.mini_course import (
@@ -207,6 +207,64 @@ def test_a_fault_of_a_machine_is_no_mark_but_a_reason(root, monkeypatch):
         grade(root=root, merge_only=True)
     assert "ada" not in {one.student for one in class_marks(root)}
     assert len(class_marks(root)) == 8
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("what", ["by hand", "page", "bound", "time", "name", "nbgrader", "gone"])
+def test_what_has_changed_since_is_merged_again_and_nothing_else(root, monkeypatch, what):
+    merged, rendered, real = [], [], grade_module.merge
+
+    def merge(root, folder, *more):
+        merged.append(folder.parent.name)
+        real(root, folder, *more)
+
+    grade(root=root)
+    monkeypatch.setattr(grade_module, "merge", merge)
+    monkeypatch.setattr(grade_module, "_render_feedback", lambda *of: rendered.append(of[1:]))
+    place = root / "grading"
+    book = place / "autograded" / "ada" / NET / f"{NET}.ipynb"
+    if what == "by hand":
+        with sqlite3.connect(place / "gradebook.db") as database:
+            database.execute(
+                "UPDATE grade SET manual_score = 9 WHERE auto_score > 0 AND notebook_id IN (SELECT "
+                "n.id FROM submitted_notebook n JOIN submitted_assignment a ON a.id = "
+                "n.assignment_id JOIN notebook b ON b.id = n.notebook_id WHERE a.student_id = "
+                "'ada' AND b.name = ?)",
+                [NET],
+            )
+    elif what == "page":
+        (place / "feedback" / "ada" / NET / f"{NET}.html").write_text("another")
+    elif what == "bound":
+        facts = book.with_name("marked.json")
+        facts.write_text(facts.read_text().replace('"high": ', '"high": 0.0'))
+    elif what == "time":
+        stamp = place / "submitted" / "ada" / NET / "timestamp.txt"
+        stamp.write_text("2026-01-01 00:00:00 UTC\n")
+    elif what == "name":
+        student = {"platform": "moodle", "name": "Ada L.", "numbers": {}}
+        (place / "students.json").write_text(json.dumps({"ada": student}))
+    elif what == "nbgrader":
+        book.write_text(book.read_text() + "\n")
+    else:
+        book.unlink()
+    marked = grade(root=root)
+    assert len(marked) == 10
+    assert merged == (["ada", "ada"] if what == "name" else ["ada"])
+    assert rendered == ([("ada", NET)] if what == "by hand" else [])
+    grade(root=root)
+    assert len(merged) <= 2
+    if what != "name":
+        assert len(merged) == 1  # once, and not at each run
+
+
+@pytest.mark.process
+def test_the_marks_of_one_hand_in_are_found_without_those_of_all_others(root):
+    with open_gradebook(root, 1):
+        pass
+    with sqlite3.connect(root / "grading" / "gradebook.db") as database:
+        for table, column in [("grade", "notebook_id"), ("submitted_notebook", "assignment_id")]:
+            told = f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {column} = 'x'"
+            assert "USING INDEX" in str(database.execute(told).fetchall())
 
 
 def broken(place: Path, how: str) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -389,6 +389,7 @@ def open_gradebook(root: Path, patience: float) -> Iterator:
     from sqlalchemy import text
 
     with Gradebook(gradebook_url(root, patience)) as gradebook:
+        gradebook.db().expire_on_commit = False  # a hand-in's rows are written and not read again
         for table, column in _INDEXES:
             name = f"course_{table}_{column}"
             gradebook.db.execute(text(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({column})"))
@@ -453,16 +454,16 @@ def _by_module(names: list[str]) -> list[str]:
 
 def _tell_copies(found: list[Marked]) -> None:
     """Name to each hand-in those whose model file has the very same bytes."""
-    owners: dict[tuple[str, str], list[str]] = {}
+    owners: dict[tuple[str, str], dict[str, None]] = {}
     for one in found:
         for task in one.tasks:
             if task["kind"] == "model" and task["sha256"]:
-                owners.setdefault((task["task"], task["sha256"]), []).append(one.student)
+                owners.setdefault((task["task"], task["sha256"]), {})[one.student] = None
     for one in found:
         keys = [(task["task"], task["sha256"]) for task in one.tasks]
         groups = [group for key in keys if len(group := owners.get(key, ())) > 1]
         # Of a file that a thousand have, a thousand lists of all would fill the memory.
-        others = {name for group in groups for name in group[: _COPIES + 1]} - {one.student}
+        others = {name for group in groups for name in islice(group, _COPIES + 1)} - {one.student}
         one.same_model_as = sorted(others)[:_COPIES]
         if (more := max(map(len, groups), default=0) - 1 - _COPIES) > 0:
             one.same_model_as.append(f"{more} more")
