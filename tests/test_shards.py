@@ -16,6 +16,7 @@ from course_utils.grading import grade as grade_module
 from course_utils.grading import shards
 from course_utils.grading.grade import grade, result_folder
 from course_utils.grading.gradebook import class_marks, open_gradebook, register
+from course_utils.grading.marking import task_marks
 from course_utils.grading.results import MAX_RESULT, Unsound, read_result
 from course_utils.grading.shards import Shard
 from tests.mini_course import (
@@ -35,7 +36,11 @@ STUDENTS = ("ada", "bob", "cleo", "dan", "eve")
 def recorded(job, target, threads):
     """Stand for ``_run_job``: the result of a job that nobody had to wait for."""
     double = 0 if job.student in ("bob", "eve") else 2
-    record_result(target, job.student, job.lesson, double=double, hand_in_hash=job.hand_in_hash)
+    tasks = {"task_unet": task_record()} if job.lesson == NET else {}
+    task_marks.update_marks(tasks)
+    record_result(
+        target, job.student, job.lesson, double, hand_in_hash=job.hand_in_hash, tasks=tasks
+    )
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from course_utils.grading.gradebook import (
     Marked,
     cell_points,
     class_marks,
+    enter_marks,
     enter_student,
     file_facts,
     lesson_table,
@@ -531,16 +532,7 @@ def merge(
     if wrong := wrong | (points.keys() - scores):
         raise Unsound(f"its stored result was damaged (the mark of {min(wrong)})")
     enter_student(gradebook, student, names.get(student))
-    gradebook.update_or_create_submission(lesson, student, timestamp=when)
-    notebook = gradebook.find_submission_notebook(lesson, lesson, student)
-    for entry in notebook.grades:
-        entry.auto_score = scores[entry.name]
-        entry.needs_manual_grade = entry.manual_score is not None or entry.auto_score is None
-    for comment in notebook.comments:
-        comment.auto_comment = comments.get(comment.name)
-    by_hand = any(g.manual_score is not None or g.extra_credit for g in notebook.grades) or any(
-        comment.manual_comment for comment in notebook.comments
-    )
+    by_hand = enter_marks(gradebook, student, lesson, when, scores, comments)
     gradebook.db.commit()
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson

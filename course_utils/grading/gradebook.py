@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
 from itertools import groupby, islice
 from math import isclose
 from pathlib import Path
@@ -335,13 +337,100 @@ def cell_points(gradebook, lesson: str) -> dict[str, float]:
     return dict(map(tuple, gradebook.db.execute(rows)))
 
 
+def enter_marks(
+    gradebook,
+    student: str,
+    lesson: str,
+    when: datetime | None,
+    scores: dict[str, float | None],
+    comments: dict[str, str | None],
+) -> bool:
+    """Enter a hand-in with automatic scores and comments by cell, but do not commit it.
+
+    The student is entered already. Rows are as nbgrader's ``add_submission`` makes them; it reads
+    each cell of the lesson again for each hand-in, which takes ten times as long.
+
+    Returns
+    -------
+    bool
+        Whether a person has given marks or comments, which stay.
+    """
+    from nbgrader import api
+    from sqlalchemy import bindparam, insert, select, update
+
+    db = gradebook.db
+    assignment, notebook = api.Assignment.__table__, api.Notebook.__table__
+    hand_in, submitted = api.SubmittedAssignment.__table__, api.SubmittedNotebook.__table__
+    cell = api.BaseCell.__table__
+    own = select(assignment.c.id, notebook.c.id.label("notebook")).join(
+        notebook, notebook.c.assignment_id == assignment.c.id
+    )
+    of, of_notebook = db.execute(
+        own.where(assignment.c.name == lesson, notebook.c.name == lesson)
+    ).one()
+    known = (
+        select(hand_in.c.id, submitted.c.id.label("notebook"))
+        .join(submitted, submitted.c.assignment_id == hand_in.c.id)
+        .where(hand_in.c.student_id == student, hand_in.c.assignment_id == of)
+        .where(submitted.c.notebook_id == of_notebook)
+    )
+    found = db.execute(known).first()
+    if found:
+        db.execute(update(hand_in).where(hand_in.c.id == found.id).values(timestamp=when))
+        place = found.notebook
+    else:
+        new, place = api.new_uuid(), api.new_uuid()
+        facts = {"id": new, "assignment_id": of, "student_id": student, "timestamp": when}
+        db.execute(insert(hand_in).values(facts))
+        db.execute(insert(submitted).values(id=place, assignment_id=new, notebook_id=of_notebook))
+        cells = db.execute(select(cell.c.id, cell.c.type).where(cell.c.notebook_id == of_notebook))
+        kinds = [(one.id, one.type) for one in cells]
+        for table, of_it in ((api.Grade, "GradeCell"), (api.Comment, "SolutionCell")):
+            rows = [
+                {"cell_id": i, "notebook_id": place} for i, k in kinds if k in (of_it, "TaskCell")
+            ]
+            if rows:
+                db.execute(insert(table.__table__), rows)
+    by_hand = False
+    for table, values in ((api.Grade.__table__, scores), (api.Comment.__table__, comments)):
+        rows = db.execute(
+            select(table, cell.c.name)
+            .join(cell, cell.c.id == table.c.cell_id)
+            .where(table.c.notebook_id == place)
+        ).all()
+        new = [{"row": row.id, "value": values.get(row.name)} for row in rows]
+        if table is api.Grade.__table__:
+            by_hand |= any(row.manual_score is not None or row.extra_credit for row in rows)
+            waits = [row.manual_score is not None or values.get(row.name) is None for row in rows]
+            new = [one | {"waits": wait} for one, wait in zip(new, waits, strict=True)]
+            more = {"auto_score": bindparam("value"), "needs_manual_grade": bindparam("waits")}
+        else:
+            by_hand |= any(row.manual_comment for row in rows)
+            more = {"auto_comment": bindparam("value")}
+        if new:
+            change = update(table).where(table.c.id == bindparam("row")).values(more)
+            db.connection().execute(change, new)
+    return by_hand
+
+
 def states(gradebook, student: str | None = None, lesson: str | None = None) -> dict:
     """Return what stands for all that a gradebook has of each hand-in, or of one: a hash.
 
     So `course grade` knows what nobody has touched since it was merged. By ``(student, lesson)``.
     """
+    one = {} if student is None else {"student": student, "lesson": lesson}
+    options = {"yield_per": 1000}
+    rows = gradebook.db.execute(_state_query(bool(one)), one, execution_options=options)
+    return {
+        key: hashlib.sha256(json.dumps([[*map(str, row)] for row in group]).encode()).hexdigest()
+        for key, group in groupby(rows, lambda row: tuple(row[:2]))
+    }
+
+
+@cache
+def _state_query(of_one: bool):
     from nbgrader import api
-    from sqlalchemy import literal, null, select, text, union_all
+    from sqlalchemy import bindparam, literal, null, select, text, union_all
 
     assignment, hand_in = api.Assignment.__table__, api.SubmittedAssignment.__table__
     submitted, cell = api.SubmittedNotebook.__table__, api.BaseCell.__table__
@@ -365,17 +454,11 @@ def states(gradebook, student: str | None = None, lesson: str | None = None) -> 
             .join(kind, kind.c.notebook_id == submitted.c.id)
             .join(cell, cell.c.id == kind.c.cell_id)
         )
-        if student is not None:
-            part = part.where(hand_in.c.student_id == student, assignment.c.name == lesson)
+        if of_one:
+            part = part.where(hand_in.c.student_id == bindparam("student"))
+            part = part.where(assignment.c.name == bindparam("lesson"))
         parts.append(part)
-    rows = gradebook.db.execute(
-        union_all(*parts).order_by(*map(text, "1234")),
-        execution_options={"yield_per": 1000},
-    )
-    return {
-        key: hashlib.sha256(json.dumps([[*map(str, row)] for row in group]).encode()).hexdigest()
-        for key, group in groupby(rows, lambda row: tuple(row[:2]))
-    }
+    return union_all(*parts).order_by(*map(text, "1234"))
 
 
 @contextmanager
