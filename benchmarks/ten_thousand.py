@@ -222,7 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         with tempfile.TemporaryDirectory(dir=options.place) as place:
-            print("\n" + json.dumps(measure(options.one, Path(place))))
+            print("\n" + json.dumps(measure(options.one, Path(place))), flush=True)
         return
     print(f"{processors()} cores, load {os.getloadavg()[0]:.1f}; seconds of processor time")
     print("  size   writer  ms each  MB at 10 50 90 %  first run   again   report   peak MB")
