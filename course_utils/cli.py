@@ -212,6 +212,15 @@ def grade(
             "states; kept for later runs."
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Mark only this share, e.g. 3/16, as one task of a job array; see docs/cluster.md."
+        ),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Put in place what shards have left; mark nothing.")
+    ] = False,
 ) -> None:
     """Mark every collected hand-in and merge the marks into the gradebook.
 
@@ -219,7 +228,15 @@ def grade(
     """
     from course_utils.grading.grade import grade
 
-    grade(lessons, data=data, jobs=jobs, require_isolation=require_isolation, profile=profile)
+    grade(
+        lessons,
+        data=data,
+        jobs=jobs,
+        require_isolation=require_isolation,
+        profile=profile,
+        shard=shard,
+        merge_only=merge,
+    )
 
 
 @app.command()

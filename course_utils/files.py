@@ -43,6 +43,11 @@ def files_hash(files: Iterable[tuple[str, bytes]]) -> str:
     return digest.hexdigest()
 
 
+def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """Return a hash of each file's content, by its name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -89,6 +90,11 @@ def _with_meta(cell, meta):
 
 
 def save(path: Path, cells: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(_notebook(cells), path)
+
+
+def _notebook(cells):
     notebook = nbformat.v4.new_notebook(
         cells=cells,
         metadata={
@@ -96,8 +102,7 @@ def save(path: Path, cells: list[dict]) -> None:
         },
     )
     notebook.nbformat_minor = 5
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)
+    return notebook
 
 
 def hand_in(root: Path, student: str, lesson: str = MINI, **sources: str) -> Path:
@@ -169,13 +174,21 @@ def merge_result(root: Path, student: str, lesson: str, double: float = 2, **out
     """Enter a hand-in into the gradebook as if it had been graded, without running anything."""
     from course_utils.grading.grade import merge
     from course_utils.grading.gradebook import register
-    from course_utils.grading.marking import task_marks
 
     if not (root / "grading" / "gradebook.db").exists():
         (root / "grading").mkdir(exist_ok=True)
         register(root, [MINI, NET])
     folder = root / "results" / student / lesson
-    cells = mini_cells() if lesson == MINI else net_cells()
+    record_result(folder, student, lesson, double, **outcome)
+    (root / "grading" / "submitted" / student / lesson).mkdir(parents=True, exist_ok=True)
+    merge(root, folder)
+
+
+def record_result(folder: Path, student: str, lesson: str, double: float = 2, **outcome) -> None:
+    """Leave in a folder what a job leaves of a hand-in, without running anything."""
+    from course_utils.files import file_hashes
+    from course_utils.grading.marking import task_marks
+
     tasks = outcome.pop("tasks", {} if lesson == MINI else {"task_unet": task_record()})
     exercises = {
         "test_double": {"score": double, "points": 2, "reason": None if double else "wrong"},
@@ -194,16 +207,23 @@ def merge_result(root: Path, student: str, lesson: str, double: float = 2, **out
         "problem": None,
         "hand_in_hash": None,
     } | outcome
-    save(folder / f"{lesson}.ipynb", cells)
-    path = folder / f"{lesson}.ipynb"
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(solved_text(lesson))
     reasons = {k: v["reason"] for k, v in result["exercises"].items() if v["reason"]}
     keys = ("stopped", "tampered", "isolation")
     notebook["metadata"]["course"] = {key: result[key] for key in keys} | {"reasons": reasons}
+    cells = notebook["cells"]
     result["order"] = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in cells]
-    result["comment_places"] = task_marks.comment_places(notebook["cells"], tasks)
+    result["comment_places"] = task_marks.comment_places(cells, tasks)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{lesson}.ipynb"
     path.write_text(task_marks.annotate(notebook, result))
-    (folder / f"{lesson}.html").write_text("<p>feedback</p>")
+    page = folder / f"{lesson}.html"
+    page.write_text("<p>feedback</p>")
+    result["files"] = file_hashes([path, page])
     (folder / "result.json").write_text(json.dumps(result))
-    (root / "grading" / "submitted" / student / lesson).mkdir(parents=True, exist_ok=True)
-    merge(root, folder)
+
+
+@cache
+def solved_text(lesson: str) -> str:
+    """Return the solution of a lesson as a notebook's text."""
+    return nbformat.writes(_notebook(mini_cells() if lesson == MINI else net_cells()))

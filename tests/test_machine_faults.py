@@ -1,6 +1,7 @@
 """A fault of the machine costs nobody a mark: tried once more, then told, and nothing is stored."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from course_utils.errors import CourseError
-from course_utils.files import tree_hash
+from course_utils.files import file_hashes, tree_hash
 from course_utils.grading import grade as grade_module
 from course_utils.grading.grade import grade
 from course_utils.grading.gradebook import class_marks, register
@@ -240,14 +241,13 @@ def test_a_gradebook_that_is_locked_during_a_merge_costs_no_other_its_merge(
         target.mkdir(parents=True)
         (target / "result.json").write_text("{}")
 
-    def merge(root, folder, seconds):
+    def merge(root, folder, seconds, *opened):
         patience.append(seconds)
         if folder.parent.name == "bob":
             raise OperationalError("INSERT", {}, Exception("database is locked"))
         if folder.parent.name == "eve":
             raise RuntimeError("something else\nwith more lines")
 
-    monkeypatch.setattr(grade_module, "register", lambda *_: None)
     monkeypatch.setattr(grade_module, "_run_job", job)
     monkeypatch.setattr(grade_module, "merge", merge)
     monkeypatch.setattr(grade_module, "class_marks", lambda root: [])
@@ -265,7 +265,11 @@ def test_merging_reads_no_notebook(root, monkeypatch):
     for student in ("ada", "bob"):
         merge_result(root, student, MINI)
     result = root / "results" / "ada" / MINI
-    (result / f"{MINI}.ipynb").write_bytes(b"\xff" * 1000)  # a reader would fail
+    notebook, told = result / f"{MINI}.ipynb", result / "result.json"
+    notebook.write_bytes(b"\xff" * 1000)  # a reader would fail
+    changed = json.loads(told.read_text())
+    changed["files"] |= file_hashes([notebook])
+    told.write_text(json.dumps(changed))
     grade_module.merge(root, result)
     found = {one.student: one for one in class_marks(root)}
     assert found["ada"].total == found["bob"].total == 5

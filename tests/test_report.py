@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import re
 import time
@@ -17,12 +18,16 @@ from course_utils import display
 from course_utils.errors import CourseError
 from course_utils.files import write_atomic
 from course_utils.grading import grade as grade_module
+from course_utils.grading import gradebook as gradebook_module
+from course_utils.grading import report as report_module
 from course_utils.grading.export_marks import export_marks
-from course_utils.grading.gradebook import Mark, Marked, class_marks
+from course_utils.grading.gradebook import Mark, Marked, class_marks, lesson_facts
 from course_utils.grading.marking import samples
 from course_utils.grading.marking.nbgrader_setup import gradebook_url
 from course_utils.grading.report import (
+    PAGE,
     bar,
+    html_pages,
     html_report,
     least_solved,
     not_graded,
@@ -61,7 +66,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "line", "path", "circle", "img"):
+        if tag not in ("meta", "line", "path", "circle", "img", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -286,6 +291,86 @@ def test_the_page_of_a_class_of_300_stays_light():
     page = html_report(class_of(300, noise=0.02), [])
     assert len(page.encode()) < 3_000_000
     assert "<i>student" not in page
+
+
+def plain_class(size):
+    """Return so many students, of which every other has handed in a second lesson."""
+    return [
+        Marked(f"s{at:04d}", f"</script> Zoë {at}", lesson, {"a": Mark(at % 3, 2)}, at % 3, 2)
+        for at in range(size)
+        for lesson in ((MINI, NET) if at % 2 else (MINI,))
+    ]
+
+
+def test_a_large_class_has_pages_and_a_summary_that_leads_to_them():
+    class_ = plain_class(2 * PAGE + 1)
+    class_[7].tampered = ["course_utils.metrics.iou"]
+    feedback = {(one.student, one.lesson): "feedback/x.html" for one in class_}
+    made = dict(html_pages(class_, ["somebody"] * 999, feedback))
+    names = ["students", MINI, NET]
+    expected = {f"report/{name}-{k:03d}.html" for name in names for k in (1, 2, 3)}
+    assert {*made} == {"report.html", *expected} - {f"report/{NET}-003.html"}  # s0400 has none
+    pages = {place: Page(text) for place, text in made.items()}
+    assert all(page.open == [] for page in pages.values())
+    ids = {place: [a["id"] for _, a in page.tags if "id" in a] for place, page in pages.items()}
+    for name in ("students", MINI):
+        rows = [i for place in sorted(ids) if name in place for i in ids[place] if i[1:].isdigit()]
+        assert rows == [f"s{at}" for at in range(2 * PAGE + 1)]  # everybody, once
+    for place, page in pages.items():
+        for tag, attributes in page.tags:
+            address, _, anchor = (attributes.get("href") or "").partition("#")
+            if tag == "a" and "feedback" not in address:
+                to = os.path.normpath(f"{place}/../{address}") if address else place
+                assert to in made, (place, address)
+                assert not anchor or anchor in ids[to]
+    links = [a["href"] for tag, a in pages["report/students-002.html"].tags if tag == "a"]
+    assert links.count("../feedback/x.html") == 3 * PAGE // 2
+    words = " ".join(pages["report.html"].words)
+    assert "tampered with course_utils.metrics.iou" in words
+    assert words.count("somebody") == 50
+    assert len(made["report.html"]) < 60_000
+
+
+def test_only_the_summary_of_a_large_class_has_a_script_and_no_name_can_end_it():
+    made = dict(html_pages(plain_class(PAGE + 1), []))
+    assert made["report.html"].count("</script>") == 2
+    assert all("<script" not in text for place, text in made.items() if place != "report.html")
+    told = re.search('id="names">(.*?)</script>', made["report.html"], re.DOTALL)[1]
+    assert json.loads(told)[3] == "</script> Zoë 3\ns0003"
+    assert [place for place, _ in html_pages(plain_class(PAGE), [])] == ["report.html"]
+
+
+def test_pages_of_a_class_that_has_shrunk_are_removed(root, monkeypatch):
+    monkeypatch.setattr(report_module, "PAGE", 2)
+    report(root=root)
+    folder = root / "grading" / "report"
+    assert len([*folder.glob("students-*.html")]) == 2
+    monkeypatch.undo()
+    report(root=root)
+    assert not [*folder.iterdir()]
+
+
+def test_the_terminal_says_of_a_large_class_what_holds_for_each_lesson():
+    class_ = plain_class(PAGE + 1)
+    text = text_report(class_, ["somebody"])
+    assert len(text.splitlines()) < 10
+    assert "s0001" not in text
+    assert "somebody" in text
+    facts = lesson_facts(class_)
+    assert (facts[MINI].hand_ins, facts[NET].hand_ins) == (PAGE + 1, PAGE // 2)
+    assert facts[MINI].full == facts[MINI].nothing == (PAGE + 1) // 3
+    assert facts[MINI].mean == pytest.approx(1)
+
+
+def test_a_model_file_that_a_whole_class_has_is_told_in_a_few_names():
+    class_ = plain_class(900)
+    for one in class_:
+        one.marks["a"].task = task_record(0.6, sha256="ab")
+    gradebook_module._tell_copies(class_)
+    others = class_[0].same_model_as
+    assert len(others) == 21
+    assert others[-1].endswith(" more")
+    assert class_[0].student not in others
 
 
 def test_marks_of_all_lessons_have_the_colours_of_their_signs(page):

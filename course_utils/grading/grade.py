@@ -27,12 +27,20 @@ from tqdm import tqdm
 
 from course_utils.errors import CourseError, last_error
 from course_utils.files import files_hash, tree_hash, write_atomic
+from course_utils.grading import shards
 from course_utils.grading.gradebook import (
     Marked,
+    cell_points,
     class_marks,
+    enter_marks,
     enter_student,
+    file_facts,
+    lesson_table,
+    open_gradebook,
+    read_facts,
     refuse_damaged,
     register,
+    states,
     student_names,
     wait_for_writers,
     write_facts,
@@ -46,6 +54,8 @@ from course_utils.grading.marking.nbgrader_setup import (
     make_api,
 )
 from course_utils.grading.marking.settings import Settings
+from course_utils.grading.results import Unsound, read_result, remove
+from course_utils.grading.shards import Shard
 from course_utils.grading.workplace import (
     DATA_NOTE,
     grading_folder,
@@ -65,6 +75,7 @@ from course_utils.table import shortened, text_table
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MEMORY_PER_JOB = 3 << 30
 _TEMPORARY = "course-"
+_MOST_ROWS = 500  # in the terminal
 _children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C
 
 
@@ -77,6 +88,8 @@ def grade(
     profile: str | None = None,
     root: Path | None = None,
     executor: Executor | None = None,
+    shard: str | None = None,
+    merge_only: bool = False,
 ) -> list[Marked]:
     """Mark every collected hand-in and merge the marks into ``grading/gradebook.db``.
 
@@ -98,17 +111,24 @@ def grade(
         The course's folder.
     executor
         Where the jobs run; default: threads that start child processes.
+    shard
+        Such as ``"3/16"``: mark only this share and leave the results for ``merge_only``.
+    merge_only
+        Put in place what shards have left, and start no job.
 
     Returns
     -------
     list of Marked
-        What each hand-in got.
+        What each hand-in got; of a shard nothing, since it does not open the gradebook.
 
     Raises
     ------
     CourseError
         If there is nothing to grade, or a hand-in could not be graded: the others are.
     """
+    if shard and merge_only:
+        raise CourseError("--shard marks and --merge puts in place: give one of them.")
+    part = Shard.parse(shard) if shard else None
     root = root or course_root()
     folder = grading_folder(root)
     names = [resolve_lesson(name, root / "solutions") for name in lessons or []]
@@ -121,9 +141,12 @@ def grade(
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        if part:
+            _grade_shard(root, part, found, data, jobs, require_isolation, profile, executor)
+            return []
         with _scratch(folder) as scratch:
             failures, marked = _grade(
-                root, scratch, found, data, jobs, require_isolation, profile, executor
+                root, scratch, found, data, jobs, require_isolation, profile, executor, merge_only
             )
     except SQLAlchemyError as error:
         why = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -131,8 +154,63 @@ def grade(
             f"{folder / 'gradebook.db'} cannot be used now ({why}). What is graded is kept: run "
             "the command again."
         ) from None
-    _tell_failures(failures, len(found), folder / "failures.log")
+    if not failures:
+        shards.forget(root)
+    _tell_failures(failures, len(found), folder / "failures.log", merge_only and _again(root))
     return marked
+
+
+def _grade_shard(
+    root: Path,
+    shard: Shard,
+    found: list[tuple[str, str]],
+    data: Path | None,
+    jobs: int | None,
+    require_isolation: bool,
+    profile: str | None,
+    executor: Executor | None,
+) -> None:
+    """Mark one share of a class; tell of it in the shard's note."""
+    lessons = sorted({pair[1] for pair in found})
+    settings = _ready(root, data, require_isolation, lessons, profile, writer=False)
+    mine = shard.share(found)
+    shards.note(root, shard, len(mine))
+    hashes = _hashes(root, mine)
+    todo = result_folders(root, hashes, settings)
+    for folder in todo.values():
+        if folder.exists() or folder.is_symlink():
+            try:
+                read_result(folder)
+            except Unsound:  # half-written, as where a disk was full or a machine lost
+                remove(folder)
+    place = shards.shards_folder(root)
+    with (
+        shards.stopped_by_the_system(),
+        _scratch(place, f"grade-{shard.file_name}") as scratch,
+    ):
+        local = Path(tempfile.gettempdir())  # a disk that machines share may have no locks
+        what = f"grading, shard {shard}"
+        failures = _run_jobs(settings, scratch, todo, hashes, jobs, executor, what, local)
+    path = shards.note(root, shard, len(mine), failures)
+    done = len(mine) - len(failures)
+    print(
+        f"Shard {shard}: {done} of {len(mine)} hand-ins have a result in "
+        f"{root / 'grading' / 'results'}. Isolation: {sandbox.isolation_level()}. When all shards "
+        "have ended: course grade --merge"
+    )
+    _tell_failures(failures, len(mine), path.with_suffix(".log"))
+
+
+def _again(root: Path) -> str:
+    """Return what to do where shards have left results out."""
+    found = shards.progress(root)
+    if found is None or not found.not_ended:
+        return "run the array again (what is done is passed over), or `course grade` for the rest"
+    numbers = ",".join(map(str, found.not_ended))
+    return (
+        f"if they do not run any more, run shards {numbers} of {found.of} again, then "
+        "`course grade --merge`; `course grade` marks the rest here"
+    )
 
 
 def _grade(
@@ -144,18 +222,22 @@ def _grade(
     require_isolation: bool,
     profile: str | None,
     executor: Executor | None,
+    merge_only: bool = False,
 ) -> tuple[dict[tuple[str, str], str], list[Marked]]:
     """Run the jobs, merge, print what came of it; return why some have failed, and the marks."""
     folder = root / "grading"
     settings = _ready(root, data, require_isolation, sorted({one[1] for one in found}), profile)
-    hashes = {pair: tree_hash(folder / "submitted" / Path(*pair)) for pair in found}
-    todo = {
-        pair: result_folder(root, *pair, settings.data, hashes[pair], settings.profile)
-        for pair in found
-    }
-    failures = _run_jobs(settings, scratch, todo, hashes, jobs, executor)
+    hashes = _hashes(root, found)
+    todo = result_folders(root, hashes, settings)
+    if merge_only:
+        absent = [pair for pair in found if not (todo[pair] / "result.json").exists()]
+        failures = shards.missing(absent, shards.progress(root))
+    else:
+        failures = _run_jobs(settings, scratch, todo, hashes, jobs, executor)
     (folder / "failures.log").unlink(missing_ok=True)
-    failures |= _merge_all(root, {pair: todo[pair] for pair in found if pair not in failures})
+    failures |= _merge_all(
+        root, {pair: todo[pair] for pair in found if pair not in failures}, hashes
+    )
     graded = {pair for pair in found if pair not in failures}
     marked = _class_marks(root) if graded else []
     marked = [one for one in marked if (one.student, one.lesson) in graded]
@@ -175,8 +257,9 @@ def _grade(
             f"Notebooks of {', '.join(seen)} had hidden images within reach: before a class hands "
             f"in again, delete {folder / 'secret_seed'} to draw new ones."
         )
-    level = sandbox.isolation_level()
-    print(f"Isolation: {level}. Gradebook: {folder / 'gradebook.db'}. Next: course report")
+    levels = {one.isolation for one in marked if one.isolation} or {sandbox.isolation_level()}
+    place = folder / "gradebook.db"
+    print(f"Isolation: {', '.join(sorted(levels))}. Gradebook: {place}. Next: course report")
     return failures, marked
 
 
@@ -197,11 +280,16 @@ def _ready(
     require_isolation: bool,
     lessons: list[str],
     named: str | None = None,
+    writer: bool = True,
 ) -> Settings:
-    """Return the run's settings; what is wrong with the workplace is told now, not after hours."""
+    """Return the run's settings; what is wrong with the workplace is told now, not after hours.
+
+    Only a ``writer`` opens the gradebook.
+    """
     folder = grading_folder(root)
-    refuse_damaged(folder / "gradebook.db")
-    student_names(root)
+    if writer:
+        refuse_damaged(folder / "gradebook.db")
+        student_names(root)
     sandbox.require_limits()
     if require_isolation:
         sandbox.require_isolation()
@@ -213,7 +301,8 @@ def _ready(
         keep_marking_data(root, settings.data)
     if named is not None:
         keep_marking_profile(root, named)
-    register(root, lessons)
+    if writer:
+        register(root, lessons)
     return settings
 
 
@@ -224,19 +313,28 @@ def _run_jobs(
     hashes: dict[tuple[str, str], str],
     jobs: int | None,
     executor: Executor | None,
+    what: str = "grading",
+    place: Path | None = None,
 ) -> dict[tuple[str, str], str]:
-    """Run the jobs whose result is not there yet; return why some have failed."""
+    """Run the jobs whose result is not there yet; return why some have failed.
+
+    Their gradebooks, one a lesson to be copied, lie in ``place``, or with the results in
+    ``scratch``.
+    """
     root, folder = settings.course, settings.course / "grading"
     waiting = [pair for pair in todo if not (todo[pair] / "result.json").exists()]
     failures: dict[tuple[str, str], str] = {}
-    books = {lesson: scratch / f"{lesson}.db" for lesson in sorted({pair[1] for pair in waiting})}
+    place = place or scratch
+    books = {lesson: place / f"{lesson}.db" for lesson in sorted({pair[1] for pair in waiting})}
     for lesson, book in books.items():
         register(root, [lesson], database_url(book))
     workers = min(jobs or default_jobs(), max(len(waiting), 1))
     threads = max(1, processors() // workers)
     pool = executor or ThreadPoolExecutor(workers)
     done = len(todo) - len(waiting)
-    bar = tqdm(total=len(todo), initial=done, desc="grading", unit="hand-in")
+    # A log that is no terminal gets a line now and then, not ten a second.
+    pause = 0.1 if sys.stderr.isatty() else 30
+    bar = tqdm(total=len(todo), initial=done, desc=what, unit="hand-in", mininterval=pause)
     futures: dict[Future, tuple[str, str]] = {}
     try:
         for student, lesson in waiting:
@@ -257,9 +355,10 @@ def _run_jobs(
             future = pool.submit(_run_job, job, todo[student, lesson], threads)
             futures[future] = student, lesson
         for future in as_completed(futures):
-            bar.update()
             if error := future.exception():
                 failures[futures[future]] = str(error)
+                bar.set_postfix(failed=len(failures), refresh=False)
+            bar.update()
     except BaseException as error:
         _stop(futures)
         if isinstance(error, KeyboardInterrupt):
@@ -276,17 +375,23 @@ def _run_jobs(
     return failures
 
 
-def _tell_failures(failures: dict[tuple[str, str], str], count: int, log: Path) -> None:
+def _tell_failures(
+    failures: dict[tuple[str, str], str],
+    count: int,
+    log: Path,
+    advice: str | bool = False,
+) -> None:
     """Write the log of what failed, and raise with its summary, if anything has."""
     if failures:
         with contextlib.suppress(CourseError):  # as where the disk is full
             write_atomic(log, "\n\n".join(f"{'/'.join(k)}\n{v}" for k, v in failures.items()))
         names = shortened(["/".join(pair) for pair in failures], 3)
         first = _reason(next(iter(failures.values()))).rstrip(".")
+        what = "are not in place" if advice else "could not be graded"
         raise CourseError(
-            f"{len(failures)} of {count} hand-ins could not be graded: {names}. The first "
-            f"because {first}. All reasons are in {log}; run the "
-            "command again to try these once more."
+            f"{len(failures)} of {count} hand-ins {what}: {names}. The first "
+            f"because {first}. All reasons are in {log}; "
+            f"{advice or 'run the command again to try these once more'}."
         )
 
 
@@ -298,6 +403,27 @@ def submissions(root: Path, lessons: Iterable[str]) -> list[tuple[str, str]]:
         for path in (root / "grading" / "submitted").glob("*/*")
         if path.is_dir() and path.name in lessons and not path.parent.name.startswith(".")
     )
+
+
+def _hashes(root: Path, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the hash of each hand-in's files."""
+    submitted = root / "grading" / "submitted"
+    bar = tqdm(pairs, desc="reading", unit="hand-in", disable=len(pairs) < 500)
+    return {pair: tree_hash(submitted / Path(*pair)) for pair in bar}
+
+
+def result_folders(
+    root: Path, hashes: dict[tuple[str, str], str], settings: Settings
+) -> dict[tuple[str, str], Path]:
+    """Return where each hand-in's result lies, or will lie; what a lesson's share is read once."""
+    shared = {
+        lesson: _lesson_key(root, lesson, settings.data, settings.profile)
+        for lesson in {pair[1] for pair in hashes}
+    }
+    return {
+        (student, lesson): _folder_of(root, student, lesson, [digest, *shared[lesson]])
+        for (student, lesson), digest in hashes.items()
+    }
 
 
 def result_folder(
@@ -312,12 +438,20 @@ def result_folder(
 
     The hash of the hand-in's files, where it is known already, is not worked out again.
     """
-    key = [
-        hand_in_hash or tree_hash(root / "grading" / "submitted" / student / lesson),
+    digest = hand_in_hash or tree_hash(root / "grading" / "submitted" / student / lesson)
+    return _folder_of(root, student, lesson, [digest, *_lesson_key(root, lesson, data, profile)])
+
+
+def _lesson_key(root: Path, lesson: str, data: Path | None, profile: str | None) -> list[str]:
+    """Return what stands for all but the hand-in that a result depends on."""
+    return [
         _tests_hash(root, lesson, data, profile),
         grader_version(lesson),
         tree_hash(root / "solutions" / lesson, leave_out=("models",)),
     ]
+
+
+def _folder_of(root: Path, student: str, lesson: str, key: list[str]) -> Path:
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
     return root / "grading" / "results" / lesson / student / digest
 
@@ -345,16 +479,43 @@ def default_jobs() -> int:
     return max(1, min(processors(), memory().total // _MEMORY_PER_JOB))
 
 
-def merge(root: Path, folder: Path, patience: float = 60) -> None:
+def merge(
+    root: Path,
+    folder: Path,
+    patience: float = 60,
+    gradebook=None,
+    names: dict[str, str] | None = None,
+    of: tuple[str, str, str] | None = None,
+) -> None:
     """Write one result into the gradebook, ``autograded/`` and ``feedback/``.
 
-    Marks given by hand are left as they are. Doing it twice changes nothing. The gradebook may be
-    locked for so many seconds of ``patience``.
-    """
-    from nbgrader.api import Gradebook
+    Marks given by hand are left as they are. Doing it twice changes nothing.
 
-    result = json.loads((folder / "result.json").read_text())
+    Parameters
+    ----------
+    root
+        The course's folder.
+    folder
+        What a job has left.
+    patience
+        Seconds for which another program may lock the gradebook.
+    gradebook, names
+        nbgrader's, open, and the students' names; else they are opened and read for this hand-in.
+    of
+        Student, lesson and hash of the hand-in that it must be the result of.
+
+    Raises
+    ------
+    Unsound
+        If the result is damaged, or not of the lesson's cells as they are: nothing is written.
+    """
+    if gradebook is None:
+        with open_gradebook(root, patience) as gradebook:
+            return merge(root, folder, patience, gradebook, student_names(root), of)
+    result = read_result(folder)
     student, lesson = result["student"], result["lesson"]
+    if of not in (None, (student, lesson, result["hand_in_hash"])):
+        raise Unsound("its stored result was damaged (it is that of another hand-in)")
     stale = task_marks.update_marks(result["tasks"])
     handed_in = root / "grading" / "submitted" / student / lesson
     same = tree_hash(handed_in) == result["hand_in_hash"]  # else a newer one has come since
@@ -366,16 +527,13 @@ def merge(root: Path, folder: Path, patience: float = 60) -> None:
         place: task_marks.describe(result["tasks"][task])
         for task, place in result["comment_places"].items()
     }
-    with Gradebook(gradebook_url(root, patience)) as gradebook:
-        enter_student(gradebook, student, student_names(root).get(student))
-        gradebook.update_or_create_submission(lesson, student, timestamp=when)
-        notebook = gradebook.find_submission_notebook(lesson, lesson, student)
-        for entry in notebook.grades:
-            entry.auto_score = scores.get(entry.name)
-            entry.needs_manual_grade = entry.manual_score is not None or entry.auto_score is None
-        for comment in notebook.comments:
-            comment.auto_comment = comments.get(comment.name)
-        gradebook.db.commit()
+    points = cell_points(gradebook, lesson)
+    wrong = {name for name, score in scores.items() if (score or 0) > points.get(name, -1)}
+    if wrong := wrong | (points.keys() - scores):
+        raise Unsound(f"its stored result was damaged (the mark of {min(wrong)})")
+    enter_student(gradebook, student, names.get(student))
+    by_hand = enter_marks(gradebook, student, lesson, when, scores, comments)
+    gradebook.db.commit()
     page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
     target = root / "grading" / "autograded" / student / lesson
     text = (folder / f"{lesson}.ipynb").read_bytes()
@@ -385,14 +543,37 @@ def merge(root: Path, folder: Path, patience: float = 60) -> None:
     write_facts(target / f"{lesson}.ipynb", result)
     if when:
         shutil.copyfile(stamp, target / "timestamp.txt")
-    if stale or _graded_by_hand(root, student, lesson):
+    if stale or by_hand:
         _render_feedback(root, student, lesson)
     else:
         write_atomic(page, (folder / page.name).read_bytes())
+    state = states(gradebook, student, lesson).get((student, lesson))
+    found = _found(folder, page, names.get(student), when, state)
+    write_facts(target / f"{lesson}.ipynb", result, found)
+
+
+def _found(folder: Path, page: Path, name: str | None, when, state: str | None) -> dict:
+    """Return what a merge depends on, or has made: the same again, and nothing is left to do."""
+    found = {"result": folder.name, "name": name, "time": str(when), "state": state}
+    return found | {"page": file_facts(page) if page.exists() else None}
+
+
+def _is_merged(root: Path, folder: Path, name: str | None, state: str | None) -> bool:
+    """Tell whether a result was merged, and neither marks, pages nor bounds have changed since."""
+    lesson, student = folder.parts[-3:-1]
+    facts = read_facts(root / "grading" / "autograded" / student / lesson / f"{lesson}.ipynb")
+    if not facts or not facts.get("merged"):
+        return False
+    page = root / "grading" / "feedback" / student / lesson / f"{lesson}.html"
+    when = read_timestamp(root / "grading" / "submitted" / student / lesson / "timestamp.txt")
+    found = _found(folder, page, name, when, state)
+    return facts["merged"] == found and not task_marks.update_marks(facts["tasks"])
 
 
 def summary(marked: list[Marked]) -> str:
-    """Return the table of one row a hand-in: marks, IoU, what went wrong."""
+    """Return the table of one row a hand-in: marks, IoU, what went wrong; of many, of a lesson."""
+    if len(marked) > _MOST_ROWS:
+        return lesson_table(marked)
     rows = []
     for one in marked:
         ious = [f"{task['iou']:.3f}" for task in one.tasks if task["iou"] is not None]
@@ -445,10 +626,10 @@ def _tasks_on_data(lesson: str, profile: str | None) -> list[Task]:
 
 
 @contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def _scratch(folder: Path, name: str = "grade") -> Iterator[Path]:
     """Give a run its folder and one for temporary files; clean up after the dead."""
     with (
-        scratch_folder(folder, "grade", _remove_temporary) as scratch,
+        scratch_folder(folder, name, _remove_temporary) as scratch,
         _temporary(scratch),
     ):
         yield scratch
@@ -487,32 +668,45 @@ def _stop(futures: Iterable[Future]) -> None:
             sandbox.kill_group(child)
 
 
-def _merge_all(root: Path, results: dict[tuple[str, str], Path]) -> dict[tuple[str, str], str]:
+def _merge_all(
+    root: Path, results: dict[tuple[str, str], Path], hashes: dict[tuple[str, str], str]
+) -> dict[tuple[str, str], str]:
     """Merge results; return why some could not be, which does not stop the others."""
     failures = {}
-    bar = tqdm(results.items(), desc="merging", unit="hand-in", disable=len(results) < 20)
     patience = 60.0
-    for pair, folder in bar:
-        try:
-            merge(root, folder, patience)
-        except CourseError as error:
-            failures[pair] = str(error)
-        except json.JSONDecodeError as error:
-            # Out of the way, so that the next run makes it anew.
-            shutil.rmtree(folder, ignore_errors=True)
-            failures[pair] = f"its stored result was damaged ({error})"
-        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-            failures[pair] = (
-                f"its stored result cannot be merged ({type(error).__name__}: {error}); delete "
-                f"{folder} to have it graded anew"
-            )
-        except Exception as error:
-            if "database is locked" in str(error):
-                failures[pair] = "another program has locked the gradebook: close that program"
-                patience = 2.0  # for a class not a minute each
-            else:
-                first = (str(error).splitlines() or [""])[0]
-                failures[pair] = f"it cannot be merged ({type(error).__name__}: {first:.200})"
+    names = student_names(root)
+    with contextlib.ExitStack() as opened:
+        gradebook = opened.enter_context(open_gradebook(root, patience))
+        known = states(gradebook)
+        bar = tqdm(results.items(), desc="merging", unit="hand-in", disable=len(results) < 20)
+        for pair, folder in bar:
+            if _is_merged(root, folder, names.get(pair[0]), known.get(pair)):
+                continue
+            try:
+                merge(root, folder, patience, gradebook, names, (*pair, hashes[pair]))
+            except Unsound as error:
+                remove(folder)  # out of the way, so that the next run makes it anew
+                failures[pair] = str(error)
+            except CourseError as error:
+                failures[pair] = str(error)
+            except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+                failures[pair] = (
+                    f"its stored result cannot be merged ({type(error).__name__}: {error}); delete "
+                    f"{folder} to have it graded anew"
+                )
+            except Exception as error:
+                if "database is locked" in str(error):
+                    failures[pair] = "another program has locked the gradebook: close that program"
+                    if patience > 2:  # for a class not a minute each
+                        patience = 2.0
+                        gradebook = opened.enter_context(open_gradebook(root, patience))
+                else:
+                    first = (str(error).splitlines() or [""])[0]
+                    failures[pair] = f"it cannot be merged ({type(error).__name__}: {first:.200})"
+            gradebook.db.rollback()  # what has failed; and all that it has read is forgotten
+            gradebook.db.expunge_all()
+            if pair in failures:
+                bar.set_postfix(failed=len(failures))
     return failures
 
 
@@ -612,15 +806,6 @@ def _tests_hash(root: Path, lesson: str, data: Path | None, profile: str | None)
             name = path.relative_to(data).as_posix()
             parts += [name, str(facts.st_size), str(facts.st_mtime_ns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _graded_by_hand(root: Path, student: str, lesson: str) -> bool:
-    from nbgrader.api import Gradebook
-
-    with Gradebook(gradebook_url(root)) as gradebook:
-        notebook = gradebook.find_submission_notebook(lesson, lesson, student)
-        by_hand = [g.manual_score is not None or g.extra_credit for g in notebook.grades]
-        return any(by_hand) or any(c.manual_comment for c in notebook.comments)
 
 
 def _render_feedback(root: Path, student: str, lesson: str) -> None:

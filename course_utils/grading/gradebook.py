@@ -1,10 +1,14 @@
 """The class's marks, read back: scores from the gradebook, reasons from the executed notebooks."""
 
+import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from itertools import groupby, islice
 from math import isclose
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +18,7 @@ from course_utils.files import tree_hash, write_atomic
 from course_utils.grading.marking.nbgrader_setup import gradebook_url
 from course_utils.grading.publishing.release import generate, sound_source
 from course_utils.grading.workplace import grading_folder
+from course_utils.table import text_table
 
 
 @dataclass
@@ -90,6 +95,49 @@ class Marked:
         return [mark.task for mark in self.marks.values() if mark.task]
 
 
+@dataclass
+class LessonFacts:
+    """Figures of one lesson over a class.
+
+    Hand-ins, mean and possible points, and how many hand-ins have all points, nothing, something
+    that waits for a person, something that went wrong.
+    """
+
+    lesson: str
+    hand_ins: int = 0
+    mean: float = 0
+    points: float = 0
+    full: int = 0
+    nothing: int = 0
+    by_hand: int = 0
+    wrong: int = 0
+
+
+def lesson_facts(marked: Iterable[Marked]) -> dict[str, LessonFacts]:
+    """Return the figures of each lesson."""
+    found: dict[str, LessonFacts] = {}
+    for one in marked:
+        facts = found.setdefault(one.lesson, LessonFacts(one.lesson, points=one.points))
+        facts.hand_ins += 1
+        facts.mean += (one.total - facts.mean) / facts.hand_ins
+        facts.full += one.total >= one.points
+        facts.nothing += one.total <= 0
+        facts.by_hand += one.needs_hand
+        facts.wrong += bool(one.remarks)
+    return found
+
+
+def lesson_table(marked: Iterable[Marked]) -> str:
+    """Return the figures of each lesson as a table for the terminal."""
+    headings = ["lesson", "hand-ins", "mean marks", "all", "none", "by hand", "remarks"]
+    rows = []
+    for _, one in sorted(lesson_facts(marked).items()):
+        mean = f"{one.mean:.3g} of {one.points:.4g}"
+        counts = [one.full, one.nothing, one.by_hand, one.wrong]
+        rows.append([one.lesson, one.hand_ins, mean, *counts])
+    return text_table(headings, rows)
+
+
 def class_marks(root: Path) -> list[Marked]:
     """Return every graded hand-in, sorted by lesson and student.
 
@@ -106,14 +154,10 @@ def class_marks(root: Path) -> list[Marked]:
     found = []
     if (folder / "gradebook.db").exists():
         with Gradebook(gradebook_url(root)) as gradebook:
-            for assignment in gradebook.assignments:
-                for submission in gradebook.assignment_submissions(assignment.name):
-                    student = submission.student.id
-                    executed = folder / "autograded" / student / assignment.name
-                    path = executed / f"{assignment.name}.ipynb"
-                    if path.exists():
-                        name = names.get(student, student)
-                        found.append(_marked(submission, path, student, name))
+            for (lesson, student), rows in groupby(_graded_cells(gradebook), lambda row: row[:2]):
+                path = folder / "autograded" / student / lesson / f"{lesson}.ipynb"
+                if path.exists():
+                    found.append(_marked([*rows], path, student, names.get(student, student)))
     if not found:
         raise CourseError("nothing is graded yet. Grade the hand-ins with `course grade` first.")
     _tell_copies(found)
@@ -197,9 +241,13 @@ def refuse_damaged(path: Path) -> None:
         )
 
 
-def write_facts(notebook: Path, result: dict) -> None:
-    """Write beside an executed notebook what the class's marks need of it, so that none is read."""
-    facts = {"file": _file_facts(notebook)} | {key: result[key] for key in _FACTS}
+def write_facts(notebook: Path, result: dict, merged: dict | None = None) -> None:
+    """Write beside an executed notebook what the class's marks need of it, so that none is read.
+
+    And with it what :func:`read_facts` is asked at the next merge: what this one has found.
+    """
+    facts = {"file": file_facts(notebook)} | {key: result[key] for key in _FACTS}
+    facts["merged"] = merged
     facts["reasons"] = {
         name: entry["reason"] for name, entry in result["exercises"].items() if entry["reason"]
     }
@@ -210,31 +258,244 @@ _FACTS = ("stopped", "tampered", "isolation", "tasks", "problem", "hand_in_hash"
 _FACTS_FILE = "marked.json"
 
 
-def _file_facts(path: Path) -> list[int]:
+def file_facts(path: Path) -> list[int]:
+    """Return a file's size and time, which tell whether it was written since."""
     facts = path.stat()
     return [facts.st_size, facts.st_mtime_ns]
 
 
-def _facts(notebook: Path) -> tuple[dict, list]:
-    """Return what marking has found, and the order of the cells.
-
-    From the file beside the notebook, unless nbgrader alone has written the notebook since.
-    """
+def read_facts(notebook: Path) -> dict | None:
+    """Return what `write_facts` has written; None if nbgrader alone has marked since."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         facts = json.loads(notebook.with_name(_FACTS_FILE).read_text(encoding="utf-8"))
-        if facts["file"] == _file_facts(notebook):
+        if facts["file"] == file_facts(notebook):
+            return facts
+    return None
+
+
+def _facts(notebook: Path) -> tuple[dict, list]:
+    """Return what marking has found, and the order of the cells."""
+    with suppress(KeyError):
+        if facts := read_facts(notebook):
             return facts, facts["order"]
     content = json.loads(notebook.read_text(encoding="utf-8"))
     order = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in content["cells"]]
     return content["metadata"].get("course", {}), order
 
 
-def _marked(submission, path: Path, student: str, name: str) -> Marked:
+def _graded_cells(gradebook) -> Iterator:
+    """Yield lesson, student, cell, scores and points of all marks, those of a hand-in together.
+
+    One question to the database, and no object for each of its rows: a class can be large.
+    """
+    from nbgrader import api
+    from sqlalchemy import func, select
+
+    lesson, hand_in = api.Assignment.__table__, api.SubmittedAssignment.__table__
+    notebook, submitted = api.Notebook.__table__, api.SubmittedNotebook.__table__
+    grade, cell = api.Grade.__table__, api.BaseCell.__table__
+    graded, task = api.GradeCell.__table__, api.TaskCell.__table__
+    rows = (
+        select(
+            lesson.c.name.label("lesson"),
+            hand_in.c.student_id,
+            cell.c.name,
+            *(grade.c[name] for name in ("auto_score", "manual_score", "extra_credit")),
+            func.coalesce(graded.c.max_score, task.c.max_score).label("max_score"),
+        )
+        .select_from(hand_in)
+        .join(lesson, lesson.c.id == hand_in.c.assignment_id)
+        .join(submitted, submitted.c.assignment_id == hand_in.c.id)
+        .join(notebook, notebook.c.id == submitted.c.notebook_id)
+        .outerjoin(grade, grade.c.notebook_id == submitted.c.id)
+        .outerjoin(cell, cell.c.id == grade.c.cell_id)
+        .outerjoin(graded, graded.c.id == grade.c.cell_id)
+        .outerjoin(task, task.c.id == grade.c.cell_id)
+        .where(notebook.c.name == lesson.c.name)
+        .order_by(lesson.c.name, hand_in.c.student_id)
+    )
+    yield from gradebook.db.execute(rows, execution_options={"yield_per": 1000})
+
+
+def cell_points(gradebook, lesson: str) -> dict[str, float]:
+    """Return the points of each marked cell of a lesson, as it is registered."""
+    from nbgrader import api
+    from sqlalchemy import func, select
+
+    assignment, notebook = api.Assignment.__table__, api.Notebook.__table__
+    cell, graded = api.BaseCell.__table__, api.GradeCell.__table__
+    task = api.TaskCell.__table__
+    points = func.coalesce(graded.c.max_score, task.c.max_score)
+    rows = (
+        select(cell.c.name, points)
+        .join(notebook, notebook.c.id == cell.c.notebook_id)
+        .join(assignment, assignment.c.id == notebook.c.assignment_id)
+        .outerjoin(graded, graded.c.id == cell.c.id)
+        .outerjoin(task, task.c.id == cell.c.id)
+        .where(assignment.c.name == lesson, notebook.c.name == lesson, points.is_not(None))
+    )
+    return dict(map(tuple, gradebook.db.execute(rows)))
+
+
+def enter_marks(
+    gradebook,
+    student: str,
+    lesson: str,
+    when: datetime | None,
+    scores: dict[str, float | None],
+    comments: dict[str, str | None],
+) -> bool:
+    """Enter a hand-in with automatic scores and comments by cell, but do not commit it.
+
+    The student is entered already. Rows are as nbgrader's ``add_submission`` makes them; it reads
+    each cell of the lesson again for each hand-in, which takes ten times as long.
+
+    Returns
+    -------
+    bool
+        Whether a person has given marks or comments, which stay.
+    """
+    from nbgrader import api
+    from sqlalchemy import bindparam, insert, select, update
+
+    db = gradebook.db
+    assignment, notebook = api.Assignment.__table__, api.Notebook.__table__
+    hand_in, submitted = api.SubmittedAssignment.__table__, api.SubmittedNotebook.__table__
+    cell = api.BaseCell.__table__
+    own = select(assignment.c.id, notebook.c.id.label("notebook")).join(
+        notebook, notebook.c.assignment_id == assignment.c.id
+    )
+    of, of_notebook = db.execute(
+        own.where(assignment.c.name == lesson, notebook.c.name == lesson)
+    ).one()
+    known = (
+        select(hand_in.c.id, submitted.c.id.label("notebook"))
+        .join(submitted, submitted.c.assignment_id == hand_in.c.id)
+        .where(hand_in.c.student_id == student, hand_in.c.assignment_id == of)
+        .where(submitted.c.notebook_id == of_notebook)
+    )
+    found = db.execute(known).first()
+    if found:
+        db.execute(update(hand_in).where(hand_in.c.id == found.id).values(timestamp=when))
+        place = found.notebook
+    else:
+        new, place = api.new_uuid(), api.new_uuid()
+        facts = {"id": new, "assignment_id": of, "student_id": student, "timestamp": when}
+        db.execute(insert(hand_in).values(facts))
+        db.execute(insert(submitted).values(id=place, assignment_id=new, notebook_id=of_notebook))
+        cells = db.execute(select(cell.c.id, cell.c.type).where(cell.c.notebook_id == of_notebook))
+        kinds = [(one.id, one.type) for one in cells]
+        for table, of_it in ((api.Grade, "GradeCell"), (api.Comment, "SolutionCell")):
+            rows = [
+                {"cell_id": i, "notebook_id": place} for i, k in kinds if k in (of_it, "TaskCell")
+            ]
+            if rows:
+                db.execute(insert(table.__table__), rows)
+    by_hand = False
+    for table, values in ((api.Grade.__table__, scores), (api.Comment.__table__, comments)):
+        rows = db.execute(
+            select(table, cell.c.name)
+            .join(cell, cell.c.id == table.c.cell_id)
+            .where(table.c.notebook_id == place)
+        ).all()
+        new = [{"row": row.id, "value": values.get(row.name)} for row in rows]
+        if table is api.Grade.__table__:
+            by_hand |= any(row.manual_score is not None or row.extra_credit for row in rows)
+            waits = [row.manual_score is not None or values.get(row.name) is None for row in rows]
+            new = [one | {"waits": wait} for one, wait in zip(new, waits, strict=True)]
+            more = {"auto_score": bindparam("value"), "needs_manual_grade": bindparam("waits")}
+        else:
+            by_hand |= any(row.manual_comment for row in rows)
+            more = {"auto_comment": bindparam("value")}
+        if new:
+            change = update(table).where(table.c.id == bindparam("row")).values(more)
+            db.connection().execute(change, new)
+    return by_hand
+
+
+def states(gradebook, student: str | None = None, lesson: str | None = None) -> dict:
+    """Return what stands for all that a gradebook has of each hand-in, or of one: a hash.
+
+    So `course grade` knows what nobody has touched since it was merged. By ``(student, lesson)``.
+    """
+    one = {} if student is None else {"student": student, "lesson": lesson}
+    options = {"yield_per": 1000}
+    rows = gradebook.db.execute(_state_query(bool(one)), one, execution_options=options)
+    return {
+        key: hashlib.sha256(json.dumps([[*map(str, row)] for row in group]).encode()).hexdigest()
+        for key, group in groupby(rows, lambda row: tuple(row[:2]))
+    }
+
+
+@cache
+def _state_query(of_one: bool):
+    from nbgrader import api
+    from sqlalchemy import bindparam, literal, null, select, text, union_all
+
+    assignment, hand_in = api.Assignment.__table__, api.SubmittedAssignment.__table__
+    submitted, cell = api.SubmittedNotebook.__table__, api.BaseCell.__table__
+    parts = []
+    for kind in (api.Grade.__table__, api.Comment.__table__):
+        values = ["auto_score", "manual_score", "extra_credit", "needs_manual_grade"]
+        if kind is not api.Grade.__table__:
+            values = ["auto_comment", "manual_comment", None, None]
+        part = (
+            select(
+                hand_in.c.student_id,
+                assignment.c.name,
+                literal(kind.name).label("kind"),
+                cell.c.name.label("cell"),
+                hand_in.c.timestamp,
+                *(kind.c[name] if name else null() for name in values),
+            )
+            .select_from(hand_in)
+            .join(assignment, assignment.c.id == hand_in.c.assignment_id)
+            .join(submitted, submitted.c.assignment_id == hand_in.c.id)
+            .join(kind, kind.c.notebook_id == submitted.c.id)
+            .join(cell, cell.c.id == kind.c.cell_id)
+        )
+        if of_one:
+            part = part.where(hand_in.c.student_id == bindparam("student"))
+            part = part.where(assignment.c.name == bindparam("lesson"))
+        parts.append(part)
+    return union_all(*parts).order_by(*map(text, "1234"))
+
+
+@contextmanager
+def open_gradebook(root: Path, patience: float) -> Iterator:
+    """Give nbgrader's ``Gradebook`` of a course, for many hand-ins one after another.
+
+    The database finds the marks of one hand-in without reading those of all others, and SQLAlchemy
+    translates each question once.
+    """
+    from nbgrader.api import Gradebook
+    from sqlalchemy import text
+
+    with Gradebook(gradebook_url(root, patience)) as gradebook:
+        gradebook.db().expire_on_commit = False  # a hand-in's rows are written and not read again
+        for table, column in _INDEXES:
+            name = f"course_{table}_{column}"
+            gradebook.db.execute(text(f"CREATE INDEX IF NOT EXISTS {name} ON {table} ({column})"))
+        gradebook.db.commit()
+        yield gradebook
+
+
+# nbgrader's own begin with the other column.
+_INDEXES = (
+    ("submitted_assignment", "student_id"),
+    ("submitted_notebook", "assignment_id"),
+    ("grade", "notebook_id"),
+    ("comment", "notebook_id"),
+)
+
+
+def _marked(grades: list, path: Path, student: str, name: str) -> Marked:
     lesson = path.stem
     course, order = _facts(path)
-    (notebook,) = [book for book in submission.notebooks if book.name == lesson]
+    places = {cell: place for place, cell in reversed([*enumerate(order)])}
     grades = sorted(
-        notebook.grades, key=lambda g: order.index(g.name) if g.name in order else len(order)
+        (grade for grade in grades if grade.name is not None),
+        key=lambda grade: places.get(grade.name, len(order)),
     )
     marks = {
         grade.name: Mark(
@@ -276,15 +537,23 @@ def _by_module(names: list[str]) -> list[str]:
 
 def _tell_copies(found: list[Marked]) -> None:
     """Name to each hand-in those whose model file has the very same bytes."""
-    owners: dict[tuple[str, str], list[str]] = {}
+    owners: dict[tuple[str, str], dict[str, None]] = {}
     for one in found:
         for task in one.tasks:
             if task["kind"] == "model" and task["sha256"]:
-                owners.setdefault((task["task"], task["sha256"]), []).append(one.student)
+                owners.setdefault((task["task"], task["sha256"]), {})[one.student] = None
     for one in found:
         keys = [(task["task"], task["sha256"]) for task in one.tasks]
-        others = {other for key in keys for other in owners.get(key, ()) if other != one.student}
-        one.same_model_as = sorted(others)
+        groups = [group for key in keys if len(group := owners.get(key, ())) > 1]
+        # Of a file that a thousand have, a thousand lists of all would fill the memory.
+        others = {name for group in groups for name in islice(group, _COPIES + 1)} - {one.student}
+        one.same_model_as = sorted(others)[:_COPIES]
+        if (more := max(map(len, groups), default=0) - 1 - _COPIES) > 0:
+            one.same_model_as.append(f"{more} more")
+
+
+_COPIES = 20
+"""Students that are named to each other as having one model file."""
 
 
 def _by_hand(name: str, mark: Mark) -> str | None:

@@ -1,28 +1,38 @@
 """``course report``: the class table in the terminal and as a page.
 
-The page is one file without scripts; it links to nothing but the feedback pages beside it.
+The page is one file without scripts; it links to nothing but the feedback pages beside it. A class
+of more than `PAGE` students gets pages of so many each, and ``report.html`` is a summary that leads
+to them, with a field to find a student by, which is its only script.
 Nothing is said by colour alone: every mark is a number with a sign, every bar has its numbers
 beside it. On a narrow screen each row of a table becomes a card.
 """
 
+import json
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from markupsafe import Markup
+
+from course_utils.data.segmentation_set import SegmentationSet
 from course_utils.display import colours
 from course_utils.errors import CourseError
 from course_utils.files import tree_files, tree_hash, write_atomic
-from course_utils.grading.gradebook import Marked, class_marks
+from course_utils.grading.gradebook import Marked, class_marks, lesson_facts, lesson_table
 from course_utils.grading.marking import samples
 from course_utils.grading.marking.task_marks import update_marks
-from course_utils.hand_in.tasks import get_task
+from course_utils.hand_in.tasks import Task, get_task
 from course_utils.paths import course_root
 from course_utils.table import shortened, text_table
 
+PAGE = 200
+"""Students on a page."""
 _WIDTH, _HEIGHT = 240, 34
+_LOOK = 50  # students that a large class's summary names
 
 
 def report(open_page: bool = False, root: Path | None = None) -> Path:
@@ -45,7 +55,12 @@ def report(open_page: bool = False, root: Path | None = None) -> Path:
     waiting = not_graded(root, marked)
     print(text_report(marked, waiting))
     path = root / "grading" / "report.html"
-    write_atomic(path, html_report(marked, waiting, _feedback_pages(path.parent, marked)))
+    stale = {*(path.parent / "report").glob("*.html")}
+    for place, text in html_pages(marked, waiting, _feedback_pages(path.parent, marked)):
+        write_atomic(path.parent / place, text)
+        stale.discard(path.parent / place)
+    for left in stale:
+        left.unlink()
     print(f"\nThe same with reasons and intervals: {path}")
     if open_page and not webbrowser.open(path.resolve().as_uri()):
         raise CourseError(f"no browser could be started; open {path} by hand.")
@@ -63,6 +78,9 @@ def text_report(marked: list[Marked], waiting: Sequence[str] = ()) -> str:
         Those without a mark, or with that of an older one, as from :func:`not_graded`.
     """
     parts = []
+    if len({one.student for one in marked}) > PAGE:
+        parts = [lesson_table(marked), ""]
+        marked = []  # the page has them
     for lesson, group in _by_lesson(marked).items():
         cells = list(group[0].marks)
         headings = ["student", *cells, "total", "IoU (95 %)"]
@@ -87,12 +105,102 @@ def text_report(marked: list[Marked], waiting: Sequence[str] = ()) -> str:
     return "\n".join(parts).rstrip()
 
 
+def html_pages(
+    marked: list[Marked],
+    waiting: Sequence[str],
+    pages: Mapping[tuple[str, str], str] | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Yield the address, from ``grading/``, and the text of each page; parameters as below."""
+    students = sorted({one.student for one in marked}, key=str.casefold)
+    if len(students) <= PAGE:
+        yield "report.html", html_report(marked, waiting, pages)
+        return
+    rows = {student: at for at, student in enumerate(students)}
+    yield "report.html", _summary_page(marked, waiting, students, rows)
+    inside = {key: f"../{place}" for key, place in (pages or {}).items()}
+    chunks: dict[int, list[Marked]] = {}
+    for one in marked:
+        chunks.setdefault(rows[one.student] // PAGE, []).append(one)
+    for number, chunk in sorted(chunks.items()):
+        yield from _pages_of(chunk, number, len(chunks), rows, inside)
+
+
+def _summary_page(
+    marked: list[Marked], waiting: Sequence[str], students: list[str], rows: dict[str, int]
+) -> str:
+    """Return the first page of a large class: figures, where to look, and where everybody is."""
+    names = {one.student: one.name for one in marked}
+    first = range(0, len(students), PAGE)
+    found = [names[s] if names[s] == s else f"{names[s]}\n{s}" for s in students]
+    strange = [one for one in marked if one.tampered or one.problem or one.same_model_as]
+    return _render(
+        marked,
+        parts={"facts", "index", "how"},
+        links=[
+            ("Students", "#students"),
+            ("Lessons", "#lessons"),
+            *([("To look at first", "#look")] if strange else []),
+            ("How the marks were made", "#how"),
+        ],
+        waiting=shortened(waiting, _LOOK),
+        page_size=PAGE,
+        index=[
+            (names[chunk[0]], names[chunk[-1]], f"report/{_page_name('students', at // PAGE)}")
+            for at in first
+            for chunk in [students[at : at + PAGE]]
+        ],
+        overview=[facts for _, facts in sorted(lesson_facts(marked).items())],
+        look=[
+            (
+                one.name,
+                f"report/{_page_name(one.lesson, rows[one.student] // PAGE)}#s{rows[one.student]}",
+                one.remarks[0],
+            )
+            for one in strange[:_LOOK]
+        ],
+        more=max(0, len(strange) - _LOOK),
+        names_json=_script_json(found),
+    )
+
+
+def _pages_of(
+    chunk: list[Marked], number: int, count: int, rows: dict[str, int], pages: Mapping
+) -> Iterator[tuple[str, str]]:
+    """Yield the table of all lessons of some students, and a page of each of their lessons."""
+    lessons = _by_lesson(chunk)
+    places = {lesson: _page_name(lesson, number) for lesson in lessons}
+    heading = f"Class report, page {number + 1} of {count}"
+    near = [("earlier students", number - 1), ("later students", number + 1)]
+
+    def links(kind: str) -> list[tuple[str, str]]:
+        beside = [(words, _page_name(kind, at)) for words, at in near if 0 <= at < count]
+        return [("Summary", "../report.html"), *beside]
+
+    own = {"pages": pages, "rows": rows, "places": places}
+    name = _page_name("students", number)
+    text = _render(chunk, {"all"}, [*links("students"), *places.items()], heading, **own)
+    yield f"report/{name}", text
+    for lesson, group in lessons.items():
+        around = [links(lesson)[0], ("All lessons", name)]
+        text = _render(group, {"lessons"}, around, f"{heading}: {lesson}", **own)
+        yield f"report/{places[lesson]}", text
+
+
+def _page_name(kind: str, number: int) -> str:
+    return f"{kind}-{number + 1:03d}.html"
+
+
+def _script_json(value: object) -> Markup:
+    """Return JSON that can stand in a script element, whatever signs a name holds."""
+    return Markup(json.dumps(value).replace("<", "\\u003c"))
+
+
 def html_report(
     marked: list[Marked],
     waiting: Sequence[str],
     pages: Mapping[tuple[str, str], str] | None = None,
 ) -> str:
-    """Return the page.
+    """Return the page of a class that fits on one.
 
     Parameters
     ----------
@@ -103,6 +211,24 @@ def html_report(
     pages
         Address of the feedback page by student and lesson, where there is one.
     """
+    lessons = _by_lesson(marked)
+    return _render(
+        marked,
+        {"facts", "all", "lessons", "how"},
+        [
+            ("All lessons", "#all"),
+            *((lesson, f"#{lesson}") for lesson in lessons),
+            ("How the marks were made", "#how"),
+        ],
+        waiting=", ".join(waiting),
+        pages=pages or {},
+        places={lesson: f"#{lesson}" for lesson in lessons},
+        rows={},
+    )
+
+
+@cache
+def _template():
     from jinja2 import Environment
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -110,31 +236,40 @@ def html_report(
         **{"bar": bar, "sign": sign, "colour": _colour, "number": _number},
         **{"classes": class_scores, "gallery": _gallery},
     }
-    template = environment.from_string(
+    return environment.from_string(
         files("course_utils.grading").joinpath("report.html").read_text(encoding="utf-8")
     )
+
+
+def _render(
+    marked: list[Marked],
+    parts: set[str],
+    links: list[tuple[str, str]],
+    heading: str = "Class report",
+    **more: object,
+) -> str:
+    """Return a page with some parts of the report; ``links`` are words and addresses."""
     lessons = _by_lesson(marked)
     students = sorted({one.student for one in marked}, key=str.casefold)
-    names = {one.student: one.name for one in marked}
     of = {(one.student, one.lesson): one for one in marked}
-    points = {lesson: group[0].points for lesson, group in lessons.items()}
-    totals = {s: sum(of[s, n].total for n in lessons if (s, n) in of) for s in students}
     tasks = [task for one in marked for task in one.tasks]
-    return template.render(
+    return _template().render(
+        parts=parts,
+        links=links,
+        heading=heading,
         lessons=lessons,
         students=students,
-        names=names,
+        names={one.student: one.name for one in marked},
         of=of,
-        points=points,
-        totals=totals,
+        points={lesson: group[0].points for lesson, group in lessons.items()},
+        totals={s: sum(of[s, n].total for n in lessons if (s, n) in of) for s in students},
         least=least_solved(marked),
-        pages=pages or {},
-        waiting=waiting,
         made=f"{datetime.now():%Y-%m-%d %H:%M}",
         isolation=sorted({one.isolation for one in marked if one.isolation}),
         sources=sorted({(t["task"], t["source"], t["test_set"]) for t in tasks if t["source"]}),
         tampered=sum(bool(one.tampered) for one in marked),
         unmarked=sum(task["iou"] is None for task in tasks),
+        **more,
     )
 
 
@@ -176,7 +311,6 @@ def bar(task: dict) -> str:
 
     The marks grow along the band from low to high. All numbers are in its title too.
     """
-    from markupsafe import Markup
 
     def x(value: float) -> str:
         return f"{8 + value * (_WIDTH - 16):.1f}"
@@ -231,7 +365,7 @@ def _gallery(group: list[Marked]) -> list[dict]:
     found = []
     for name, profile in sorted(shown):
         task = get_task(name, profile)
-        if public := samples.sample_pictures(task):
+        if public := _public(task):
             found.append(
                 {
                     "task": name,
@@ -244,6 +378,12 @@ def _gallery(group: list[Marked]) -> list[dict]:
                 }
             )
     return found
+
+
+@cache
+def _public(task: Task) -> SegmentationSet | None:
+    """Return the public pictures of a task; a large class's report shows them on many pages."""
+    return samples.sample_pictures(task)
 
 
 def _feedback_pages(folder: Path, marked: list[Marked]) -> dict[tuple[str, str], str]:

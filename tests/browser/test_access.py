@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import code_notebook
 
+from course_utils.grading.gradebook import Mark, Marked
+from course_utils.grading.report import html_pages
 from course_utils.lab import lab_environment
 
 LESSONS = sorted(path.name for path in (Path(__file__).parents[2] / "solutions").glob("[0-9]*"))
@@ -155,3 +157,30 @@ def test_the_class_report(page, demo_run, width, theme):
         assert box["x"] + box["width"] <= width
     for link in page.locator('a[href^="feedback/"]').all():
         assert (demo_run.place / "grading" / link.get_attribute("href")).exists()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_report_of_a_large_class_on_a_phone(page, tmp_path, theme):
+    names = [f"Zoë {at:05d}" for at in range(10_000)]
+    class_ = [Marked(f"s{at}", name, NET, {"a": Mark(1, 2)}, 1, 2) for at, name in enumerate(names)]
+    class_[0].tampered = ["course_utils.metrics.iou"]
+    for place, text in html_pages(class_, ["s1/06"]):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(text)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme=theme)
+    page.goto((tmp_path / "report.html").as_uri())
+    page.get_by_role("searchbox", name="Find a student").fill("zoe 0999")
+    assert page.locator("#told").inner_text() == "10 students"
+    assert found(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#found a").nth(7).click()
+    page.wait_for_url("**/report/students-*.html#s*")
+    target = page.locator(":target")
+    assert "Zoë 09997" in target.inner_text()
+    assert target.bounding_box()["y"] < 844
+    assert found(page) == []
+    page.get_by_role("link", name=NET).first.click()
+    page.wait_for_url(f"**/{NET}-*.html")
+    assert found(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

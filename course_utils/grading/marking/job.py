@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from course_utils.errors import CourseError, last_error
-from course_utils.files import tree_hash, write_atomic
+from course_utils.files import file_hashes, tree_hash, write_atomic
 from course_utils.grading.marking.machine_faults import MachineFault, told_fault
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.marking.stored_outputs import shown_outputs
@@ -71,7 +71,10 @@ def main(path: str) -> None:
     tempfile.tempdir = os.environ.get("TMPDIR")
     result = run(job, Path(tempfile.mkdtemp(prefix="")).resolve())
     result["seconds"] = round(time.monotonic() - started, 1)
-    (Path(job.output) / "result.json").write_text(json.dumps(result, indent=1))
+    output = Path(job.output)
+    names = (f"{job.lesson}.ipynb", f"{job.lesson}.html", "timestamp.txt")
+    result["files"] = file_hashes(path for name in names if (path := output / name).exists())
+    (output / "result.json").write_text(json.dumps(result, indent=1))
 
 
 def run(job: Job, root: Path) -> dict:
