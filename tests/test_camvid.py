@@ -168,6 +168,7 @@ real = pytest.mark.skipif(
 
 
 @real
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("split", "count", "sky"), [("train", 367, 0.168), ("valid", 101, 0.092), ("test", 233, 0.171)]
 )

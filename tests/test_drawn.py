@@ -63,6 +63,7 @@ def test_a_seed_gives_the_same_picture_at_every_size(name, seed):
     assert np.mean(large[1::3, 1::3] == small) > 0.94
 
 
+@pytest.mark.long
 def test_nearly_every_picture_shows_its_thing_and_what_is_not_it(many):
     name, train, _ = many
     shares = np.array(
@@ -74,6 +75,7 @@ def test_nearly_every_picture_shows_its_thing_and_what_is_not_it(many):
     assert thing.max() > 5 * thing.min()
 
 
+@pytest.mark.long
 def test_pictures_differ(many):
     _, train, valid = many
     everything = [image.tobytes() for image in (*train.images, *valid.images)]
@@ -89,6 +91,7 @@ the colours of skin stood about.
 """
 
 
+@pytest.mark.long
 def test_neither_colour_nor_place_gives_the_classes_away(many):
     name, train, valid = many
     most, most_of_thing = FLOORS[name]

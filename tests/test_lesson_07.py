@@ -267,6 +267,7 @@ CODES = ["Sky", "Building", "Column_Pole", "Road", "Sidewalk", "Tree", "SignSymb
 CODES += ["Car", "Pedestrian", "Bicyclist", "Void"]
 
 
+@pytest.mark.long
 @on_camvid
 def test_a_frame_has_a_twin_in_a_random_split_and_none_in_the_given_one():
     train, valid = (camvid.files(name, CAMVID).load((48, 64)) for name in ("train", "valid"))
