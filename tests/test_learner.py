@@ -150,7 +150,7 @@ def test_changed_settings_start_anew_and_keep_the_old_checkpoint(make, capsys):
     train_once(
         "fastai_unet", make(), lambda learn, kept: learn.fit_one_cycle(1, 2e-3, cbs=kept), part="1"
     )
-    assert "other rates: training starts anew" in capsys.readouterr().out
+    assert "other rates, max_lr: training starts anew" in capsys.readouterr().out
     assert len([*Path("models").glob("*1.checkpoint*.pt")]) == 2
 
 
