@@ -172,11 +172,46 @@ class NoReset(IoUOfSets):
         raise AttributeError("'Learner' object has no attribute 'yb'")
 
 
+class AList(IoUOfMatrix):
+    @property
+    def value(self):
+        return self.matrix.diag() / self.matrix.sum(0)
+
+
+class AMethod(IoUOfSets):
+    def value(self):
+        return 0.5
+
+
+class ShortCounts(IoUOfMatrix):
+    def accumulate(self, learn):
+        self.matrix[0] += torch.bincount(learn.y.flatten())
+
+
+class NotFlat(IoUOfMatrix):
+    def accumulate(self, learn):
+        self.matrix[0] += torch.bincount(learn.y, minlength=self.codes)
+
+
+def same_input(encoder, images):
+    return [k for k, layer in enumerate(encoder) if layer(images).shape[-1] < images.shape[-1]]
+
+
 # A regular expression of the message -> an answer that gets it.
 WRONG = {
     "label_of": {"pathlib.Path: it has .parent": lambda image: image.name_of_it},
-    "accuracy": {"take the argmax over axis 1": lambda p, y, void: (p.argmax(0) == y)[y != void]},
-    "dataset_iou": {"has pred .B, codes, H, W. and y": NoReset},
+    "accuracy": {
+        "take the argmax over axis 1": lambda p, y, void: (p.argmax(0) == y)[y != void],
+        "index the comparison, or both": lambda p, y, void: p.argmax(1)[y != void] == y,
+        r"wants .float\(\) first": lambda p, y, void: (p.argmax(1) == y)[y != void].mean(),
+    },
+    "dataset_iou": {
+        "has pred .B, codes, H, W. and y": NoReset,
+        "value is one number": AList,
+        "leave @property above it": AMethod,
+        "minlength=codes": ShortCounts,
+        "index both by the mask, or flatten": NotFlat,
+    },
     "moving": {r"8 learned numbers move|frozen": lambda model: (0, 0)},
     "group_rates": {
         "it gets the highest rate": lambda low, high, groups: [
@@ -185,10 +220,15 @@ WRONG = {
     },
     "reading": {
         "must have the keys a, b, c, d and rate": {"a": 1},
+        "the number of a reason, 1 to 4": {"a": "1", "b": 2, "c": 3, "d": 4, "rate": 1e-3},
         "rate must be a number above 0": {"a": 1, "b": 2, "c": 3, "d": 4, "rate": "1e-3"},
         "Some reason does not fit": {"a": 1, "b": 1, "c": 1, "d": 1, "rate": 1e-3},
     },
-    "find_skips": {"The last of each size": lambda encoder, images: [0]},
+    "find_skips": {
+        "The last of each size": lambda encoder, images: [0],
+        "gives the maps themselves": lambda encoder, images: [encoder(images), images],
+        "x = layer": same_input,
+    },
     "icnr": {"wanted the rows": lambda kernel, scale=2: icnr_by_index(kernel, scale) + 1},
 }
 
