@@ -24,6 +24,7 @@ from course_utils.data.camvid_files import TRAIN, VALID, write_layout
 from course_utils.errors import CourseError
 from course_utils.figures import fastai as figures
 from course_utils.hand_in.tasks import get_task
+from course_utils.models.encoders import choose_encoder
 from tests.executed import executed
 
 NAME = "07_fastai_unet"
@@ -275,6 +276,26 @@ def test_the_task_is_told_in_the_notebook():
     assert "200 pictures are few" in CELLS["encoder-why"].source
     assert "12 million numbers" in CELLS["hand-in"].source
     assert task.max_parameters == 12_000_000
+
+
+@pytest.mark.long
+def test_a_frozen_encoder_whose_batch_norms_learn_keeps_its_maps_all_along():
+    encoder = choose_encoder("lite0")(pretrained=False)
+
+    def kept(moves):
+        for layer in encoder.modules():
+            for weight in layer.parameters(recurse=False):
+                weight.requires_grad_(moves(layer))
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(tensors.append, lambda _: None):
+            encoder(torch.rand(2, 3, 48, 64))
+        weights = {weight.data_ptr() for weight in encoder.parameters()}
+        maps = {t.data_ptr(): t.numel() for t in tensors if t.data_ptr() not in weights}
+        return sum(maps.values())
+
+    assert kept(lambda layer: False) == 0
+    frozen = kept(lambda layer: isinstance(layer, nn.BatchNorm2d))
+    assert frozen > 0.95 * kept(lambda layer: True)
 
 
 @pytest.mark.parametrize("bound", lesson_07.GOOD)
