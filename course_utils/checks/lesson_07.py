@@ -755,10 +755,10 @@ icnr = Exercise(
         Case(
             torch.tensor([[1.0, 2.0], [3.0, 4.0]])[:, :, None, None],
             says="PixelShuffle fills a square from outputs that stand one after the other: wanted "
-            "the rows {wanted}, found {got}.",
+            "the row [1, 2] four times, then [3, 4] four times; found {got}.",
         ),
         Case(
-            torch.arange(6.0).view(2, 3, 1, 1),
+            torch.arange(8.0).view(2, 4, 1, 1),
             scale=3,
             says="With scale 3 a square has nine pixels. Wanted {wanted}, found {got}.",
         ),
