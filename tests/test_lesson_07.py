@@ -230,7 +230,9 @@ WRONG = {
         "gives the maps themselves": lambda encoder, images: [encoder(images), images],
         "x = layer": same_input,
     },
-    "icnr": {r"the row \[1, 2\] four times": lambda kernel, scale=2: icnr_by_index(kernel, scale) + 1},
+    "icnr": {
+        r"the row \[1, 2\] four times": lambda kernel, scale=2: icnr_by_index(kernel, scale) + 1
+    },
 }
 
 # --- what the text says, without fastai
