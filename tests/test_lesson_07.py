@@ -24,6 +24,7 @@ from course_utils.data.camvid_files import TRAIN, VALID, write_layout
 from course_utils.errors import CourseError
 from course_utils.figures import fastai as figures
 from course_utils.hand_in.tasks import get_task
+from course_utils.models.encoders import choose_encoder
 from tests.executed import executed
 
 NAME = "07_fastai_unet"
@@ -172,11 +173,46 @@ class NoReset(IoUOfSets):
         raise AttributeError("'Learner' object has no attribute 'yb'")
 
 
+class AList(IoUOfMatrix):
+    @property
+    def value(self):
+        return self.matrix.diag() / self.matrix.sum(0)
+
+
+class AMethod(IoUOfSets):
+    def value(self):
+        return 0.5
+
+
+class ShortCounts(IoUOfMatrix):
+    def accumulate(self, learn):
+        self.matrix[0] += torch.bincount(learn.y.flatten())
+
+
+class NotFlat(IoUOfMatrix):
+    def accumulate(self, learn):
+        self.matrix[0] += torch.bincount(learn.y, minlength=self.codes)
+
+
+def same_input(encoder, images):
+    return [k for k, layer in enumerate(encoder) if layer(images).shape[-1] < images.shape[-1]]
+
+
 # A regular expression of the message -> an answer that gets it.
 WRONG = {
     "label_of": {"pathlib.Path: it has .parent": lambda image: image.name_of_it},
-    "accuracy": {"take the argmax over axis 1": lambda p, y, void: (p.argmax(0) == y)[y != void]},
-    "dataset_iou": {"has pred .B, codes, H, W. and y": NoReset},
+    "accuracy": {
+        "take the argmax over axis 1": lambda p, y, void: (p.argmax(0) == y)[y != void],
+        "index the comparison, or both": lambda p, y, void: p.argmax(1)[y != void] == y,
+        r"wants .float\(\) first": lambda p, y, void: (p.argmax(1) == y)[y != void].mean(),
+    },
+    "dataset_iou": {
+        "has pred .B, codes, H, W. and y": NoReset,
+        "value is one number": AList,
+        "leave @property above it": AMethod,
+        "minlength=codes": ShortCounts,
+        "index both by the mask, or flatten": NotFlat,
+    },
     "moving": {r"8 learned numbers move|frozen": lambda model: (0, 0)},
     "group_rates": {
         "it gets the highest rate": lambda low, high, groups: [
@@ -185,11 +221,18 @@ WRONG = {
     },
     "reading": {
         "must have the keys a, b, c, d and rate": {"a": 1},
+        "the number of a reason, 1 to 4": {"a": "1", "b": 2, "c": 3, "d": 4, "rate": 1e-3},
         "rate must be a number above 0": {"a": 1, "b": 2, "c": 3, "d": 4, "rate": "1e-3"},
         "Some reason does not fit": {"a": 1, "b": 1, "c": 1, "d": 1, "rate": 1e-3},
     },
-    "find_skips": {"The last of each size": lambda encoder, images: [0]},
-    "icnr": {"wanted the rows": lambda kernel, scale=2: icnr_by_index(kernel, scale) + 1},
+    "find_skips": {
+        "The last of each size": lambda encoder, images: [0],
+        "gives the maps themselves": lambda encoder, images: [encoder(images), images],
+        "x = layer": same_input,
+    },
+    "icnr": {
+        r"the row \[1, 2\] four times": lambda kernel, scale=2: icnr_by_index(kernel, scale) + 1
+    },
 }
 
 # --- what the text says, without fastai
@@ -235,6 +278,26 @@ def test_the_task_is_told_in_the_notebook():
     assert "200 pictures are few" in CELLS["encoder-why"].source
     assert "12 million numbers" in CELLS["hand-in"].source
     assert task.max_parameters == 12_000_000
+
+
+@pytest.mark.long
+def test_a_frozen_encoder_whose_batch_norms_learn_keeps_its_maps_all_along():
+    encoder = choose_encoder("lite0")(pretrained=False)
+
+    def kept(moves):
+        for layer in encoder.modules():
+            for weight in layer.parameters(recurse=False):
+                weight.requires_grad_(moves(layer))
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(tensors.append, lambda _: None):
+            encoder(torch.rand(2, 3, 48, 64))
+        weights = {weight.data_ptr() for weight in encoder.parameters()}
+        maps = {t.data_ptr(): t.numel() for t in tensors if t.data_ptr() not in weights}
+        return sum(maps.values())
+
+    assert kept(lambda layer: False) == 0
+    frozen = kept(lambda layer: isinstance(layer, nn.BatchNorm2d))
+    assert frozen > 0.95 * kept(lambda layer: True)
 
 
 @pytest.mark.parametrize("bound", lesson_07.GOOD)

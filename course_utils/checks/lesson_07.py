@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from course_utils.checks import require
 from course_utils.checks.exercise import Case, Exercise
 from course_utils.metrics import ConfusionMatrix
 
@@ -114,13 +115,19 @@ _PAIR = (
 
 def _drawn_accuracy(rng: np.random.Generator) -> list[Case]:
     cases = []
-    for _ in range(2):
+    for void in (5, 2):
         labels = torch.from_numpy(rng.integers(0, 6, (3, 5, 7)))
-        labels[0, 1:] = 5  # one picture is mostly void
+        labels[0, 1:] = void  # one picture is mostly void
         logits = rng.normal(size=(3, 6, 5, 7)).astype(np.float32)
-        logits[:, 5] -= 0.7
-        cases.append(Case(torch.from_numpy(logits), labels, 5))
+        logits[:, void] -= 0.7
+        labels[1, 0, :3] = 1  # void is ahead by little, what is right comes next
+        logits[1, 1, 0, :3], logits[1, void, 0, :3] = 8, 9
+        cases.append(Case(torch.from_numpy(logits), labels, void))
     return cases
+
+
+def _without_score(logits, void) -> torch.Tensor:
+    return logits.index_fill(1, torch.tensor([void]), -math.inf)
 
 
 accuracy = Exercise(
@@ -142,6 +149,13 @@ accuracy = Exercise(
             says="Of two pictures, the second with one labelled pixel, 6 of 8 labelled pixels are "
             "right: {wanted}; you give {got}.",
         ),
+        Case(
+            _logits([[[0, 1, 1, 1, 2, 0, 0]]], 3),
+            torch.tensor([[[0, 0, 2, 1, 2, 1, 1]]]),
+            1,
+            says="Here void is code 1, and two labelled pixels are taken for void: 2 of 4 are "
+            "right, {wanted}; you give {got}.",
+        ),
     ],
     drawn=_drawn_accuracy,
     mistakes={
@@ -159,6 +173,19 @@ accuracy = Exercise(
                 for found, truth in zip(p.argmax(1), y, strict=True)
             ]
         ).mean(),
+        "{name} leaves out labelled pixels that are *predicted* as void, too: those are wrong "
+        "ones, and count.": (
+            lambda p, y, void: (
+                (p.argmax(1) == y)[(y != void) & (p.argmax(1) != void)].float().mean()
+            )
+        ),
+        "{name} takes void's score away before the argmax: what the network takes for void is "
+        "then something else.": (
+            lambda p, y, void: (_without_score(p, void).argmax(1) == y)[y != void].float().mean()
+        ),
+        "{name} takes the last code for void: `void` says which code it is, here another.": (
+            lambda p, y, void: (p.argmax(1) == y)[y != p.shape[1] - 1].float().mean()
+        ),
         "{name} leaves out code 0 instead of void.": (
             lambda p, y, void: (p.argmax(1) == y)[y != 0].float().mean()
         ),
@@ -174,7 +201,9 @@ accuracy = Exercise(
     },
     causes={
         r"size of tensor|shape of the mask|must match": "logits are (B, codes, H, W), labels "
-        "(B, H, W): take the argmax over axis 1, then both fit"
+        "(B, H, W): take the argmax over axis 1, then both fit; and index the comparison, or both",
+        "could not infer output dtype|dtype must be": "the mean of True and False wants .float() "
+        "first",
     },
 )
 
@@ -213,17 +242,20 @@ def _epochs(metric: Callable, codes: int, void: int, *epochs) -> list[float]:
             measured.accumulate(
                 SimpleNamespace(pred=logits.clone(), y=y, yb=(y,), xb=(), training=False)
             )
-        values.append(float(measured.value))
+        value = measured.value
+        require(not callable(value), "DatasetIou has a method as value: leave @property above it.")
+        values.append(float(value))
     return values
 
 
 class _Wrong(_DatasetIou):
     """A mistake: ``change`` of the metric's parts."""
 
-    per_batch = forgets = counts_void = False
+    per_batch = last_batch = forgets = counts_void = drops_void = last_is_void = False
     scores = staticmethod(lambda both, rows, columns: both / (rows + columns - both))
 
     def __init__(self, codes, void):
+        void = codes - 1 if self.last_is_void else void
         super().__init__(codes, void)
         self._batches, self._no_class = [], void
         if self.counts_void:
@@ -236,9 +268,11 @@ class _Wrong(_DatasetIou):
         self._batches = []
 
     def accumulate(self, learn):
-        if self.per_batch:
+        if self.per_batch or self.last_batch:
             super().reset()
         super().accumulate(learn)
+        if self.drops_void:
+            self._matrix[:, self._void] = 0
         self._batches.append(self._one())
 
     def _one(self):
@@ -358,6 +392,20 @@ dataset_iou = Exercise(
         "{name} is Dice, 2 both / (true + found), not IoU = both / union.": _wrong(
             scores=staticmethod(lambda both, rows, columns: 2 * both / (rows + columns))
         ),
+        "{name} divides by true + found, {got}: what is right stands in both, so the union is true "
+        "+ found - right.": (
+            _wrong(scores=staticmethod(lambda both, rows, columns: both / (rows + columns)))
+        ),
+        "{name} gives NaN: a code that occurs nowhere is 0 / 0. Take the mean where the union is "
+        "above 0.": _wrong(_mean=_absent_as(math.nan)),
+        "{name} knows the last batch only, {got}: accumulate must add to what is counted.": _wrong(
+            last_batch=True
+        ),
+        "{name} leaves out labelled pixels that are *predicted* as void: they are missed, and stay "
+        "in the union of their class.": _wrong(drops_void=True),
+        "{name} takes the last code for void: `void` says which code it is, here another.": _wrong(
+            last_is_void=True
+        ),
         "{name} divides by the true pixels alone: that is recall. The union has also what was "
         "found and is not true.": _wrong(
             scores=staticmethod(lambda both, rows, columns: np.where(rows > 0, both / rows, 0))
@@ -365,7 +413,12 @@ dataset_iou = Exercise(
     },
     causes={
         "no attribute '(yb|y)'": "what accumulate is given has pred (B, codes, H, W) and y "
-        "(B, H, W)"
+        "(B, H, W)",
+        r"only one element|only length-1|only 0-dim|Tensor with \d+ elements": "value is one "
+        "number: the mean of the IoUs",
+        "size of tensor|must match|broadcast": "pred needs its argmax over axis 1, and each count "
+        "a place for every code (minlength=codes)",
+        "1-d non-negative": "bincount wants one row of codes: index both by the mask, or flatten",
     },
 )
 
@@ -419,6 +472,15 @@ moving = Exercise(
                 len([*model.parameters()]),
             )
         ),
+        "{name} counts the rows of each tensor, {got}: len is its first side, numel() all of its "
+        "numbers.": (
+            lambda model: (
+                sum(len(w) for w in model.parameters() if w.requires_grad),
+                sum(len(w) for w in model.parameters()),
+            )
+        ),
+        "{name} finds nothing that moves: `grad` is filled by a backward only. What is to move has "
+        "requires_grad.": lambda model: (0, _moving(model)[1]),
         "{name} gives first what stands still, not what moves: {got}.": (
             lambda model: (_moving(model)[1] - _moving(model)[0], _moving(model)[1])
         ),
@@ -451,7 +513,13 @@ group_rates = Exercise(
     right=lambda low, high, groups: np.geomspace(low, high, groups) if groups > 1 else [high],
     cases=[
         Case(1e-5, 1e-3, 3, says="From 1e-5 to 1e-3 in three groups: {wanted}; you give {got}."),
-        Case(1e-4, 1e-1, 4, says="Four groups: {wanted}; you give {got}."),
+        Case(
+            1e-4,
+            8e-4,
+            4,
+            says="From 1e-4 to 8e-4 in four groups, each twice the one before: {wanted}; you give "
+            "{got}.",
+        ),
         Case(1e-5, 1e-3, 1, says="One group gets the highest rate: {wanted}; you give {got}."),
     ],
     drawn=lambda rng: [
@@ -463,6 +531,19 @@ group_rates = Exercise(
         "1e-4.": lambda low, high, groups: np.linspace(low, high, groups),
         "{name} gives the first layers the highest rate, {got}: they are the ones to be careful "
         "with.": lambda low, high, groups: np.geomspace(high, low, groups),
+        "{name} gives a single group the lowest rate, {got}: it has no layers before it to spare, "
+        "and gets the highest.": lambda low, high, groups: np.geomspace(low, high, groups),
+        "{name} multiplies by high / low for each group, {got}: that is the whole way at once. One "
+        "step is its root: the power 1 / (groups - 1).": (
+            lambda low, high, groups: low * (high / low) ** np.arange(groups)
+        ),
+        "{name} begins above the lowest rate, {got}: nothing is multiplied for the first group, so "
+        "count k from 0.": (
+            lambda low, high, groups: low * (high / low) ** (np.arange(1, groups + 1) / groups)
+        ),
+        "{name} takes a factor of 10, {got}: the factor follows from low, high and groups.": (
+            lambda low, high, groups: high / 10.0 ** np.arange(groups)[::-1]
+        ),
         "{name} gives all groups the highest rate: that is a plain number, not slice(low, high).": (
             lambda low, high, groups: np.full(groups, high)
         ),
@@ -514,8 +595,8 @@ reading = Exercise(
     right=_reading(),
     cases=[
         Case(
-            says="Some reason does not fit. Go from left to right: flat, falling, lowest, rising; "
-            "and say of each what a step of this size does."
+            says="Found {got}. Some reason does not fit. Go from left to right: flat, falling, "
+            "lowest, rising; and say of each what a step of this size does."
         )
     ],
     mistakes={
@@ -538,6 +619,9 @@ reading = Exercise(
     facts={
         "{name} must have the keys a, b, c, d and rate: found {got}.": (
             lambda got: isinstance(got, dict) and set(got) == {*_REASONS, "rate"}
+        ),
+        "a, b, c and d are each the number of a reason, 1 to 4: found {got}.": (
+            lambda got: all(got[key] in (1, 2, 3, 4) for key in _REASONS)
         ),
         "rate must be a number above 0, such as 1e-3: found {got}.": (
             lambda got: _band(got["rate"]) != "none"
@@ -579,13 +663,23 @@ def _encoder(*layers: tuple[int, int]) -> nn.Sequential:
     ).eval()
 
 
+def _layers(find: Callable, encoder: nn.Sequential, images: torch.Tensor):
+    """Return the layers that an answer finds, surely no maps."""
+    found = find(encoder, images)
+    require(
+        not (isinstance(found, list | tuple) and any(np.ndim(part) for part in found)),
+        "find_skips gives the maps themselves: their layers' numbers are wanted, such as [3, 1].",
+    )
+    return found
+
+
 def _drawn_encoders(rng: np.random.Generator) -> list[Case]:
     cases = []
     for _ in range(2):
         middle = [[(6, 1), (6, 2)], [(8, 2), (8, 1)], [(4, 1), (9, 2)]]
         order = [middle[k] for k in rng.permutation(3)]
         layers = [(4, 2), (5, 1), (5, 1), *(layer for pair in order for layer in pair), (7, 1)]
-        cases.append(Case(_encoder(*layers), torch.zeros(1, 3, 64, 96)))
+        cases.append(Case(_encoder(*layers), torch.zeros(1, 3, 64, 96), through=_layers))
     return cases
 
 
@@ -598,12 +692,14 @@ find_skips = Exercise(
         Case(
             _encoder((4, 2), (4, 1), (6, 2), (6, 1), (8, 2)),
             torch.zeros(1, 3, 32, 48),
+            through=_layers,
             says="The layers give 16x24, 16x24, 8x12, 8x12, 4x6. The last of each size but the "
             "smallest are {wanted}; you give {got}.",
         ),
         Case(
             _encoder((4, 2), (6, 1), (6, 2), (9, 1), (9, 1)),
             torch.zeros(2, 3, 32, 32),
+            through=_layers,
             says="Here the channels change at layers where the size does not: wanted {wanted}, you "
             "give {got}.",
         ),
@@ -612,6 +708,13 @@ find_skips = Exercise(
     mistakes={
         "{name} gives the layers *after* the change of size, {got}: the skip is what stands before "
         "it.": lambda encoder, images: [k + 1 for k in _skips(encoder, images)],
+        "{name} gives the layers that *make* a new size, {got}, the first one, too: the skip is "
+        "what stands before, and before the first stands the picture, no layer.": (
+            lambda encoder, images: [*(k + 1 for k in _skips(encoder, images)), 0]
+        ),
+        "{name} takes the picture for a layer, {got}: begin with the first layer's size.": (
+            lambda encoder, images: [*_skips(encoder, images), -1]
+        ),
         "{name} starts with the shallowest, {got}: the decoder begins at the bottom.": (
             lambda encoder, images: _skips(encoder, images)[::-1]
         ),
@@ -632,6 +735,10 @@ find_skips = Exercise(
             ]
         ),
     },
+    causes={
+        r"expected input.* channels": "each layer takes what the layer before it gave, and only "
+        "the first the images: x = layer(x)"
+    },
 )
 
 
@@ -648,10 +755,10 @@ icnr = Exercise(
         Case(
             torch.tensor([[1.0, 2.0], [3.0, 4.0]])[:, :, None, None],
             says="PixelShuffle fills a square from outputs that stand one after the other: wanted "
-            "the rows {wanted}, found {got}.",
+            "the row [1, 2] four times, then [3, 4] four times; found {got}.",
         ),
         Case(
-            torch.arange(6.0).view(2, 3, 1, 1),
+            torch.arange(8.0).view(2, 4, 1, 1),
             scale=3,
             says="With scale 3 a square has nine pixels. Wanted {wanted}, found {got}.",
         ),
@@ -664,6 +771,9 @@ icnr = Exercise(
         "{name} repeats the kernel as a whole, so the outputs of one square come from different "
         "rows: repeat each row on the spot (repeat_interleave).": (
             lambda kernel, scale=2: kernel.repeat(scale**2, 1, 1, 1)
+        ),
+        "{name} repeats each number, and the axes are gone: tell repeat_interleave the axis, 0.": (
+            lambda kernel, scale=2: kernel.repeat_interleave(scale**2)
         ),
         "{name} makes scale copies of each row; a square has scale² pixels.": (
             lambda kernel, scale=2: kernel.repeat_interleave(scale, 0)

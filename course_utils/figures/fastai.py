@@ -60,7 +60,7 @@ def points(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     falling = np.interp(np.log(3e-3), np.log(rates), np.arange(len(rates)))
     above = np.flatnonzero(losses[lowest:] > losses[0])
     last = lowest + int(above[0]) if len(above) else len(rates) - 1
-    chosen = [len(rates) // 10, min(int(falling), lowest - 1), lowest, last]
+    chosen = [len(rates) // 5, min(int(falling), lowest - 1), lowest, last]
     return {letter: float(rates[at]) for letter, at in zip("abcd", chosen, strict=True)}
 
 
@@ -70,8 +70,13 @@ def show_finder(rates: Sequence[float], losses: Sequence[float]) -> None:
     _curve(axes, rates, losses)
     marked = points(rates, losses)
     bottom, top = axes.get_ylim()
+    steps = np.geomspace(marked["c"], marked["d"], 1000)
+    rising = np.interp(np.log(steps), np.log(rates), losses)
     for letter, rate in marked.items():
-        height = min(float(np.interp(rate, rates, losses)), top - 0.12 * (top - bottom))
+        height = float(np.interp(rate, rates, losses))
+        if height > top - 0.12 * (top - bottom):  # the point is above: mark the way up to it
+            height = top - 0.12 * (top - bottom)
+            rate = steps[int((rising >= height).argmax())] if letter == "d" else rate
         axes.plot(rate, height, "o", color="black", ms=5)
         axes.annotate(letter, (rate, height), (4, 7), textcoords="offset points", fontsize=12)
     axes.set_title("The finder: one step at each rate, from small to large")
