@@ -200,3 +200,10 @@ def test_anything_is_told_on_a_short_line():
     assert as_text(np.ones((20, 30), bool)) == "an array (20, 30) of sum 600"
     assert as_text(torch.tensor(0.5, requires_grad=True)) == "0.5"
     assert as_text({"A": 1}) == "{'A': 1}"
+
+
+def test_maps_of_different_sizes_are_refused_in_words():
+    total = Exercise("total", "one number", "summed", np.sum, [Case(np.arange(3.0))])
+    maps = [torch.zeros(1, 2, 3), torch.zeros(1, 4, 5)]
+    with pytest.raises(CheckFailed, match=r"its parts differ in length\): it must be one number"):
+        total(lambda x: maps)

@@ -74,8 +74,11 @@ def as_array(value: Any) -> np.ndarray:
     value = value.detach().cpu() if hasattr(value, "detach") else value
     try:
         return np.asarray(value)
-    except ValueError:  # rows of different lengths: no array of numbers
-        return np.asarray(value, dtype=object)
+    except ValueError:  # rows of different lengths, or maps of different sizes: no numbers
+        parts = np.empty(len(value), dtype=object)
+        for k, part in enumerate(value):
+            parts[k] = part
+        return parts
 
 
 def as_text(value: Any) -> str:
