@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +25,7 @@ from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, ReadWriteLock
 
 import course_utils
 from course_utils.hand_in.tasks import get_task, task_names
@@ -44,10 +45,17 @@ class KeptRuns:
     def __init__(self, root: Path):
         self.root = root
 
-    def alone(self) -> FileLock:
-        """Return a lock that is held while a model is trained and while a class is graded."""
+    def alone(self) -> AbstractContextManager:
+        """Return a lock to hold while a clock is read: nothing is trained or graded meanwhile."""
+        return self._busy().write_lock()
+
+    def together(self) -> AbstractContextManager:
+        """Return a lock to hold while a model is trained or a class is graded; several may."""
+        return self._busy().read_lock()
+
+    def _busy(self) -> ReadWriteLock:
         self.root.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.root / "alone.lock")
+        return ReadWriteLock(self.root / "busy.db")
 
     def _kept(self, name: str, make: Callable[[Path], None], *sources: Path) -> Path:
         """Return the folder that ``make`` has filled, now or in an earlier session.
@@ -79,7 +87,7 @@ class KeptRuns:
         """
 
         def make(place):
-            with self.alone():
+            with self.together():
                 _solve(lesson, place)
 
         place = self._kept(f"solved_{lesson}", make, _source(lesson))
@@ -117,7 +125,7 @@ class KeptRuns:
         solved = {lesson: self.solved(lesson) for lesson in DEMO_LESSONS}
 
         def make(place):
-            with self.alone():
+            with self.together():
                 _run_demo(solved, place)
 
         return self._kept("demo", make, ROOT / "solutions", ROOT / "environment.yml") / "demo"
