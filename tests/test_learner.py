@@ -245,6 +245,13 @@ def exported(make, task):
     return learn, model
 
 
+def test_a_learner_and_its_bare_net_are_not_what_is_handed_in(exported):
+    learn, _ = exported
+    for given in (learn, learn.model):
+        with pytest.raises(CourseError, match=r"Give Shipped\(learn\.model, codes, classes\)"):
+            export("fastai_unet", given)
+
+
 def test_the_model_file_gives_what_the_learner_gives(exported, task):
     learn, model = exported
     check_model_file("models/fastai_unet.onnx", task)

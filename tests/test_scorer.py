@@ -150,6 +150,7 @@ def test_marks_are_full_for_the_truth_and_none_for_a_guess(monkeypatch):
 
 
 def test_the_child_gets_neither_labels_nor_secret_nor_a_path_to_them(hand_in, monkeypatch):
+    sandbox.isolation_level()  # tried once in a process, by a child of its own
     sent = []
     real = sandbox.run
 

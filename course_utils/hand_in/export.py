@@ -115,18 +115,24 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
 # ------------------------------------------------------------------------ torch
 
 
+def _is_fastais(model: nn.Module) -> bool:
+    """Tell whether a net is that of a fastai learner, with nothing around it."""
+    kinds = {type(layer).__name__ for layer in model.modules()}
+    return "ToTensorBase" in kinds and Shipped.__name__ not in kinds
+
+
 def _require_net(task: str, model: Any) -> None:
     """Refuse what is no net that can be exported, and say what to give instead."""
     if not isinstance(model, nn.Module):
-        inside = isinstance(getattr(model, "model", None), nn.Module)  # a Learner of fastai
+        inside = getattr(model, "model", None)  # of a learner, such as fastai's
+        advice = " Give its .model." if isinstance(inside, nn.Module) else ""
+        if advice and _is_fastais(inside):
+            advice = " Give Shipped(learn.model, codes, classes), see lesson 07."
         raise CourseError(
             f'export("{task}", model) takes the net, a torch.nn.Module; found '
-            f"{type(model).__name__}."
-            + inside
-            * " Give Shipped(learn.model, codes, classes), see lesson 07."
+            f"{type(model).__name__}.{advice}"
         )
-    kinds = {type(layer).__name__ for layer in model.modules()}
-    if "ToTensorBase" in kinds and Shipped.__name__ not in kinds:
+    if _is_fastais(model):
         raise CourseError(
             f'export("{task}", model) is given the net of a fastai learner as it is, which wants '
             "normalised images and gives Void a score. Give Shipped(learn.model, codes, classes), "
