@@ -732,7 +732,10 @@ def test_a_job_that_fails_is_told_and_the_others_are_graded(tmp_path, monkeypatc
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+def test_ctrl_c_kills_the_jobs_and_says_how_to_go_on(tmp_path, monkeypatch, capsys, request):
+    # what a shell starts in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     root = make_course(tmp_path / "course")
     places = Path(tempfile.mkdtemp(prefix="t-"))
     monkeypatch.setattr(tempfile, "tempdir", str(places))
