@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from course_utils.data.drawing import seeds_of
 from course_utils.data.segmentation_set import SegmentationSet
-from course_utils.errors import CourseError
 
 CLASSES = ("background", "cell")
 SIZE = (120, 160)
@@ -76,10 +76,7 @@ def cells(
 
 def load(split: str, size: tuple[int, int] = SIZE, count: int | None = None) -> SegmentationSet:
     """Draw the first ``count`` pictures of a split (see `course_utils.data.load`)."""
-    if split not in SPLITS:
-        raise CourseError(f"cells has no split {split!r}. Its splits are: {', '.join(SPLITS)}.")
-    first, default = SPLITS[split]
-    return cells(range(first, first + (default if count is None else count)), size, split)
+    return cells(seeds_of("cells", split, SPLITS, count), size, split)
 
 
 def _draw_cells(rng, height, width):

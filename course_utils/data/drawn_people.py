@@ -25,9 +25,9 @@ from course_utils.data.canvas import (
     mirrored,
     smooth,
 )
+from course_utils.data.drawing import draw, seeds_of
 from course_utils.data.scenes.painter import Draws, mix, times
 from course_utils.data.segmentation_set import SegmentationSet
-from course_utils.errors import CourseError
 
 CLASSES = ("background", "person")
 SIZE = (144, 96)
@@ -382,19 +382,9 @@ def drawn_people(
     seeds: Iterable[int], size: tuple[int, int] = SIZE, split: str = "seeds"
 ) -> SegmentationSet:
     """Draw one picture a seed, all of ``size`` (height, width)."""
-    seeds = list(seeds)
-    images = np.empty((len(seeds), *size, 3), np.uint8)
-    masks = np.empty((len(seeds), *size), np.uint8)
-    for i, seed in enumerate(seeds):
-        images[i], masks[i] = person_image(seed, *size)
-    return SegmentationSet("drawn_people", split, CLASSES, images, masks)
+    return draw("drawn_people", split, CLASSES, person_image, seeds, size)
 
 
 def load(split: str, size: tuple[int, int] = SIZE, count: int | None = None) -> SegmentationSet:
     """Draw the first ``count`` pictures of a split (see `course_utils.data.load`)."""
-    if split not in SPLITS:
-        raise CourseError(
-            f"drawn_people has no split {split!r}. Its splits are: {', '.join(SPLITS)}."
-        )
-    first, default = SPLITS[split]
-    return drawn_people(range(first, first + (default if count is None else count)), size, split)
+    return drawn_people(seeds_of("drawn_people", split, SPLITS, count), size, split)

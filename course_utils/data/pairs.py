@@ -341,6 +341,12 @@ def split_by_name(
     return sorted(chosen, key=places.get)
 
 
+def matched_by_name(images: Path, masks: Path, split: str) -> list[tuple[Path, Path]]:
+    """Return image and mask of a split of a set that has none of its own (`split_by_name`)."""
+    both = {image.stem: (image, mask) for image, mask in match(images, masks)}
+    return [both[stem] for stem in split_by_name(both, split)]
+
+
 def _place(stem: str, seed: int) -> float:
     """Return a number in [0, 1) that looks drawn at random and depends on the name alone."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{stem}".encode()).digest()[:6], "big") / 2**48

@@ -49,11 +49,7 @@ def files(split: str, folder: Path | None = None) -> pairs.Files:
     folder = catalogue.find("people") if folder is None else Path(folder)
     if not (folder / "masks").is_dir() and (folder / "annotations" / "pixel-level").is_dir():
         folder = _converted_beside(folder)
-    both = {
-        image.stem: (image, mask)
-        for image, mask in pairs.match(folder / "images", folder / "masks")
-    }
-    found = [both[stem] for stem in pairs.split_by_name(both, split)]
+    found = pairs.matched_by_name(folder / "images", folder / "masks", split)
     return pairs.Files("people", split, CLASSES, found, pairs.bright)
 
 

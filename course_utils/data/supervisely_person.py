@@ -32,9 +32,5 @@ def files(split: str, folder: Path | None = None) -> pairs.Files:
     """
     pairs.require_split("supervisely_person", split, SPLITS)
     folder = catalogue.find("supervisely_person") if folder is None else Path(folder)
-    both = {
-        image.stem: (image, mask)
-        for image, mask in pairs.match(folder / "images", folder / "masks")
-    }
-    found = [both[stem] for stem in pairs.split_by_name(both, split)]
+    found = pairs.matched_by_name(folder / "images", folder / "masks", split)
     return pairs.Files("supervisely_person", split, CLASSES, found, pairs.bright)

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
+from course_utils.data.drawing import draw, seeds_of
 from course_utils.data.scenes import street
 from course_utils.data.scenes.ground import paint_background
 from course_utils.data.scenes.layout import Placer, draw_light, draw_street, draw_view
 from course_utils.data.scenes.painter import Draws, Painter, upscaled
 from course_utils.data.segmentation_set import SegmentationSet
-from course_utils.errors import CourseError
 
 CLASSES = (
     "sky",
@@ -64,20 +64,12 @@ def scenes(
     seeds: Iterable[int], size: tuple[int, int] = SIZE, split: str = "custom"
 ) -> SegmentationSet:
     """Draw one scene for each seed, all of ``size`` (height, width)."""
-    seeds = list(seeds)
-    images = np.empty((len(seeds), *size, 3), np.uint8)
-    masks = np.empty((len(seeds), *size), np.uint8)
-    for i, seed in enumerate(seeds):
-        images[i], masks[i] = scene(seed, *size)
-    return SegmentationSet("scenes", split, CLASSES, images, masks)
+    return draw("scenes", split, CLASSES, scene, seeds, size)
 
 
 def load(split: str, size: tuple[int, int] = SIZE, count: int | None = None) -> SegmentationSet:
     """Draw the first ``count`` scenes of a split (see `course_utils.data.load`)."""
-    if split not in SPLITS:
-        raise CourseError(f"scenes has no split {split!r}. Its splits are: {', '.join(SPLITS)}.")
-    first, default = SPLITS[split]
-    return scenes(range(first, first + (default if count is None else count)), size, split)
+    return scenes(seeds_of("scenes", split, SPLITS, count), size, split)
 
 
 def scene(seed: int, height: int = 96, width: int = 128) -> tuple[np.ndarray, np.ndarray]:
