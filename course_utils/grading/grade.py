@@ -45,7 +45,7 @@ from course_utils.grading.gradebook import (
     wait_for_writers,
     write_facts,
 )
-from course_utils.grading.marking import sandbox, task_marks
+from course_utils.grading.marking import hidden_sets, sandbox, task_marks, warm
 from course_utils.grading.marking.job import Job, specification
 from course_utils.grading.marking.nbgrader_setup import (
     configure,
@@ -337,7 +337,7 @@ def _run_jobs(
     bar = tqdm(total=len(todo), initial=done, desc=what, unit="hand-in", mininterval=pause)
     futures: dict[Future, tuple[str, str]] = {}
     try:
-        for student, lesson in waiting:
+        for student, lesson in sorted(waiting, key=lambda pair: pair[1]):  # see `warm`
             try:
                 output = tempfile.mkdtemp(dir=scratch)
             except OSError as error:  # a full disk
@@ -372,6 +372,7 @@ def _run_jobs(
         bar.close()
         if executor is None:
             pool.shutdown()
+            warm.close()
     return failures
 
 
@@ -741,25 +742,21 @@ def _job_process(job: Job, threads: int) -> int:
     specified = output / "job.json"
     specified.write_text(specification(job))
     seconds = _time_limit(job.lesson, job.settings.notebook_seconds)
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
+        **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COURSE_DATA": data_setting(job.settings.course),
+        hidden_sets.FOLDER: str(hidden_sets.shared_folder()),
+    }
     with (
         sandbox.temporary_folder("j-") as temporary,
         open(output / "log.txt", "w") as log,
+        warm.ready(job.settings.course, job.lesson, environment) as ready,
     ):
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "course_utils.grading.marking.job", str(specified)],
-            stdin=subprocess.PIPE,  # never written to: it is closed when this process ends
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=output,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
-                **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "COURSE_DATA": data_setting(job.settings.course),
-                "TMPDIR": temporary,  # a job that is killed cannot tidy up
-            },
-        )
+        # A job that is killed cannot tidy up.
+        environment |= ready.variables | {"TMPDIR": temporary}
+        child = ready.start_job(str(specified), log, environment, output)
         _children.add(child)
         try:
             return child.wait(seconds)

@@ -1,5 +1,8 @@
 """nbgrader's feedback page, with a language, landmarks, enough contrast, and pictures that fit."""
 
+from typing import ClassVar
+
+from jinja2 import BytecodeCache
 from nbconvert.exporters import HTMLExporter
 
 # nbgrader's template has these colours from Bootstrap 3 and Pygments, on grey: on white they do.
@@ -21,8 +24,26 @@ a.anchor-link { display: none; }
 """
 
 
+class _Compiled(BytecodeCache):
+    """Templates that this process, or the one that it was forked from, has compiled before."""
+
+    _kept: ClassVar[dict[str, bytes]] = {}
+
+    def load_bytecode(self, bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
 class FeedbackExporter(HTMLExporter):
     """Renders a marked notebook for its student."""
+
+    def _create_environment(self):
+        environment = super()._create_environment()
+        environment.bytecode_cache = _Compiled()
+        return environment
 
     def from_notebook_node(self, nb, resources=None, **options):
         """Return the page and the resources, as nbconvert does."""
