@@ -38,8 +38,8 @@ _LOOK_FOR_A_SHELL = ("matplotlib_inline.backend_inline", "tqdm.auto", "tqdm.auto
 def main() -> None:
     """Import, say whether that went well, and fork until standard input ends."""
     path, program, imports = sys.argv[1:]
-    own = importlib.import_module(program)
     _import(imports)
+    own = importlib.import_module(program)
     if found := unfit():
         print(found, flush=True)
         return
@@ -49,8 +49,9 @@ def main() -> None:
         listener.bind(path)
         listener.listen(128)
         print(READY, flush=True)
+        server = os.getpid()
         connection = serve(listener)
-    _become(connection, own)
+    _become(connection, own, server)
 
 
 def _import(statements: str) -> None:
@@ -129,17 +130,18 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def _become(connection: socket.socket, program) -> None:
-    """Be the program that was asked for, to its end."""
+def _become(connection: socket.socket, program, server: int) -> None:
+    """Be the program that was asked for, to its end, or to the server's."""
     code = launcher.FAILED
     try:
+        launcher.die_with_parent(server)
         request = _receive(connection)
         os.chdir(request["cwd"])
-        environment = request.get("environment") or _isolate(request)
+        environment = request.get("environment") or _isolate(request, server)
         os.environ.clear()
         os.environ.update(environment)
         _begin_anew()
-        sys.argv = [program.__name__, *request["argv"]]
+        sys.argv = [program.__file__, *request["argv"]]
         code = 1
         program.main()
         code = 0
@@ -171,13 +173,13 @@ def _receive(connection: socket.socket) -> dict:
     return json.loads(b"".join(parts))
 
 
-def _isolate(request: dict) -> dict[str, str]:
+def _isolate(request: dict, server: int) -> dict[str, str]:
     """Isolate this process as its command line would; return the program's environment.
 
     It ends unless a file that it must not read is then out of its reach.
     """
     options = launcher.parse([*request["isolation"], "--", "forked"])
-    options.parent = os.getppid()
+    options.parent = server
     environment = launcher.isolate_or_exit(options)
     try:
         open(request["probe"]).close()

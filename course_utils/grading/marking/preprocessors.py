@@ -423,7 +423,11 @@ class SandboxedExecute(Execute):
             return (
                 f"an earlier cell wrote more than {_MAX_WRITTEN >> 30} GB or {_MAX_FILES:,} files"
             )
-        if (provisioner := self.km.provisioner) and _threads(provisioner.pid) > _MAX_THREADS:
+        # With Landlock a kernel is one process; around bubblewrap's there are others.
+        others = self._outcome["isolation"] != sandbox.LANDLOCK
+        if (provisioner := self.km.provisioner) and _threads(
+            provisioner.pid, others
+        ) > _MAX_THREADS:
             return f"an earlier cell started more than {_MAX_THREADS:,} threads"
         if self._idle and self._reply is None and monotonic() > self._idle + _ANSWER_SECONDS:
             return "an earlier cell broke the kernel, which answers no more"
@@ -438,14 +442,14 @@ class SandboxedExecute(Execute):
         return True
 
 
-def _threads(pid: int | None) -> int:
-    """Return how many threads a process and its children have; 0 if it is gone."""
+def _threads(pid: int | None, children: bool) -> int:
+    """Return how many threads a process, and its children, have; 0 if it is gone."""
     import psutil
 
     count = 0
     with contextlib.suppress(psutil.Error, OSError, TypeError):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
+        for one in (process, *(process.children(recursive=True) if children else ())):
             count += one.num_threads()
     return count
 
