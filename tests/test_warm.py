@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -16,12 +15,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from course_utils.grading.marking import forked, launcher, preprocessors, sandbox, warm
+from course_utils.grading.marking import forked, preprocessors, sandbox, warm
 from tests import forked_program
+from tests.forked_program import begun
 from tests.mini_course import MINI, make_course
 
 ROOT = Path(__file__).resolve().parent.parent
-HERE = f"import sys\nsys.path.append({str(ROOT)!r})\n"
 PYTHON = forked_program.COMMAND
 
 pytestmark = pytest.mark.process
@@ -31,20 +30,6 @@ pytestmark = pytest.mark.process
 def landlock(processes):
     if sandbox.isolation_level() != sandbox.LANDLOCK:
         pytest.skip("processes are forked where Landlock works")
-
-
-@contextlib.contextmanager
-def begun(imports="", environment=None, program=forked_program.__name__):
-    """Give a server of the tests' program, after it has imported more."""
-    with tempfile.TemporaryDirectory(prefix="w-", dir="/tmp") as name:
-        folder = Path(name)
-        (folder / forked.PROBE).touch(mode=0o600)
-        own = launcher.minimal_environment(name) | (environment or {})
-        server = warm.Server(folder, program, HERE + imports, own)
-        try:
-            yield server
-        finally:
-            server.close()
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +255,11 @@ def test_where_the_isolation_is_none_nothing_runs(monkeypatch):
 # ----------------------------------------------------------------------- as good as begun anew
 
 
+def test_it_is_a_child_of_the_server(run, torch_server):
+    told = run("import os, sys; print(os.getppid(), 'torch' in sys.modules)").stdout.split()
+    assert told == [str(torch_server._process.pid).encode(), b"True"]
+
+
 def test_each_has_its_own_random_numbers(run):
     code = """
         import random, numpy, torch
@@ -326,6 +316,7 @@ import subprocess, time, pytest
 from types import SimpleNamespace
 from pathlib import Path
 from tests import forked_program
+from tests.forked_program import begun
 from course_utils.grading.marking import forked, sandbox
 patch = pytest.MonkeyPatch()
 forked_program.known(patch, SimpleNamespace(path={str(torch_server.path)!r}))
@@ -465,19 +456,19 @@ SOURCES = [
 def test_a_warm_kernel_is_like_one_that_is_started_anew(servers, tmp_path, monkeypatch):
     environment, course = servers
     monkeypatch.setattr(warm, "_KERNEL_IMPORTS", "import matplotlib.pyplot")
-    begun = []
+    kernels = []
     real = forked.Forked
-    monkeypatch.setattr(forked, "Forked", lambda *a: begun.append(real(*a)) or begun[-1])
+    monkeypatch.setattr(forked, "Forked", lambda *a: kernels.append(real(*a)) or kernels[-1])
     work = tmp_path / "work"
     work.mkdir()
     anew = executed(work, SOURCES)
-    assert not begun
+    assert not kernels
     with warm.ready(course, MINI, environment) as ready:
         for name, value in ready.variables.items():
             monkeypatch.setenv(name, value)
         same = executed(work, SOURCES)
-    assert len(begun) == 1
-    assert gone(begun[0].pid)
+    assert len(kernels) == 1
+    assert gone(kernels[0].pid)
     for one, other in zip(anew, same, strict=True):
         assert plain(one.outputs) == plain(other.outputs), one.source
 

@@ -35,14 +35,16 @@ _SECONDS = 180
 """How long a server may import, on a machine that is very busy."""
 _JOB_IMPORTS = """
 import course_utils.grading.marking.preprocessors
-import course_utils.grading.marking.feedback_page
 import course_utils.grading.marking.function_marks
 import course_utils.grading.marking.plain_markdown
 import course_utils.grading.marking.shown
 from course_utils.grading.marking import sandbox, scorer
+from course_utils.grading.marking.feedback_page import rehearse
 import nbgrader.apps
 sandbox.isolation_level()
+rehearse()
 """
+"""Also what a job would find out or compile at first, where no thread is begun for it."""
 _SCORER_IMPORTS = """
 import onnx
 import onnxruntime
