@@ -1,6 +1,7 @@
 """Grade the same hand-ins with nbgrader, with processes started anew, and with forked ones.
 
     python -m benchmarks.grading [--full] [--lessons fastai 06] [--rounds 3] [--students 30]
+    python -m benchmarks.grading --memory 500
 
 ``fastai`` is a lesson of two exercises that imports fastai; the others are the course's own, whose
 models are trained for a moment. nbgrader runs as it is installed: its own executor, one hand-in
@@ -9,9 +10,13 @@ it always does, two hand-ins at a time (``--jobs``). Everything is measured from
 command to its end, in turns; "each further" leaves the start out: it is the time from the first
 hand-in that is done to the last one, divided by how many came. Small size, the default: a few
 hand-ins, one round.
+
+With ``--memory`` so many hand-ins of the tests' tiny lesson are graded, and what the command and
+the processes that it keeps hold in memory is told as hand-ins come in.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -24,10 +29,12 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 from course_utils.grading.demo import _train_in_a_hurry
 from course_utils.machine import memory, processors
 from course_utils.paths import resolve_lesson
-from tests.mini_course import code, markdown, save
+from tests.mini_course import code, hand_in, make_course, markdown, save
 
 ROOT = Path(__file__).resolve().parent.parent
 FASTAI = "80_fastai"
@@ -165,6 +172,29 @@ def measure(lesson: str, students: int, rounds: int, jobs: int) -> dict[str, lis
     return found
 
 
+def held(students: int, jobs: int) -> list[str]:
+    """Return the lines of the table of memory, by hand-ins that are done."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        root = make_course(Path(name).resolve() / "course")
+        for number in range(students):
+            hand_in(root, f"s{number:03d}")
+        command = [Path(sys.executable).with_name("course"), "grade", "--jobs", str(jobs)]
+        seen = []
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL) as grader:
+            process = psutil.Process(grader.pid)
+            while grader.poll() is None:
+                done = len(list(root.glob("grading/results/*/*/*/result.json")))
+                with contextlib.suppress(psutil.Error):
+                    kept = [child.memory_full_info().uss for child in process.children()]
+                    seen.append((done, process.memory_info().rss, sum(kept)))
+                time.sleep(0.5)
+    lines = ["| hand-ins done | the command, MB | what it keeps for forks, MB |", "|---|---|---|"]
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        done, own, kept = min(seen, key=lambda one: abs(one[0] - share * students))
+        lines.append(f"| {done} | {own / 1e6:.0f} | {kept / 1e6:.0f} |")
+    return lines
+
+
 def spread(values: list[float], form: str) -> str:
     """Return the median, and where there are several values the least and the greatest."""
     if len(values) == 1:
@@ -200,7 +230,11 @@ def main() -> None:
     parser.add_argument("--students", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--memory", type=int, metavar="STUDENTS")
     options = parser.parse_args()
+    if options.memory:
+        print("\n".join(held(options.memory, options.jobs)))
+        return
     students = options.students or (30 if options.full else 4)
     rounds = options.rounds or (3 if options.full else 1)
     packages = ("nbgrader", "ipykernel", "torch", "fastai", "onnxruntime")
