@@ -423,6 +423,19 @@ def test_servers_are_kept_for_the_last_lessons_that_nobody_uses(servers):
     assert not place.exists()
 
 
+def test_a_server_that_was_killed_is_begun_anew(servers):
+    environment, course = servers
+    with warm.ready(course, MINI, environment) as ready:
+        assert set(ready.variables) == set(forked.PLACES.values())
+    for server in [*warm._SERVERS._kernels.values(), *warm._SERVERS._common.values()]:
+        os.kill(server._process.pid, signal.SIGKILL)
+        assert gone(server._process.pid)
+    with warm.ready(course, MINI, environment) as again:
+        assert set(again.variables) == set(ready.variables)
+        assert not set(again.variables.values()) & set(ready.variables.values())
+        assert again.jobs not in (None, ready.jobs)
+
+
 def test_it_can_be_switched_off(servers, monkeypatch):
     monkeypatch.setenv(warm.SWITCH, "0")
     with warm.ready(servers[1], MINI, servers[0]) as ready:

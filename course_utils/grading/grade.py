@@ -360,6 +360,7 @@ def _run_jobs(
                 bar.set_postfix(failed=len(failures), refresh=False)
             bar.update()
     except BaseException as error:
+        warm.close()  # a job may wait for it
         _stop(futures)
         if isinstance(error, KeyboardInterrupt):
             kept = sum((folder / "result.json").exists() for folder in todo.values())

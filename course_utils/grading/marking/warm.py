@@ -92,10 +92,16 @@ class Server:
                     self.close()
             return self._answer == READY and self._process.poll() is None
 
+    def lost(self) -> bool:
+        """Tell whether it could fork, and is gone: the system may have killed it."""
+        return self._answer == READY and self._process.poll() is not None
+
     def close(self) -> None:
         """End it and all its children."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
+        if self._answer != READY:  # it still imports
+            self._process.kill()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -148,15 +154,19 @@ class _Servers:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="w-")).resolve()
             (self._folder / PROBE).touch(mode=0o600)
+        for servers in (self._common, self._kernels):
+            for key in [key for key, server in servers.items() if server.lost()]:
+                servers.pop(key).close()
         home = launcher.minimal_environment(str(self._folder))
-        if not self._common:
-            own = environment | {"OPENBLAS_NUM_THREADS": "1"}  # a thread could not be forked
-            self._common = {
-                JOB: Server(self._folder, JOB, _JOB_IMPORTS, own),
-                SCORER: Server(self._folder, SCORER, _SCORER_IMPORTS, home),
-            }
+        own = environment | {"OPENBLAS_NUM_THREADS": "1"}  # a thread could not be forked
+        for program, imports, variables in (
+            (JOB, _JOB_IMPORTS, own),
+            (SCORER, _SCORER_IMPORTS, home),
+        ):
+            if program not in self._common:
+                self._common[program] = Server(self._folder, program, imports, variables)
         variables = kernel_variables(environment, Path(environment["COURSE_DATA"]).expanduser())
-        key = lesson, *variables.items()
+        key = lesson, course, *variables.items()
         if key in self._kernels:
             self._kernels[key] = self._kernels.pop(key)  # the last one used, by order
         else:
@@ -165,7 +175,7 @@ class _Servers:
                 self._kernels.pop(old).close()
             imports = f"{_KERNEL_IMPORTS}\n{lesson_imports(course, lesson)}"
             self._kernels[key] = Server(self._folder, KERNEL, imports, home | variables)
-        return self._kernels[key], self._common
+        return self._kernels[key], dict(self._common)
 
     def close(self) -> None:
         """End all servers and what they have forked."""
