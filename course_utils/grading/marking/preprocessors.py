@@ -193,7 +193,7 @@ class KernelManager(AsyncKernelManager):
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options) -> None:
         # A student's text must not stand in the grader's log, where errors are looked for.
         silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        process = forked.fork(kernel_cmd, cwd=options["cwd"], **silent)
+        process = forked.fork(kernel_cmd, cwd=options.get("cwd") or os.getcwd(), **silent)
         if process is None:
             await super()._async_launch_kernel(kernel_cmd, **options | silent)
             return
