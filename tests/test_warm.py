@@ -370,6 +370,11 @@ def test_a_server_that_is_not_whole_to_fork_says_so(imports):
         assert server._answer == "2 threads run" or server._answer.startswith("memory is shared")
 
 
+def test_what_a_library_prints_is_no_answer():
+    with begun("import os\nprint('hello', flush=True)\nos.write(1, b'there')") as server:
+        assert server.ready()
+
+
 @pytest.mark.parametrize("level", [sandbox.LIMITS, sandbox.BUBBLEWRAP])
 def test_behind_another_isolation_nothing_is_forked(run, level):
     command = sandbox.command([*PYTHON, "pass"], level=level)

@@ -38,17 +38,20 @@ _LOOK_FOR_A_SHELL = ("matplotlib_inline.backend_inline", "tqdm.auto", "tqdm.auto
 def main() -> None:
     """Import, say whether that went well, and fork until standard input ends."""
     path, program, imports = sys.argv[1:]
+    # What a library prints must not get into the answer.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     _import(imports)
     own = importlib.import_module(program)
-    if found := unfit():
-        print(found, flush=True)
-        return
-    gc.collect()
-    gc.freeze()  # else the first collection of each child would copy all of it
-    with socket.socket(socket.AF_UNIX) as listener:
+    with answer, socket.socket(socket.AF_UNIX) as listener:
+        if found := unfit():
+            print(found, file=answer)
+            return
+        gc.collect()
+        gc.freeze()  # else the first collection of each child would copy all of it
         listener.bind(path)
         listener.listen(128)
-        print(READY, flush=True)
+        print(READY, file=answer, flush=True)
         server = os.getpid()
         connection = serve(listener)
     _become(connection, own, server)
