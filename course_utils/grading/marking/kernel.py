@@ -61,6 +61,13 @@ class Kernel(IPythonKernel):
                     setattr(sys, name, stream)
 
 
+def import_more() -> None:
+    """Import what torch itself imports later: with the first optimizer that a cell makes."""
+    if "torch" in sys.modules:
+        for name in ("torch._dynamo", "torch.onnx", "torch.utils.data"):
+            importlib.import_module(name)
+
+
 def _leave_debugger_out() -> None:
     """Have ipykernel find no debugger: here nobody looks on, and its import takes long."""
     sys.modules["debugpy"] = None

@@ -56,8 +56,11 @@ import IPython.core.completerlib, IPython.core.debugger, IPython.core.logger, IP
 import IPython.extensions.storemagic, IPython.utils.wildcard, matplotlib.pyplot, sqlite3
 import course_utils.grading.marking.guard, encodings.idna, encodings.utf_16_be, resource
 import tornado.gen, tornado.locks, tornado.platform.asyncio, tornado.queues
+import matplotlib.backends.backend_agg, PIL.BmpImagePlugin, PIL.GifImagePlugin, PIL.ImageDraw
+import PIL.ImageFont, PIL.JpegImagePlugin, PIL.PngImagePlugin, PIL.PpmImagePlugin
 """
 """Beside what a lesson's notebook imports: what a kernel does by itself, sooner or later."""
+_MORE_IMPORTS = f"from {KERNEL} import import_more\nimport_more()"
 
 
 class Server:
@@ -173,7 +176,7 @@ class _Servers:
             idle = [old for old, server in self._kernels.items() if not server.users]
             for old in idle[: max(0, len(self._kernels) + 1 - self._MOST)]:
                 self._kernels.pop(old).close()
-            imports = f"{_KERNEL_IMPORTS}\n{lesson_imports(course, lesson)}"
+            imports = f"{_KERNEL_IMPORTS}\n{lesson_imports(course, lesson)}\n{_MORE_IMPORTS}"
             self._kernels[key] = Server(self._folder, KERNEL, imports, home | variables)
         return self._kernels[key], dict(self._common)
 
