@@ -370,6 +370,14 @@ def test_a_server_that_is_not_whole_to_fork_says_so(imports):
         assert server._answer == "2 threads run" or server._answer.startswith("memory is shared")
 
 
+def test_a_server_that_imports_ends_at_once(alone):
+    with begun("import time\ntime.sleep(60)") as server:
+        time.sleep(0.5)
+        started = time.monotonic()
+        server.close()
+        assert time.monotonic() - started < 5
+
+
 def test_what_a_library_prints_is_no_answer():
     with begun("import os\nprint('hello', flush=True)\nos.write(1, b'there')") as server:
         assert server.ready()

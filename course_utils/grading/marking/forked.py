@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -17,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from course_utils.grading.marking import launcher
-from course_utils.grading.marking.forkserver import LENGTH
 
 KERNEL, SCORER, JOB = (
     f"course_utils.grading.marking.{name}" for name in ("kernel", "scorer_child", "job")
@@ -27,6 +27,10 @@ PLACES = {KERNEL: "COURSE_WARM_KERNEL", SCORER: "COURSE_WARM_SCORER"}
 """The variables that tell a job where the servers for its own processes are."""
 PROBE = "probe"
 """A file beside a server's socket that nothing in a sandbox can read."""
+READY = "ready"
+"""What a server says when it can fork."""
+LENGTH = struct.Struct("<Q")
+"""In front of a request, which is JSON; with it come the three standard streams."""
 _COMMANDS = {
     KERNEL: [sys.executable, "-I", "-m", KERNEL],
     SCORER: [sys.executable, "-I", str(Path(__file__).with_name("scorer_child.py"))],

@@ -13,6 +13,7 @@ child any more, and by its own standard input's end that nobody wants the server
 
 import builtins
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -20,16 +21,13 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import traceback
 from pathlib import Path
 
 from course_utils.grading.marking import launcher
+from course_utils.grading.marking.forked import LENGTH, READY
 
-READY = "ready"
-LENGTH = struct.Struct("<Q")
-"""In front of a request, which is JSON; with it come the three standard streams."""
 _MOST_FILES = 1 << 20
 _LOOK_FOR_A_SHELL = ("matplotlib_inline.backend_inline", "tqdm.auto", "tqdm.autonotebook")
 """Modules that behave by the shell that they find when they are imported: each child's own."""
@@ -38,6 +36,7 @@ _LOOK_FOR_A_SHELL = ("matplotlib_inline.backend_inline", "tqdm.auto", "tqdm.auto
 def main() -> None:
     """Import, say whether that went well, and fork until standard input ends."""
     path, program, imports = sys.argv[1:]
+    _end_with_input()
     # What a library prints must not get into the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -55,6 +54,18 @@ def main() -> None:
         server = os.getpid()
         connection = serve(listener)
     _become(connection, own, server)
+
+
+def _end_with_input() -> None:
+    """Have the system end this process when its standard input ends, also while it imports.
+
+    With it end all its children, see `launcher.die_with_parent`.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([0], [], [], 0)[0]:  # it had ended before
+        sys.exit()
 
 
 def _import(statements: str) -> None:
@@ -89,16 +100,11 @@ def unfit() -> str | None:
 def serve(listener: socket.socket) -> socket.socket:
     """Fork a child for each connection and tell there how it ends; return only in a child."""
     poller = select.poll()
-    poller.register(0, select.POLLIN)
     poller.register(listener, select.POLLIN)
     children: dict[int, tuple[int, int, socket.socket]] = {}
     while True:
         ready, _ = poller.poll()[0]  # one at a time: what follows may change what the others mean
-        if ready == 0:
-            for pid, *_ in children.values():
-                _kill(pid)
-            os._exit(0)
-        elif ready == listener.fileno():
+        if ready == listener.fileno():
             connection, _ = listener.accept()
             if (pid := os.fork()) == 0:
                 return connection

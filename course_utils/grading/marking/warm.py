@@ -26,8 +26,15 @@ from pathlib import Path
 from typing import IO
 
 from course_utils.grading.marking import launcher, sandbox
-from course_utils.grading.marking.forked import JOB, KERNEL, PLACES, PROBE, SCORER, Forked
-from course_utils.grading.marking.forkserver import READY
+from course_utils.grading.marking.forked import (
+    JOB,
+    KERNEL,
+    PLACES,
+    PROBE,
+    READY,
+    SCORER,
+    Forked,
+)
 
 SWITCH = "COURSE_WARM"
 """The variable that is 0 where every process is to be started as usual."""
@@ -103,8 +110,6 @@ class Server:
         """End it and all its children."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        if self._answer != READY:  # it still imports
-            self._process.kill()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
