@@ -59,7 +59,10 @@ def test_who_names_no_scheduler_is_told_what_to_start(root, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(CourseError, match=r"--cluster needs dask\.distributed, here and on the workers: pip install"):
+    with pytest.raises(
+        CourseError,
+        match=r"--cluster needs dask\.distributed, here and on the workers: pip install",
+    ):
         grade(cluster="tcp://127.0.0.1:1", root=root)
 
 
