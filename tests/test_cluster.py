@@ -1,21 +1,32 @@
 """A class marked by dask's workers has the records of a local run, whoever is lost on the way."""
 
 import builtins
+import pickle
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from course_utils.errors import CourseError
+from course_utils.grading import cluster
 from course_utils.grading.grade import grade
+from course_utils.grading.marking.job import Job
+from course_utils.grading.marking.settings import Settings
 from tests.lost_workers import cluster as local_cluster
 from tests.lost_workers import command, lose, marks, results
-from tests.mini_course import NET, add_model, hand_in, make_course
+from tests.mini_course import MINI, NET, add_model, hand_in, make_course
 
 pytest.importorskip("distributed")
 STUDENTS = ("ada", "bob", "cleo", "dan")
+
+
+def deep(*_):
+    """Fail with what pickle cannot take apart."""
+    deep()
 
 
 def test_what_cannot_be_meant_with_a_cluster_is_told(tmp_path):
@@ -84,9 +95,11 @@ def test_a_cluster_that_loses_a_worker_and_gets_another_marks_as_a_local_run(roo
 @pytest.mark.slow
 def test_a_job_that_takes_every_worker_with_it_is_one_failure(root, tmp_path, made):
     (tmp_path / "poison.py").write_text(
-        "import os\nfrom course_utils.grading import grade\nreal = grade._run_job\n"
+        "import os\nfrom course_utils.grading import grade\n"
+        "if not hasattr(grade, 'real'):  # dask loads it twice\n"
+        "    grade.real = grade._run_job\n"
         "def run(job, *rest):\n"
-        "    os._exit(1) if job.student == 'bob' else real(job, *rest)\n"
+        "    os._exit(1) if job.student == 'bob' else grade.real(job, *rest)\n"
         "run.__module__, run.__qualname__ = grade.__name__, '_run_job'\ngrade._run_job = run\n"
     )
     with local_cluster() as running:
@@ -113,6 +126,19 @@ def test_a_worker_with_another_course_marks_nothing(root, tmp_path):
         with pytest.raises(CourseError, match=r"7 of 7 .* has another version of the course"):
             grade(cluster=str(running.file), root=root)
     assert not results(root)
+
+
+def test_an_error_that_cannot_be_sent_is_told_in_words(tmp_path, monkeypatch):
+    worker = SimpleNamespace(
+        name="w", local_directory=str(tmp_path), state=SimpleNamespace(nthreads=1)
+    )
+    monkeypatch.setattr("distributed.get_worker", lambda: worker)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    job = Job("ada", MINI, "", "", "", str(tmp_path), Settings(tmp_path))
+    with pytest.raises(RuntimeError, match="maximum recursion depth") as told:
+        cluster._on_worker(deep, str, MINI, job, tmp_path)
+    assert len(pickle.dumps(told.value)) < 1000
+    assert len(told.traceback) == 2
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ The course's folder lies on a disk that all machines see, at one path.
 """
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
@@ -52,6 +53,8 @@ def workers_at(address: str, version_of: Callable[[str], str]) -> Iterator[Execu
             "--cluster needs dask.distributed, here and on the workers: pip install distributed "
             "(requirements.lock has the tested version)."
         ) from None
+    for name in ("distributed", "distributed.client"):  # a line tells what they would
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     file = Path(address)
     where = {"scheduler_file": str(file)} if file.is_file() else {"address": address}
     try:
@@ -87,6 +90,13 @@ def _on_worker(run: Callable, version_of: Callable, version: str, job: Job, targ
     from distributed import get_worker
 
     worker = get_worker()
+    try:
+        _run_here(worker, run, version_of, version, job, target)
+    except Exception as error:  # of what cannot be sent over the network the run would never hear
+        raise RuntimeError(str(error)[-4000:]) from None
+
+
+def _run_here(worker, run, version_of, version: str, job: Job, target: Path) -> None:
     scratch = Path(job.output)
     if not scratch.is_dir():
         raise CourseError(

@@ -376,8 +376,9 @@ def _run_jobs(
             future = pool.submit(_run_job, job, todo[student, lesson], threads)
             futures[future] = student, lesson
         for future in as_completed(futures):
-            if error := _failed(future):
-                failures[futures[future]] = error
+            pair = futures[future]
+            if (error := _failed(future)) and not (todo[pair] / "result.json").exists():
+                failures[pair] = error  # a lost worker's result may be there
                 bar.set_postfix(failed=len(failures), refresh=False)
             bar.update()
     except BaseException as error:
