@@ -90,10 +90,14 @@ def _on_worker(run: Callable, version_of: Callable, version: str, job: Job, targ
     from distributed import get_worker
 
     worker = get_worker()
+    told = None
     try:
         _run_here(worker, run, version_of, version, job, target)
-    except Exception as error:  # of what cannot be sent over the network the run would never hear
-        raise RuntimeError(str(error)[-4000:]) from None
+    except Exception as error:
+        told = str(error)[-4000:]
+    if told is not None:
+        # Without its context: of an error that cannot be sent the run would never hear.
+        raise RuntimeError(told)
 
 
 def _run_here(worker, run, version_of, version: str, job: Job, target: Path) -> None:
