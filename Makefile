@@ -28,5 +28,5 @@ lint: setup  ## check style, and that lessons/ is what solutions/ give
 lock: setup  ## choose the newest versions that fit pyproject.toml, write requirements.lock
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-	    --upgrade --extra dev \
+	    --upgrade --extra dev --extra cluster \
 	    --custom-compile-command "make lock" pyproject.toml -o requirements.lock

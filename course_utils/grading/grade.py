@@ -18,8 +18,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import (
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +36,7 @@ from tqdm import tqdm
 from course_utils.errors import CourseError, last_error
 from course_utils.files import files_hash, tree_hash, write_atomic
 from course_utils.grading import shards
+from course_utils.grading.cluster import why, workers_at
 from course_utils.grading.gradebook import (
     Marked,
     cell_points,
@@ -74,6 +83,7 @@ from course_utils.table import shortened, text_table
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MEMORY_PER_JOB = 3 << 30
+_LOOK = 2  # seconds
 _TEMPORARY = "course-"
 _MOST_ROWS = 500  # in the terminal
 _children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C
@@ -90,6 +100,7 @@ def grade(
     executor: Executor | None = None,
     shard: str | None = None,
     merge_only: bool = False,
+    cluster: str | None = None,
 ) -> list[Marked]:
     """Mark every collected hand-in and merge the marks into ``grading/gradebook.db``.
 
@@ -115,6 +126,8 @@ def grade(
         Such as ``"3/16"``: mark only this share and leave the results for ``merge_only``.
     merge_only
         Put in place what shards have left, and start no job.
+    cluster
+        Address of a dask scheduler, or its scheduler file: the jobs run on its workers.
 
     Returns
     -------
@@ -128,6 +141,11 @@ def grade(
     """
     if shard and merge_only:
         raise CourseError("--shard marks and --merge puts in place: give one of them.")
+    if cluster and (shard or merge_only or jobs):
+        raise CourseError(
+            "--cluster marks on its workers, as many at a time as these have threads: leave "
+            "--shard, --merge and --jobs out."
+        )
     part = Shard.parse(shard) if shard else None
     root = root or course_root()
     folder = grading_folder(root)
@@ -144,7 +162,10 @@ def grade(
         if part:
             _grade_shard(root, part, found, data, jobs, require_isolation, profile, executor)
             return []
-        with _scratch(folder) as scratch:
+        with contextlib.ExitStack() as opened:
+            if cluster:
+                executor = opened.enter_context(workers_at(cluster, grader_version))
+            scratch = opened.enter_context(_scratch(folder))
             failures, marked = _grade(
                 root, scratch, found, data, jobs, require_isolation, profile, executor, merge_only
             )
@@ -355,8 +376,9 @@ def _run_jobs(
             future = pool.submit(_run_job, job, todo[student, lesson], threads)
             futures[future] = student, lesson
         for future in as_completed(futures):
-            if error := future.exception():
-                failures[futures[future]] = str(error)
+            pair = futures[future]
+            if (error := _failed(future)) and not (todo[pair] / "result.json").exists():
+                failures[pair] = error  # a lost worker's result may be there
                 bar.set_postfix(failed=len(failures), refresh=False)
             bar.update()
     except BaseException as error:
@@ -375,6 +397,15 @@ def _run_jobs(
             pool.shutdown()
             warm.close()
     return failures
+
+
+def _failed(future: Future) -> str:
+    """Return why a job has failed; "" if it has not."""
+    try:
+        error = future.exception()
+    except CancelledError as lost:  # by nobody here
+        error = lost
+    return why(error) if error else ""
 
 
 def _tell_failures(
@@ -759,10 +790,14 @@ def _job_process(job: Job, threads: int) -> int:
         environment |= ready.variables | {"TMPDIR": temporary}
         child = ready.start_job(str(specified), log, environment, output)
         _children.add(child)
+        ends = time.monotonic() + seconds
         try:
-            return child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"it took longer than {seconds:.0f} s in all") from None
+            while time.monotonic() < ends:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return child.wait(_LOOK)
+                if not output.is_dir():  # on another machine, which nothing else tells
+                    raise RuntimeError("the run that asked for it has ended")
+            raise RuntimeError(f"it took longer than {seconds:.0f} s in all")
         finally:
             sandbox.kill_group(child)
             child.wait()

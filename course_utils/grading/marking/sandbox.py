@@ -327,20 +327,22 @@ def temporary_folder(prefix: str) -> Iterator[str]:
         remove_tree(folder)
 
 
-def short_temporary_folder(room: int) -> Path:
+def short_temporary_folder(room: int, usual: str | None = None) -> Path:
     """Return the folder for temporary files, or another where that one's path is too long.
 
     Parameters
     ----------
     room
         Bytes of path that come below it. A Unix socket's may have 103 on macOS, 107 on Linux.
+    usual
+        The one to take where its path is short enough; default: Python's.
 
     Raises
     ------
     CourseError
         If there is no such folder.
     """
-    usual = tempfile.gettempdir()
+    usual = usual or tempfile.gettempdir()
     for place in (usual, "/tmp", "/var/tmp"):
         path = os.path.realpath(place)
         short = len(os.fsencode(path)) + room <= 103 or os.name != "posix"
