@@ -11,11 +11,14 @@ what they reach.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -47,36 +50,65 @@ SIZE, PHOTOGRAPH = (96, 128), (360, 480)
 """Of what is trained on, and of CamVid's pictures, which tutorials resize at each access."""
 
 
-def rows(rounds: int = ROUNDS, steps: int = STEPS, size: tuple[int, int] = SIZE) -> list[Row]:
-    """Measure both ways in turns; ``fit`` without bfloat16 too, where it has it."""
-    device = pick_device()
+def rows(
+    rounds: int = ROUNDS,
+    steps: int = STEPS,
+    size: tuple[int, int] = SIZE,
+    processor: bool = False,
+) -> list[Row]:
+    """Measure both ways in turns, each in a process of its own; ``fit`` without bfloat16 too.
+
+    Parameters
+    ----------
+    rounds, steps, size
+        Measurements of each, steps of one of them, height and width.
+    processor
+        Count processor time, on one thread: for a machine that does something else as well.
+    """
     train, valid = load("scenes", size=size, count=BATCH * steps), load("scenes", "valid", size, 1)
-    photographs = (360 * size[0] // SIZE[0], 480 * size[1] // SIZE[1])
-    exact = fastest_mode(device)._replace(dtype=None, scaled=False)
-    modes = {"": fastest_mode(device), ", no half precision": exact}
-    if exact == modes[""]:
-        del modes[""]
+    photographs = tuple(side * size[k] // SIZE[k] for k, side in enumerate(PHOTOGRAPH))
+    modes = {", no half precision": True}
+    if fastest_mode(pick_device()).dtype is not None:
+        modes = {"": False, **modes}
     found = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, _own_process() as one, _own_process() as other:
         for name, side in (("files of the net's size", size), ("photographs", photographs)):
             folder = Path(place) / name
             write_layout(folder, load("scenes", size=side, count=len(train)), valid)
-            for more, mode in modes.items():
-                what = f"training step, {name} ({side[0]}x{side[1]}){more}"
-                row = Row(what, "DataLoader, PIL", "fit")
-                theirs = partial(by_tutorial, train, folder, device)
-                with computing(mode):
-                    in_turns(row, theirs, partial(by_fit, train, valid, device), rounds)
-                found.append(row)
+            for more, exact in modes.items():
+                row = Row(
+                    f"training step, {name} ({side[0]}x{side[1]}){more}", "DataLoader, PIL", "fit"
+                )
+                theirs = partial(one, by_tutorial, train, folder, processor)
+                ours = partial(other, by_fit, train, valid, exact, processor)
+                found.append(in_turns(row, theirs, ours, rounds))
         row = Row("start of Python to the first step's end", "DataLoader, PIL", "fit, drawn scenes")
-        theirs = partial(first_step, THEIRS.format(folder=str(folder), size=size))
-        ours = partial(first_step, OURS.format(size=size))
+        theirs = partial(first_step, THEIRS.format(folder=str(folder), size=size), processor)
+        ours = partial(first_step, OURS.format(size=size), processor)
         found.append(in_turns(row, theirs, ours, rounds))
     return found
 
 
-def by_tutorial(train: SegmentationSet, folder: Path, device, workers: int = 0) -> float:
+@contextlib.contextmanager
+def _own_process() -> Iterator[Callable]:
+    """Give what calls a function in another process, which stays: its imports count once.
+
+    So what one way sets for its process, such as how memory is kept, helps no other.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda *call: pool.submit(*call).result()
+
+
+def _clock(processor: bool) -> Callable[[], float]:
+    """Return the clock to measure by; of processor time only one thread's means anything."""
+    if processor:
+        torch.set_num_threads(1)
+    return time.process_time if processor else time.perf_counter
+
+
+def by_tutorial(train: SegmentationSet, folder: Path, processor: bool) -> float:
     """Return the seconds of a step of the tutorials' loop."""
+    clock, device = _clock(processor), pick_device()
     seed_everything(0)
     model = UNet(3, len(train.classes)).to(device)
     stamps = tutorial.train(
@@ -87,34 +119,36 @@ def by_tutorial(train: SegmentationSet, folder: Path, device, workers: int = 0) 
         optimizer=torch.optim.AdamW(model.parameters(), MAX_LR, weight_decay=1e-2),
         loss=_loss(train, device),
         max_lr=MAX_LR,
-        workers=workers,
         device=device,
+        clock=clock,
     )
     return _a_step(stamps)
 
 
-def by_fit(train: SegmentationSet, valid: SegmentationSet, device) -> float:
-    """Return the seconds of a step of ``fit``."""
+def by_fit(train: SegmentationSet, valid: SegmentationSet, exact: bool, processor: bool) -> float:
+    """Return the seconds of a step of ``fit``; ``exact``: in float32 whatever the machine has."""
+    clock = _clock(processor)
     seed_everything(0)
     stamps, last = [], len(train) // BATCH
 
     def stamp(step: int, loss: torch.Tensor) -> None:
         if step in (WARM, last):
             loss.item()  # waits for a GPU
-        stamps.append(time.perf_counter())
+        stamps.append(clock())
 
-    fit(
-        UNet(3, len(train.classes)),
-        train,
-        valid,
-        epochs=1,
-        max_lr=MAX_LR,
-        batch_size=BATCH,
-        class_weights=class_weights(train.masks, len(train.classes)),
-        device=device,
-        watch=False,
-        on_step=stamp,
-    )
+    mode = fastest_mode(pick_device())
+    with computing(mode._replace(dtype=None, scaled=False) if exact else mode):
+        fit(
+            UNet(3, len(train.classes)),
+            train,
+            valid,
+            epochs=1,
+            max_lr=MAX_LR,
+            batch_size=BATCH,
+            class_weights=class_weights(train.masks, len(train.classes)),
+            watch=False,
+            on_step=stamp,
+        )
     return _a_step(stamps)
 
 
@@ -180,13 +214,23 @@ fit(UNet(3, 10), train, valid, epochs=1, batch_size=8, watch=False, on_step=stop
 """
 
 
-def first_step(code: str) -> float:
+def first_step(code: str, processor: bool) -> float:
     """Return the seconds from the start of a process to the end of its first training step."""
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
-    taken = time.perf_counter() - started
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if processor else None
+    clock = _children if processor else time.perf_counter
+    started = clock()
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, env=environment
+    )
+    taken = clock() - started
     assert b"stepped" in done.stdout
     return taken
+
+
+def _children() -> float:
+    """Return the processor time of the processes that this one has started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def accuracy(epochs: int, seed: int, count: int | None = None) -> dict[str, tuple]:
@@ -237,11 +281,14 @@ def main(
     seeds: Annotated[int, typer.Option(help="So often, with another seed each time.")] = 1,
     steps: Annotated[int, typer.Option(help="Of a measurement.")] = STEPS,
     size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = SIZE,
+    processor: Annotated[
+        bool, typer.Option("--processor", help="Processor time on one thread: a busy machine.")
+    ] = False,
 ) -> None:
     """Print the table, and what both ways reach."""
     print(hardware())
     if rounds:
-        found = rows(rounds, steps, size)
+        found = rows(rounds, steps, size, processor)
         print(table(found))
         for row in found[:-1]:
             pace = [BATCH / min(part) for part in (row.before, row.after)]

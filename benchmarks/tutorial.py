@@ -76,8 +76,9 @@ def train(
     max_lr: float | None = None,
     workers: int = 0,
     device: str | torch.device = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Train, and return when each step had ended, by ``time.perf_counter``.
+    """Train, and return when each step had ended, by the clock.
 
     With ``max_lr`` the rate goes through one cycle, else it stays.
     """
@@ -102,6 +103,6 @@ def train(
             if scheduler is not None:
                 scheduler.step()
             running += value.item()
-            stamps.append(time.perf_counter())
+            stamps.append(clock())
     model.eval()
     return stamps
