@@ -29,7 +29,7 @@ from torch import nn
 
 from benchmarks import tutorial
 from benchmarks.measuring import ROUNDS, Row, hardware, in_turns, seconds, table
-from course_utils.data import VOID, SegmentationSet, load
+from course_utils.data import SegmentationSet, load
 from course_utils.data.camvid_files import write_layout
 from course_utils.models.unet import UNet
 from course_utils.training import (
@@ -158,7 +158,7 @@ def _a_step(stamps: list[float]) -> float:
 
 def _loss(train: SegmentationSet, device) -> nn.Module:
     weights = class_weights(train.masks, len(train.classes)).to(device)
-    return nn.CrossEntropyLoss(weights, ignore_index=VOID)
+    return nn.CrossEntropyLoss(weights, ignore_index=len(train.classes))  # void, in the files
 
 
 def _names(folder: Path) -> list[str]:
@@ -188,7 +188,7 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 model = UNet(3, 10).to(device)
 names = sorted(file.name for file in (folder / "images").iterdir())
 def loss(logits, labels):
-    return torch.nn.functional.cross_entropy(logits, labels, ignore_index=255)
+    return torch.nn.functional.cross_entropy(logits, labels, ignore_index=10)
 class One(torch.optim.AdamW):
     def step(self):
         super().step()
