@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import __main__ as bench
 from benchmarks import gpu, measuring, recipes, training, training_step, tutorial
 from benchmarks.measuring import Row, in_turns, table
 from course_utils.data import VOID, camvid, load
@@ -309,6 +310,16 @@ def test_what_has_no_time_is_left_out():
     )
     assert done.returncode == 0
     assert done.stdout.count("left out: no time") == len(gpu.TINY)
+
+
+def test_make_bench_prints_one_table_of_all_parts(monkeypatch, capsys):
+    row = Row("work", "old", "new", [2.0, 3.0], [1.0, 1.0])
+    monkeypatch.setattr(bench, "PARTS", {"one": lambda n: [row] * n, "other": lambda n: [row]})
+    bench.main(rounds=2, only=None)
+    printed = capsys.readouterr().out
+    assert printed.count("| work | old | 2.5 s | new | 1 s | **2.5** (2.0 to 3.0) |") == 3
+    assert "cores of" in printed
+    assert "2 rounds" in printed
 
 
 @pytest.mark.process
