@@ -98,8 +98,10 @@ def marks(root: Path) -> dict[str, tuple]:
         "print(json.dumps({f'{o.student}/{o.lesson}': [o.total, o.stopped, o.problem]"
         f" for o in class_marks(pathlib.Path({str(root)!r}))}}))"
     )
-    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr, flush=True)
+    return json.loads(done.stdout or "{}")
 
 
 def processes(places: Path) -> dict[int, str]:
