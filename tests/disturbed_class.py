@@ -162,7 +162,8 @@ def full_disk(places: Path) -> Iterator[None]:
 def locked(database: Path) -> Iterator[None]:
     """Lock the gradebook as another program may that writes to it."""
     with contextlib.suppress(sqlite3.Error):
-        connection = sqlite3.connect(database, timeout=1, isolation_level=None)
+        there = f"{database.as_uri()}?mode=rw"  # never made anew: an empty one is a damaged one
+        connection = sqlite3.connect(there, timeout=1, isolation_level=None, uri=True)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             yield
