@@ -107,12 +107,18 @@ def class_of(place: Path, lesson: str, handed_in: Path, way: str, students: int)
     return root
 
 
-def run(root: Path, *command: str, **variables: str) -> float:
-    """Run one of the environment's commands in a course; return how long it took."""
+def run(root: Path, *command: str, **variables: str) -> tuple[float, float]:
+    """Run one of the environment's commands in a course.
+
+    Returns
+    -------
+    tuple of float
+        Seconds by the clock, and of processor time with all that it has started.
+    """
     binaries = Path(sys.executable).parent
     path = os.pathsep.join([str(binaries), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path, "COURSE_DATA": str(ROOT / "data" / "cache")}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     done = subprocess.run(
         [binaries / command[0], *command[1:]],
         cwd=root,
@@ -123,23 +129,25 @@ def run(root: Path, *command: str, **variables: str) -> float:
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-    return time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
+    return seconds, sum(after[2:4]) - sum(before[2:4])
 
 
 def grade(root: Path, lesson: str, way: str, jobs: int) -> dict:
-    """Grade a class; return seconds in all, and for each hand-in after the first."""
+    """Grade a class; return seconds in all, for each hand-in after the first, of processor time."""
     if way == "nbgrader":
-        seconds = run(root, "nbgrader", "autograde", lesson)
+        seconds, own = run(root, "nbgrader", "autograde", lesson)
         done = root.glob(f"grading/autograded/*/{lesson}/{lesson}.ipynb")
     else:
         warm = str(int(way == "forked"))
-        seconds = run(root, "course", "grade", "--jobs", str(jobs), COURSE_WARM=warm)
+        seconds, own = run(root, "course", "grade", "--jobs", str(jobs), COURSE_WARM=warm)
         done = root.glob(f"grading/results/{lesson}/*/*/result.json")
     times = sorted(path.stat().st_mtime for path in done)
     students = len(list(root.glob("grading/submitted/*")))
     if len(times) != students:
         raise SystemExit(f"{way}: {len(times)} of {students} hand-ins were graded")
-    return {"seconds": seconds, "further": (times[-1] - times[0]) / (students - 1)}
+    further = (times[-1] - times[0]) / (students - 1)
+    return {"seconds": seconds, "further": further, "own": own / students}
 
 
 def marks(root: Path, lesson: str) -> list:
@@ -209,7 +217,7 @@ def rows(lesson: str, students: int, found: dict[str, list[dict]]) -> list[str]:
         seconds = [one["seconds"] for one in found[way]]
         cells = [f"{lesson}, {students} hand-ins", way, spread(seconds, ".1f")]
         cells.append(spread([60 * students / s for s in seconds], ".1f"))
-        cells.append(spread([one["further"] for one in found[way]], ".2f"))
+        cells += [spread([one[key] for one in found[way]], ".2f") for key in ("further", "own")]
         for other in WAYS[:2]:
             ratios = [
                 spread(
@@ -245,8 +253,8 @@ def main() -> None:
         f"{options.jobs} at a time"
     )
     print(
-        "| hand-ins | way | seconds | a minute | each further, s | times nbgrader; each further "
-        "| times anew; each further |\n|---|---|---|---|---|---|---|"
+        "| hand-ins | way | seconds | a minute | each further, s | processor time each, s "
+        f"| times nbgrader; each further | times anew; each further |\n{'|---' * 8}|"
     )
     for name in options.lessons:
         lesson = FASTAI if name == "fastai" else resolve_lesson(name, ROOT / "solutions")

@@ -46,8 +46,12 @@ BATCH, MAX_LR = 8, 5e-3  # of lesson 06
 STEPS, WARM = 26, 2
 """Steps of a measurement, and those at its start that do not count. With fewer than 30 steps
 ``fit`` does not look for a better number of threads, which costs 0.5 % of a long training."""
-SIZE, PHOTOGRAPH = (96, 128), (360, 480)
-"""Of what is trained on, and of CamVid's pictures, which tutorials resize at each access."""
+SIZE = (96, 128)
+FILES = {"as large as the net's input": 1, "as SegNet's copy of CamVid": 3.75, "as CamVid": 7.5}
+"""How many times as large as what is trained on the files' sides are; they are resized at each
+access. 360x480 and 720x960 beside 96x128."""
+COPIES = 16
+"""So many different files are drawn, and used again and again."""
 
 
 def rows(
@@ -66,19 +70,17 @@ def rows(
         Count processor time, on one thread: for a machine that does something else as well.
     """
     train, valid = load("scenes", size=size, count=BATCH * steps), load("scenes", "valid", size, 1)
-    photographs = tuple(side * size[k] // SIZE[k] for k, side in enumerate(PHOTOGRAPH))
     modes = {", no half precision": True}
     if fastest_mode(pick_device()).dtype is not None:
         modes = {"": False, **modes}
     found = []
     with tempfile.TemporaryDirectory() as place, _own_process() as one, _own_process() as other:
-        for name, side in (("files of the net's size", size), ("photographs", photographs)):
-            folder = Path(place) / name
-            write_layout(folder, load("scenes", size=side, count=len(train)), valid)
+        for name, larger in FILES.items():
+            folder, side = Path(place) / name, tuple(round(larger * part) for part in size)
+            write_layout(folder, load("scenes", size=side, count=COPIES), valid)
             for more, exact in modes.items():
-                row = Row(
-                    f"training step, {name} ({side[0]}x{side[1]}){more}", "DataLoader, PIL", "fit"
-                )
+                what = f"training step, files {name}: {side[0]}x{side[1]}{more}"
+                row = Row(what, "DataLoader, PIL", "fit")
                 theirs = partial(one, by_tutorial, train, folder, processor)
                 ours = partial(other, by_fit, train, valid, exact, processor)
                 found.append(in_turns(row, theirs, ours, rounds))
@@ -109,11 +111,13 @@ def _clock(processor: bool) -> Callable[[], float]:
 def by_tutorial(train: SegmentationSet, folder: Path, processor: bool) -> float:
     """Return the seconds of a step of the tutorials' loop."""
     clock, device = _clock(processor), pick_device()
+    names = _names(folder)
+    names *= len(train) // len(names) + 1
     seed_everything(0)
     model = UNet(3, len(train.classes)).to(device)
     stamps = tutorial.train(
         model,
-        tutorial.Pictures(folder, _names(folder), train.size),
+        tutorial.Pictures(folder, names[: len(train)], train.size),
         epochs=1,
         batch_size=BATCH,
         optimizer=torch.optim.AdamW(model.parameters(), MAX_LR, weight_decay=1e-2),

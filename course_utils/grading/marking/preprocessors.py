@@ -183,7 +183,7 @@ class KernelManager(AsyncKernelManager):
                 cpu=2 * seconds * processors(),  # of all threads together
                 file_size=256 << 20,
                 sockets=True,
-                env=warm.kernel_variables(os.environ, data_folder()) | {HIDDEN_SEED: str(seed)},
+                env=_kernel_environment(seed),
             ),
             display_name="sandboxed",
             language="python",
@@ -211,6 +211,11 @@ class KernelManager(AsyncKernelManager):
             sandbox.remove_tree(self.writable[0])
 
     cleanup_resources = _async_cleanup_resources
+
+
+def _kernel_environment(seed: int) -> dict[str, str]:
+    """Return what a student's kernel is told beyond the sandbox's own environment."""
+    return warm.kernel_variables(os.environ, data_folder()) | {HIDDEN_SEED: str(seed)}
 
 
 class SandboxedExecute(Execute):
