@@ -622,7 +622,7 @@ def main(
     ] = False,
     tiny: Annotated[bool, typer.Option(help="Only to test this script.")] = False,
 ) -> None:
-    """Run the recipes and print a table as they end. Dice is the person's where there are two."""
+    """Run the recipes; print a table of each as it ends. Of two classes Dice is the second's."""
     if processor:
         global clock
         clock = time.process_time
@@ -636,9 +636,9 @@ def main(
         recipe = RECIPES[name]
         scale = {"tiny": TINY, "whole": recipe.whole, "small": recipe.small}[size]
         scale = scale._replace(epochs=tuple(max(1, round(share * n)) for n in scale.epochs))
-        print(f"\n{recipe.text}\n{HEAD}", flush=True)
-        for result in run(recipe, scale, device, seed):
-            print(result.line(), flush=True)
+        results = run(recipe, scale, device, seed)
+        print(f"\n{recipe.text}\n{HEAD}")
+        print("\n".join(result.line() for result in results), flush=True)
 
 
 if __name__ == "__main__":
