@@ -1,5 +1,6 @@
 """Freed memory is kept while a training runs, and given back when it ends."""
 
+import contextlib
 import platform
 
 import pytest
@@ -54,3 +55,16 @@ def test_fit_keeps_it_and_gives_it_back_when_it_fails(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         fitting.fit(TinyUNet(), train, train, epochs=1, watch=False, on_step=stop)
     assert calls == [allocation._KEEP, allocation._USUAL]
+
+
+@pytest.mark.long
+def test_the_weights_are_the_same_to_the_last_bit(monkeypatch):
+    train, found = boxes(8), []
+    for kept in (freed_memory_kept, contextlib.nullcontext):
+        monkeypatch.setattr(fitting, "freed_memory_kept", kept)
+        torch.manual_seed(0)
+        model = TinyUNet()
+        fitting.fit(model, train, train, epochs=2, batch_size=4, watch=False, device="cpu")
+        found.append(model.state_dict())
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
