@@ -12,7 +12,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,19 +70,40 @@ def workers_at(address: str, version_of: Callable[[str], str]) -> Iterator[Execu
                 "The cluster has no worker yet; marking begins with the first: "
                 f"dask worker {client.scheduler.address} --nthreads 2"
             )
-        yield _Workers(client.get_executor(pure=False, retries=RETRIES), version_of)
+        yield _Workers(client, version_of)
 
 
 class _Workers(Executor):
-    """Submits what runs one job, such as the grader's own ``_run_job``."""
+    """Submits what runs one job, such as the grader's own ``_run_job``.
 
-    def __init__(self, executor: Executor, version_of: Callable[[str], str]):
-        self._executor, self._version_of = executor, version_of
+    dask's own executor fetches each result by the scheduler; where that is lost meanwhile, it
+    never tells. Here a job has no result but its end.
+    """
+
+    def __init__(self, client, version_of: Callable[[str], str]):
+        self._client, self._version_of = client, version_of
 
     def submit(self, run: Callable, job: Job, target: Path, threads: int) -> Future:
         """Have a job run on a worker; ``threads`` there are the worker's own share of its cores."""
         version = self._version_of(job.lesson)
-        return self._executor.submit(_on_worker, run, self._version_of, version, job, target)
+        remote = self._client.submit(
+            _on_worker, run, self._version_of, version, job, target, pure=False, retries=RETRIES
+        )
+        local = Future()
+        local.add_done_callback(lambda _: remote.cancel() if local.cancelled() else None)
+        remote.add_done_callback(lambda _: _end(local, remote))
+        return local
+
+
+def _end(local: Future, remote) -> None:
+    """Pass on how a job has ended."""
+    with contextlib.suppress(InvalidStateError):  # it was cancelled here
+        if remote.status == "finished":
+            local.set_result(None)
+        elif remote.status == "error":
+            local.set_exception(remote.exception())
+        elif local.cancel():
+            local.set_running_or_notify_cancel()  # whoever waits for it
 
 
 def _on_worker(run: Callable, version_of: Callable, version: str, job: Job, target: Path) -> None:
