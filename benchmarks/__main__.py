@@ -6,7 +6,6 @@ Each line is the same work by the usual way and by the course's, measured in tur
 the median over the rounds, with the lowest and the highest. On a busy machine believe none of it.
 """
 
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -33,9 +32,6 @@ def busy_machine(rounds: int) -> list[Row]:
 
 def grading(rounds: int) -> list[Row]:
     """A few hand-ins: beside nbgrader, and beside processes that are started anew."""
-    if find_spec("benchmarks.grading") is None:
-        print("benchmarks/grading.py is not here", flush=True)
-        return []
     from benchmarks.grading import FASTAI, measure
 
     found = []

@@ -115,17 +115,7 @@ def by_tutorial(train: SegmentationSet, folder: Path, processor: bool) -> float:
     names *= len(train) // len(names) + 1
     seed_everything(0)
     model = UNet(3, len(train.classes)).to(device)
-    stamps = tutorial.train(
-        model,
-        tutorial.Pictures(folder, names[: len(train)], train.size),
-        epochs=1,
-        batch_size=BATCH,
-        optimizer=torch.optim.AdamW(model.parameters(), MAX_LR, weight_decay=1e-2),
-        loss=_loss(train, device),
-        max_lr=MAX_LR,
-        device=device,
-        clock=clock,
-    )
+    stamps = _tutorial(model, train, folder, names[: len(train)], 1, device, clock)
     return _a_step(stamps)
 
 
@@ -154,6 +144,23 @@ def by_fit(train: SegmentationSet, valid: SegmentationSet, exact: bool, processo
             on_step=stamp,
         )
     return _a_step(stamps)
+
+
+def _tutorial(
+    model, train, folder, names, epochs: int, device, clock=time.perf_counter
+) -> list[float]:
+    """Train as tutorials do, and return when each step had ended."""
+    return tutorial.train(
+        model,
+        tutorial.Pictures(folder, names, train.size),
+        epochs=epochs,
+        batch_size=BATCH,
+        optimizer=torch.optim.AdamW(model.parameters(), MAX_LR, weight_decay=1e-2),
+        loss=_loss(train, device),
+        max_lr=MAX_LR,
+        device=device,
+        clock=clock,
+    )
 
 
 def _a_step(stamps: list[float]) -> float:
@@ -263,16 +270,7 @@ def accuracy(epochs: int, seed: int, count: int | None = None) -> dict[str, tupl
                     watch=False,
                 )
             else:
-                tutorial.train(
-                    model,
-                    tutorial.Pictures(folder, _names(folder), train.size),
-                    epochs=epochs,
-                    batch_size=BATCH,
-                    optimizer=torch.optim.AdamW(model.parameters(), MAX_LR, weight_decay=1e-2),
-                    loss=_loss(train, device),
-                    max_lr=MAX_LR,
-                    device=device,
-                )
+                _tutorial(model, train, folder, _names(folder), epochs, device)
             taken = time.perf_counter() - started
         scores = evaluate(model, valid)
         found[way] = taken, scores.mean_iou(), scores.pixel_accuracy()

@@ -26,7 +26,6 @@ RETRIES = 2
 """How often a job that has failed on one worker is tried again, on the same or on another."""
 _SECONDS = 10
 """How long to wait for the scheduler to answer."""
-_ROOM = len("/j-01234567/k-01234567/k-10")
 
 
 @contextlib.contextmanager
@@ -134,7 +133,7 @@ def _run_here(worker, run, version_of, version: str, job: Job, target: Path) -> 
             "`.venv` of the course's folder"
         )
     # dask tidies up this folder of its own when a worker was lost; a socket's path must be short.
-    tempfile.tempdir = str(sandbox.short_temporary_folder(_ROOM, worker.local_directory))
+    tempfile.tempdir = str(sandbox.short_temporary_folder(sandbox.JOB_ROOM, worker.local_directory))
     output = tempfile.mkdtemp(dir=scratch)  # a worker that was taken for lost may write still
     run(replace(job, output=output), target, max(1, processors() // worker.state.nthreads))
 

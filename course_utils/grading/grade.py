@@ -671,7 +671,7 @@ def _scratch(folder: Path, name: str = "grade") -> Iterator[Path]:
 @contextlib.contextmanager
 def _temporary(scratch: Path) -> Iterator[None]:
     """Keep all temporary files of a run in one folder, whose path stands in its scratch folder."""
-    base = sandbox.short_temporary_folder(room=len("/course-01234567/j-01234567/k-01234567/k-10"))
+    base = sandbox.short_temporary_folder(room=len("/course-01234567") + sandbox.JOB_ROOM)
     place = base / f"{_TEMPORARY}{secrets.token_hex(4)}"
     write_atomic(scratch / "temporary", str(place))  # before it is made: a run can die any time
     before = tempfile.tempdir

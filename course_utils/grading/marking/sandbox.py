@@ -327,6 +327,10 @@ def temporary_folder(prefix: str) -> Iterator[str]:
         remove_tree(folder)
 
 
+JOB_ROOM = len("/j-01234567/k-01234567/k-10")
+"""Bytes of path from the folder that holds jobs' own ones to the socket of a kernel."""
+
+
 def short_temporary_folder(room: int, usual: str | None = None) -> Path:
     """Return the folder for temporary files, or another where that one's path is too long.
 
