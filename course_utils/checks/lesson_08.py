@@ -219,8 +219,8 @@ pixel_accuracy = Exercise(
         ),
         Case(
             torch.cat([_SCORES, -_SCORES]),
-            torch.cat([_PERSON, _PERSON]),
-            says="Of two pictures 8 of 16 pixels are right: {wanted}; you give {got}.",
+            torch.cat([_PERSON, _as_logits([[1, 1, 1, 0], [0, 0, 0, 0]])]),
+            says="Of two pictures 11 of 16 pixels are right: {wanted}; you give {got}.",
         ),
     ],
     drawn=lambda rng: [Case(*_scored(rng)), Case(*_scored(rng, 2, (3, 7)))],
@@ -464,8 +464,8 @@ two_logits = Exercise(
         ),
     },
     causes={
-        "must match except in dimension|Sizes of tensors": "the map of zeros must be of z's shape: "
-        "torch.zeros_like(z)",
+        "must match except in dimension|Sizes of tensors|Dimension out of range": "the map of "
+        "zeros must be of z's shape: torch.zeros_like(z)",
     },
     hint="Of z (B, 1, H, W) make (B, 2, H, W).",
 )
@@ -708,10 +708,10 @@ nearest = Exercise(
     right=_nearest,
     cases=[
         Case(
-            np.array([[[[10, 10, 10]]], [[[200, 0, 0]]]], np.uint8),
-            np.array([[[[250, 250, 250]]], [[[190, 20, 0]]], [[[30, 30, 30]]]], np.uint8),
+            np.array([[[[10, 10, 10]]], [[[200, 200, 200]]]], np.uint8),
+            np.array([[[[190, 20, 0]]], [[[30, 30, 30]]], [[[250, 250, 250]]]], np.uint8),
             says="Of pictures of one pixel: to (10, 10, 10) is (30, 30, 30) nearest, to "
-            "(200, 0, 0) is (190, 20, 0). Wanted {wanted}; you give {got}.",
+            "(200, 200, 200) is (250, 250, 250). Wanted {wanted}; you give {got}.",
         ),
         Case(
             _NEW,

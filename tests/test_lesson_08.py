@@ -1,0 +1,349 @@
+"""Lesson 08: answers to its exercises, and what its text claims.
+
+The first half trains nothing. The second reads the notebook that ``course solve 08`` has run.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from course_utils.errors import CourseError
+from course_utils.models.encoders import imagenet_encoder, lite0
+from course_utils.models.normalised import Normalised
+
+NAME = "08_transfer_learning"
+NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
+CELLS = {cell["id"]: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+
+# --- right answers, by other ways
+
+
+class PairsFromNumpy(Dataset):
+    def __init__(self, images, masks, transform=None):
+        self.images = [np.ascontiguousarray(image.transpose(2, 0, 1)) for image in images]
+        self.masks = masks[:, None].copy()
+        self.transform = transform or (lambda *pair: pair)
+
+    def __len__(self):
+        return self.masks.shape[0]
+
+    def __getitem__(self, k):
+        pair = tv_tensors.Image(self.images[k]), tv_tensors.Mask(self.masks[k])
+        image, mask = self.transform(*pair)
+        return v2.functional.to_dtype(image, torch.float32, scale=True), mask.to(torch.float32)
+
+
+class PairsOfFlatMasks(Dataset):
+    """The mask gets its axis at the end; image and mask travel in a dict."""
+
+    def __init__(self, images, masks, transform=None):
+        self.pairs = list(zip(torch.as_tensor(images).moveaxis(3, 1), masks, strict=True))
+        self.transform = transform
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __getitem__(self, k):
+        image, mask = self.pairs[k]
+        image, mask = tv_tensors.Image(image), tv_tensors.Mask(torch.as_tensor(mask))
+        if self.transform:
+            image, mask = self.transform(image, mask)
+        return [image.div(255), mask.unsqueeze(0).float()]
+
+
+def accuracy_by_probability(logits, masks):
+    return 1 - ((torch.sigmoid(logits) > 0.5).float() - masks).abs().mean()
+
+
+def accuracy_loop(logits, masks):
+    pairs = list(zip(logits.flatten().tolist(), masks.flatten().tolist(), strict=True))
+    return sum((z > 0) == (y > 0.5) for z, y in pairs) / len(pairs)
+
+
+class DiceOfAll:
+    """Keeps what was added, and counts at the end."""
+
+    def __init__(self):
+        self.found, self.true = [], []
+
+    def add(self, logits, masks):
+        self.found += (logits.sigmoid() > 0.5).flatten().tolist()
+        self.true += masks.bool().flatten().tolist()
+
+    def value(self):
+        both = sum(a and b for a, b in zip(self.found, self.true, strict=True))
+        return 2 * both / (sum(self.found) + sum(self.true))
+
+
+class DiceOfErrors:
+    """2 TP / (2 TP + FP + FN), as a property."""
+
+    def __init__(self):
+        self.right = self.wrong = torch.zeros(())
+
+    def add(self, logits, masks):
+        found = (logits > 0).float()
+        self.right = self.right + (found * masks).sum()
+        self.wrong = self.wrong + (found != masks).sum()
+
+    @property
+    def value(self):
+        return 2 * self.right / (2 * self.right + self.wrong)
+
+
+def misaligned_by_stack(transform, mask, void=255):
+    image = tv_tensors.Image(torch.stack([mask, mask, mask]))
+    image, label = transform(image, tv_tensors.Mask(mask))
+    pairs = zip(image[1].flatten().tolist(), label.flatten().tolist(), strict=True)
+    differ = [a != b for a, b in pairs if b != void]
+    return sum(differ) / len(differ)
+
+
+def misaligned_by_weights(transform, mask, void=255):
+    image, label = transform(tv_tensors.Image(mask[None].repeat(3, 1, 1)), tv_tensors.Mask(mask))
+    known = (label != void).float()
+    return ((image.amax(0) != label) * known).sum() / known.sum()
+
+
+def lost_by_loops(masks, size):
+    (h, w), (_, height, width) = size, masks.shape
+    places = [
+        bool(mask[y : y + h, x : x + w].any())
+        for mask in masks
+        for y in range(height - h + 1)
+        for x in range(width - w + 1)
+    ]
+    return places.count(False) / len(places)
+
+
+def lost_by_unfold(masks, size):
+    return float(
+        (masks.unfold(1, size[0], 1).unfold(2, size[1], 1).sum(dim=(-1, -2)) == 0).float().mean()
+    )
+
+
+def nearest_by_cdist(valid, train):
+    flat = [torch.tensor(part).flatten(1).float() for part in (valid, train)]
+    return torch.cdist(*flat, p=1).argmin(dim=1)
+
+
+def nearest_by_int(valid, train):
+    return [
+        min(range(len(train)), key=lambda k: abs(train[k].astype(int) - image).sum())
+        for image in valid
+    ]
+
+
+RIGHT = {
+    "pairs": [PairsFromNumpy, PairsOfFlatMasks],
+    "pixel_accuracy": [accuracy_by_probability, accuracy_loop],
+    "dice": [DiceOfAll, DiceOfErrors],
+    "logit_of": [lambda p: -math.log(1 / p - 1), lambda p: 2 * math.atanh(2 * p - 1)],
+    "two_logits": [
+        lambda z: torch.cat([-z / 2, z / 2], dim=1),
+        lambda z: torch.stack([F.logsigmoid(-z[:, 0]), F.logsigmoid(z[:, 0])], dim=1),
+    ],
+    "misaligned": [misaligned_by_stack, misaligned_by_weights],
+    "lost": [lost_by_loops, lost_by_unfold],
+    "nearest": [nearest_by_cdist, nearest_by_int],
+}
+
+
+class NoDataset(PairsFromNumpy):
+    def __len__(self):
+        return 1
+
+
+class Halves(PairsFromNumpy):
+    def __getitem__(self, k):
+        return super().__getitem__(k)[0]
+
+
+class ChannelsLast(PairsFromNumpy):
+    def __getitem__(self, k):
+        image, mask = super().__getitem__(k)
+        return image.permute(1, 2, 0), mask
+
+
+class FlatMask(PairsFromNumpy):
+    def __getitem__(self, k):
+        image, mask = super().__getitem__(k)
+        return image, mask[0]
+
+
+class Whole(PairsFromNumpy):
+    def __getitem__(self, k):
+        image, mask = super().__getitem__(k)
+        return image, mask.long()
+
+
+class Arrays(PairsFromNumpy):
+    def __getitem__(self, k):
+        image, mask = super().__getitem__(k)
+        return image.numpy(), mask
+
+
+class AlwaysCalled(PairsFromNumpy):
+    def __init__(self, images, masks, transform=None):
+        super().__init__(images, masks, transform)
+        self.transform = transform
+
+
+class NoValue(DiceOfAll):
+    value = None
+
+
+class Resets(DiceOfAll):
+    def value(self):
+        value = super().value()
+        self.found.append(True)
+        self.true.append(False)
+        return value
+
+
+class ByItself(DiceOfAll):
+    def add(self, logits):
+        pass
+
+
+def three_parts(transform, mask, void=255):
+    image, label, _ = transform(tv_tensors.Image(mask.expand(3, -1, -1)), tv_tensors.Mask(mask))
+    return image[0] != label
+
+
+# A regular expression of the message -> an answer that gets it.
+WRONG = {
+    "pairs": {
+        "of 4 pairs is 1": NoDataset,
+        "an image and its mask are wanted": Halves,
+        r"wanted \(3, 5, 6\).*channels come first": ChannelsLast,
+        r"mask\[None\] adds the axis": FlatMask,
+        "mask is int64: float32 is wanted": Whole,
+        "image is a ndarray: a tensor": Arrays,
+        "may be None": AlwaysCalled,
+    },
+    "pixel_accuracy": {
+        r"wants .float\(\) first": lambda logits, masks: ((logits > 0) == (masks == 1)).mean(),
+    },
+    "dice": {
+        r"has no value|value\(\) returns None": NoValue,
+        "asked twice": Resets,
+        "add.self, logits, masks. takes two": ByItself,
+    },
+    "logit_of": {"Nine to one is log 9": lambda p: 4 * (p - 0.5)},
+    "two_logits": {
+        r"gives shape \(2, 1, 2, 2\), wanted \(2, 2, 2, 2\)": lambda z: z,
+        "zeros_like": lambda z: torch.cat([torch.zeros(1), z], dim=1),
+        "wanted a tensor": lambda z: (torch.zeros_like(z), z),
+    },
+    "misaligned": {
+        "takes both and gives both": three_parts,
+    },
+    "lost": {
+        r"masks.float\(\)": lambda masks, size: 1 - F.max_pool2d(masks[:, None], size, 1).mean(),
+        "pooling wants|shape": lambda masks, size: F.max_pool2d(masks[None].float(), size, 1)[0],
+    },
+    "nearest": {
+        r"shape \(\) where": lambda valid, train: (
+            np.abs(train[None].astype(float) - valid[:, None]).mean((2, 3, 4)).argmin()
+        ),
+    },
+}
+
+# --- the encoder and the net
+
+
+def test_every_weight_of_lite0_fits_smps_encoder_and_its_maps_are_timms():
+    import segmentation_models_pytorch as smp
+
+    name, weights = imagenet_encoder("lite0")
+    net = smp.Unet(name, encoder_weights=None, classes=1).eval()
+    random = {key: value.clone() for key, value in net.encoder.state_dict().items()}
+    assert set(random) == set(weights)
+    net.encoder.load_state_dict(weights)
+    kernels = [key for key, value in random.items() if value.ndim > 1]
+    assert not any(torch.equal(random[key], weights[key]) for key in kernels)
+    x = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, *maps = net.encoder(x)
+        whole = lite0().eval()
+        for layer in whole:
+            x = layer(x)
+            for found in [m for m in maps if m.shape == x.shape]:
+                assert torch.equal(found, x)
+                maps = [m for m in maps if m is not found]
+    assert not maps, "each map of smp's encoder is one of timm's"
+
+
+def test_a_key_that_does_not_fit_stops_the_loading():
+    import segmentation_models_pytorch as smp
+
+    name, weights = imagenet_encoder("lite0")
+    encoder = smp.encoders.get_encoder(name, weights=None)
+    first = next(iter(weights))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        encoder.load_state_dict({key: value for key, value in weights.items() if key != first})
+
+
+def test_an_encoder_that_cannot_be_had_falls_back_in_one_line(monkeypatch, capsys):
+    from segmentation_models_pytorch import encoders
+
+    real = encoders.get_encoder
+
+    def offline(name, weights=None, **more):
+        if weights:
+            raise OSError("no route to huggingface.co and no copy here")
+        return real(name, weights=weights, **more)
+
+    monkeypatch.setattr(encoders, "get_encoder", offline)
+    name, weights = imagenet_encoder("efficientnet-b3")
+    assert name == "tu-tf_efficientnet_lite0"
+    assert len(weights) > 200
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[-1] == (
+        "The weights of efficientnet-b3 cannot be had here (no route to huggingface.co): the "
+        "lesson goes on with lite0, whose weights came with the course."
+    )
+    with pytest.raises(CourseError, match=r"smp has no encoder 'b3'.*efficientnet-b3"):
+        imagenet_encoder("b3")
+
+
+def test_the_normalisation_is_inside_of_the_net():
+    net = Normalised(nn.Identity())
+    x = torch.rand(2, 3, 4, 5)
+    wanted = v2.functional.normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    torch.testing.assert_close(net(x), wanted)
+    assert set(net.state_dict()) == {"mean", "std"}
+
+
+@pytest.mark.process
+def test_marked_cells_need_neither_smp_nor_timm():
+    """The grader runs them in a process of its own: seconds a hand-in are saved."""
+    code = [f"import os, sys; os.chdir({str(NOTEBOOK.parent)!r})"]
+    for cell in CELLS.values():
+        if cell.cell_type == "code" and "show" not in cell.metadata.get("tags", []):
+            code.append(cell.source)
+    heavy = {"segmentation_models_pytorch", "timm", "fastai"}
+    code.append(f"print({heavy} & {{name.split('.')[0] for name in sys.modules}})")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n\n".join(code)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NBGRADER_EXECUTION": "autograde", "COURSE_STATIC": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert done.stderr == ""
