@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from course_utils.display import AMBER, BLUE, LINES, SKY, VERMILION, new_figure, show
+from course_utils.data.segmentation_set import VOID
+from course_utils.display import (
+    AMBER,
+    BLUE,
+    LINES,
+    SKY,
+    VERMILION,
+    add_legend,
+    colours,
+    new_figure,
+    show,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,7 +125,7 @@ def crop_figure(
         left.contour(mask, [0.5], colors=[AMBER], linewidths=2)
     y, x = (side // 2 for side in held.shape)
     left.add_patch(_frame(x, y, width, height, BLUE if held[y, x] else VERMILION))
-    left.set_title("bright: begins a crop with the person")
+    left.set_title("a crop that begins at a bright\npixel holds a part of a person")
     left.set_axis_off()
     right.plot(list(losing), list(losing.values()), color=BLUE, marker="o")
     nearest = min(losing, key=lambda at: abs(at - crop))
@@ -129,6 +140,37 @@ def _frame(x: int, y: int, width: int, height: int, colour: str):
     from matplotlib.patches import Rectangle
 
     return Rectangle((x, y), width - 1, height - 1, fill=False, edgecolor=colour, linewidth=2)
+
+
+def show_resized(
+    image: np.ndarray, right: np.ndarray, wrong: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Show a mask of the nearest pixels, one that was resized smoothly, and where they part."""
+    known = wrong < len(classes)
+    figure, axes = new_figure(10.4, 2.8, 1, 3)
+    painted = colours(256)[np.where(known, wrong, 0)]
+    painted[~known & (wrong < VOID)] = (255, 0, 255)  # no class of the set
+    painted[wrong == VOID] = 128
+    parted = np.where((right != wrong)[..., None], (213, 60, 0), (image * 0.4 + 140).astype(int))
+    nearest = colours(256)[np.where(right == VOID, 0, right)]
+    nearest[right == VOID] = 128
+    share = (right != wrong).mean()
+    strange = (~known & (wrong < VOID)).mean()
+    for axis, picture, title in zip(
+        axes[0],
+        (nearest, painted, parted),
+        ("nearest pixel", "smoothly; pink: no class", f"others: {share:.1%} of the labels"),
+        strict=True,
+    ):
+        axis.imshow(picture.astype(np.uint8), interpolation="nearest")
+        axis.set_title(title)
+        axis.set_axis_off()
+    add_legend(figure, classes, [right])
+    show(
+        figure,
+        f"A mask halved to the nearest pixel; halved smoothly, {strange:.1%} of it no class; and "
+        f"where the two differ, at {share:.1%} of the labels, along edges.",
+    )
 
 
 def show_audit(
