@@ -5,6 +5,7 @@ The first half trains nothing. The second reads the notebook that ``course solve
 
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from course_utils.data import load
 from course_utils.errors import CourseError
+from course_utils.hand_in.tasks import get_task
 from course_utils.models.encoders import imagenet_encoder, lite0
 from course_utils.models.normalised import Normalised
+from tests.executed import executed
 
 NAME = "08_transfer_learning"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -347,3 +351,136 @@ def test_marked_cells_need_neither_smp_nor_timm():
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == "set()"
     assert done.stderr == ""
+
+
+# --- what the text says, without training
+
+
+def cell(number):
+    return CELLS[number].source
+
+
+def test_a_cut_of_logits_at_one_half_asks_for_062():
+    assert round(1 / (1 + math.exp(-0.5)), 2) == 0.62
+    assert "a probability of 0.62" in cell("accuracy-why")
+
+
+def test_nobody_is_right_at_three_pixels_of_four():
+    task = get_task("people", "quick")
+    masks = load(task.data, "valid", size=task.size, count=40).masks
+    assert 0.72 < (masks == 0).mean() < 0.79
+
+
+def test_the_bounds_leave_the_floor_far_below():
+    for profile in ("quick", "full"):
+        task = get_task("people", profile)
+        assert task.judged == ("person",)
+        assert all(side % 32 == 0 for side in task.size), "smp wants multiples of 32"
+        assert task.floor <= task.high / 2
+
+
+# --- the notebook as it was run
+
+
+@pytest.fixture(scope="module")
+def run(solved):
+    """Each cell's printed text and the texts that stand for its figures, by cell id."""
+    return executed(solved(NAME), NAME)
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+@pytest.mark.slow
+def test_solve_08_has_all_marks_in_memory(run):
+    assert not run.result.failures
+    assert run.result.marks == run.result.points
+    assert run.result.peak_bytes < 4e9
+
+
+@pytest.mark.slow
+def test_the_models_are_as_good_as_the_bounds_ask_on_an_unseen_seed(run):
+    for task in run.result.tasks.values():
+        assert task["iou"] >= task["high"]
+        assert task["floor"] <= task["iou"] / 2
+
+
+@pytest.mark.slow
+def test_nothing_floods_the_output_or_goes_to_stderr(run, solved):
+    for one in nbformat.read(solved(NAME).folder / f"{NAME}.ipynb", as_version=4).cells:
+        for out in one.get("outputs", []):
+            assert out.get("name") != "stderr", (one["id"], out["text"][:200])
+        assert run.texts[one["id"]].count("\n") < 40, one["id"]
+
+
+@pytest.mark.slow
+def test_all_keys_of_the_encoder_were_loaded(run):
+    assert "All keys matched successfully" in run.texts["net"]
+
+
+@pytest.mark.slow
+def test_the_mean_over_batches_is_too_low_and_lowest_for_single_pictures(run):
+    whole, *averaged = numbers(run.texts["dice-figure"])
+    assert averaged[0] == min(averaged)
+    assert averaged[0] < whole - 0.01
+    assert max(averaged) <= whole + 0.0011
+
+
+@pytest.mark.slow
+def test_an_untrained_net_is_sure_and_wrong(run):
+    loss, accuracy, dice = numbers(run.texts["untrained"])
+    assert loss > 0.69
+    assert accuracy < 0.8
+    assert dice < 0.4
+
+
+@pytest.mark.slow
+def test_half_is_near_the_best_cut(run):
+    loss, _, accuracy, dice = [
+        numbers(line) for line in run.texts["train"].splitlines() if line.startswith("epoch")
+    ][-1]
+    assert accuracy > 0.75 < dice
+    assert loss < 0.69
+
+
+@pytest.mark.slow
+def test_the_two_lies_and_the_rotation_are_what_the_image_of_itself_shows(run):
+    shares = [float(n) for n in re.findall(r"at +([\d.]+)%", run.texts["misaligned-figure"])]
+    flip, alone, by_luck, shift, rotated, crop = shares
+    assert flip == shift == crop == 0
+    assert 0.35 * alone < by_luck < 0.65 * alone
+    assert 1 < rotated < 8
+    assert alone > 40
+
+
+@pytest.mark.slow
+def test_masks_resized_smoothly_are_what_the_text_says(run):
+    others, strange = re.findall(
+        r"([\d.]+)% (?:of the labels are others|are no class)", run.texts["mask-figure"]
+    )
+    assert 11 < float(others) < 14
+    assert 0.5 < float(strange) < 4
+    assert re.search(r"mean IoU of 0\.(6[5-9]|7[0-4])", run.texts["mask-figure"])
+
+
+@pytest.mark.slow
+def test_a_lie_costs_dice_and_raises_nothing(run):
+    none, flip, alone = (
+        numbers(re.search(rf" {name}: ([\d., ]+)", run.texts["lies-train"])[1])[-1]
+        for name in ("none", "flip", "flip, image alone")
+    )
+    assert alone < none - 0.02
+    assert alone < flip - 0.02
+
+
+@pytest.mark.slow
+def test_a_split_at_random_flatters_who_only_remembers(run):
+    (near, copied), (far, honest) = (
+        (float(a), float(b))
+        for a, b in re.findall(
+            r"image (\d+) grey .*mean IoU of ([\d.]+)", run.texts["audit-figure"]
+        )[:2]
+    )
+    assert near < 0.7 * far
+    assert copied > 2 * honest
