@@ -30,13 +30,13 @@ def show_averaged(whole: float, averaged: Mapping[int, float]) -> None:
     places = range(len(averaged))
     axes.bar(places, list(averaged.values()), color=SKY, edgecolor="black", width=0.6)
     for place, value in zip(places, averaged.values(), strict=True):
-        axes.text(place, value, f"{value:.3f}", ha="center", va="bottom")
+        axes.text(place, value - 0.004, f"{value:.3f}", ha="center", va="top")
     axes.axhline(whole, color=VERMILION, linestyle="--", label=f"over the data set: {whole:.3f}")
     low = min(*averaged.values(), whole)
     axes.set(
         xlabel="pictures in a batch",
         ylabel="Dice",
-        ylim=(max(0.0, low - 0.08), max(*averaged.values(), whole) + 0.06),
+        ylim=(max(0.0, low - 0.06), max(*averaged.values(), whole) + 0.02),
         title="One answer, five means of its batches' Dice",
     )
     axes.set_xticks(places, map(str, averaged))
