@@ -23,12 +23,14 @@ from torchvision.transforms import v2
 from course_utils.data import load
 from course_utils.errors import CourseError
 from course_utils.hand_in.tasks import get_task
-from course_utils.models.encoders import imagenet_encoder, lite0
+from course_utils.models import encoders
+from course_utils.models.encoders import imagenet_encoder
 from course_utils.models.normalised import Normalised
 from tests.executed import executed
 
 NAME = "08_transfer_learning"
-NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "solutions" / NAME / f"{NAME}.ipynb"
 CELLS = {cell["id"]: cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
 
 # --- right answers, by other ways
@@ -282,7 +284,7 @@ def test_every_weight_of_lite0_fits_smps_encoder_and_its_maps_are_timms():
     x = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         _, *maps = net.encoder(x)
-        whole = lite0().eval()
+        whole = encoders.lite0().eval()
         for layer in whole:
             x = layer(x)
             for found in [m for m in maps if m.shape == x.shape]:
@@ -302,16 +304,16 @@ def test_a_key_that_does_not_fit_stops_the_loading():
 
 
 def test_an_encoder_that_cannot_be_had_falls_back_in_one_line(monkeypatch, capsys):
-    from segmentation_models_pytorch import encoders
+    from segmentation_models_pytorch import encoders as smps
 
-    real = encoders.get_encoder
+    real = smps.get_encoder
 
     def offline(name, weights=None, **more):
         if weights:
             raise OSError("no route to huggingface.co and no copy here")
         return real(name, weights=weights, **more)
 
-    monkeypatch.setattr(encoders, "get_encoder", offline)
+    monkeypatch.setattr(smps, "get_encoder", offline)
     name, weights = imagenet_encoder("efficientnet-b3")
     assert name == "tu-tf_efficientnet_lite0"
     assert len(weights) > 200
