@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -27,6 +28,7 @@ from course_utils.models import encoders
 from course_utils.models.encoders import imagenet_encoder
 from course_utils.models.normalised import Normalised
 from tests.executed import executed
+from tests.test_data_sets import make_supervisely
 
 NAME = "08_transfer_learning"
 ROOT = Path(__file__).resolve().parent.parent
@@ -379,6 +381,53 @@ def test_the_bounds_leave_the_floor_far_below():
         assert task.judged == ("person",)
         assert all(side % 32 == 0 for side in task.size), "smp wants multiples of 32"
         assert task.floor <= task.high / 2
+
+
+# --- under full
+
+
+@pytest.mark.slow
+def test_the_notebooks_own_cells_train_on_the_supervisely_layout(tmp_path):
+    """As a student with a GPU runs them, but for epochs, pictures, and the encoder offline."""
+    make_supervisely(tmp_path / "data")
+    changes = {
+        "BATCH = 16 if quick else 64": "BATCH = 8",
+        "EPOCHS = 7 if quick else 10": "EPOCHS = 1",
+        "chosen = [4, 9, 18]": "chosen = [0, 1, 2]",
+        "valid.images[9], valid.masks[9], logits[9, 0]": (
+            "valid.images[1], valid.masks[1], logits[1, 0]"
+        ),
+    }
+    names = [*CELLS][: [*CELLS].index("export") + 1]
+    code = "\n\n".join(CELLS[name].source for name in names if CELLS[name].cell_type == "code")
+    for before, after in changes.items():
+        assert before in code
+        code = code.replace(before, after)
+    code += textwrap.dedent(
+        """
+        assert train.name == "supervisely_person" and SIZE == (256, 192), (train, SIZE)
+        assert model(torch.rand(2, 3, *SIZE)).shape == (2, 2, *SIZE)
+        assert len(history) == 1
+        print("trained", history)
+        """
+    )
+    script = tmp_path / NAME / "run.py"
+    script.parent.mkdir()
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=script.parent,
+        env=os.environ
+        | {"COURSE_PROFILE": "full", "COURSE_DATA": str(tmp_path / "data"), "COURSE_STATIC": "1"}
+        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "The weights of efficientnet-b3 cannot be had here" in done.stdout
+    assert "All keys matched successfully" in done.stdout
+    assert "trained 1 epochs" in done.stdout
+    assert (script.parent / "models" / "people.onnx").is_file()
 
 
 # --- the notebook as it was run
