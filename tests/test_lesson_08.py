@@ -537,4 +537,6 @@ def test_a_split_at_random_flatters_who_only_remembers(run):
         )[:2]
     )
     assert near < 0.7 * far
-    assert copied > 2 * honest
+    assert 0.6 < copied < 0.7
+    assert honest < 0.2
+    assert get_task("unet", "quick").floor == 0.32
