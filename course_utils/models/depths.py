@@ -2,20 +2,21 @@
 
 References
 ----------
-Sandler et al.: MobileNetV2. arXiv:1801.04381. The five layers are those of TensorFlow's tutorial on
-image segmentation (https://www.tensorflow.org/tutorials/images/segmentation), by the names that they
-have in PyTorch; EfficientNet-Lite0 is built of the same blocks, and its layers are chosen alike.
+Sandler et al.: MobileNetV2. arXiv:1801.04381. The five layers are those of TensorFlow's tutorial
+on image segmentation (https://www.tensorflow.org/tutorials/images/segmentation), by the names that
+they have in PyTorch. EfficientNet-Lite0 is built of the same blocks; its layers are chosen alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from course_utils.errors import CourseError
+from course_utils.models.normalised import Normalised
 
 NAMED = {
     "tu-tf_efficientnet_lite0": (
@@ -33,9 +34,9 @@ NAMED = {
         "features.17",
     ),
 }
-"""smp's name of an encoder -> its five layers: of the four blocks that halve the map once more, what
-they have expanded the channels to, before they halve it; and what comes out at the end. Of
-MobileNetV2 these are the expansions of blocks 1, 3, 6, 13 and the projection of block 16."""
+"""smp's name of an encoder -> its five layers: in the four blocks that halve the map once more,
+what has expanded the channels before; and what comes out at the end. Of MobileNetV2 these are the
+expansions of blocks 1, 3, 6, 13 and the projection of block 16."""
 
 
 class FiveDepths(nn.Module):
@@ -61,7 +62,7 @@ class FiveDepths(nn.Module):
         self.net, self.names = net, tuple(names)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Return the maps ``(B, C, h, w)`` in the order of the names, of images ``(B, 3, H, W)``."""
+        """Return a map ``(B, C, h, w)`` for each name, of images ``(B, 3, H, W)``."""
         maps: dict[str, torch.Tensor] = {}
 
         def keep(name: str):
@@ -77,12 +78,22 @@ class FiveDepths(nn.Module):
                 hook.remove()
         return [maps[name] for name in self.names]
 
+    def parts(self) -> list[nn.ParameterList]:
+        """Return the weights in five parts: up to the first layer named, on to the second, ..."""
+        found, part, reached = [nn.ParameterList() for _ in self.names], 0, False
+        for name, weight in self.net.named_parameters():
+            if reached and not name.startswith(f"{self.names[part]}.") and part < len(found) - 1:
+                part += 1
+            reached = name.startswith(f"{self.names[part]}.")
+            found[part].append(weight)
+        return found
+
 
 class LightDecoder(nn.Module):
     """From five maps, each half as large as the one before, to logits at twice the first's size.
 
-    A map from below is doubled, what the skip holds is laid beside, reduced by a 1x1 convolution, and
-    one 3x3 convolution blends both. The logits are enlarged smoothly at the end.
+    A map from below is doubled, the skip, reduced by a 1x1 convolution, is laid beside it, and one
+    3x3 convolution blends both. The logits are enlarged smoothly at the end.
 
     Parameters
     ----------
@@ -118,3 +129,28 @@ class LightDecoder(nn.Module):
         ):
             x = blend(torch.cat([F.interpolate(x, scale_factor=2.0), reduce(skip)], dim=1))
         return F.interpolate(self.head(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def encoder_of(name: str, weights: Mapping[str, torch.Tensor] | None = None) -> Normalised:
+    """Return an encoder of smp that gives five maps, of images ``(B, 3, H, W)`` in [0, 1].
+
+    Parameters
+    ----------
+    name
+        As smp calls it; one of `NAMED`.
+    weights
+        Its ``state_dict``, such as `imagenet_encoder` gives. None: random ones.
+
+    Raises
+    ------
+    CourseError
+        If five layers of this encoder are not known here.
+    """
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    if name not in NAMED:
+        raise CourseError(f"no five layers of {name!r} are named; there are: {', '.join(NAMED)}.")
+    net = get_encoder(name, weights=None)
+    if weights is not None:
+        net.load_state_dict(weights)
+    return Normalised(FiveDepths(net, NAMED[name]))
