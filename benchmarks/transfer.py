@@ -20,7 +20,7 @@ from course_utils.files import write_atomic
 from course_utils.models.depths import encoder_of
 from course_utils.models.encoders import imagenet_encoder
 from course_utils.training import evaluate
-from course_utils.training.transfer import RECORD, WAYS, rates_by_part, train_way
+from course_utils.training.transfer import RECORD, WAYS, drawn, rates_by_part, train_way
 
 COUNTS = (8, 32, 128)
 SIZES = {"drawn_pets": (128, 128), "people": (160, 96)}
@@ -38,12 +38,6 @@ def measured_on(name: str) -> tuple[SegmentationSet, SegmentationSet]:
         )
         valid = replace(valid, images=images, masks=masks)
     return train, valid
-
-
-def drawn(data: SegmentationSet, count: int, seed: int) -> SegmentationSet:
-    """Return the images that a seed draws; of one seed, few images are among many."""
-    chosen = np.random.default_rng(seed).permutation(len(data))[:count]
-    return replace(data, images=data.images[chosen], masks=data.masks[chosen])
 
 
 def main() -> None:

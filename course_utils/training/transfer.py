@@ -6,8 +6,11 @@ for each way of one seed. What is frozen is computed once.
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.data.segmentation_set import VOID, SegmentationSet
 from course_utils.models.depths import LightDecoder
@@ -73,6 +77,12 @@ def rates_by_part(parts: Sequence[nn.Module], rate: float, factor: float) -> lis
         {"params": list(part.parameters()), "lr": rate}
         for part, rate in zip(parts, rates, strict=True)
     ]
+
+
+def drawn(data: SegmentationSet, count: int, seed: int) -> SegmentationSet:
+    """Return the images that a seed draws; of one seed, few images are among many."""
+    chosen = np.random.default_rng(seed).permutation(len(data))[:count]
+    return replace(data, images=data.images[chosen], masks=data.masks[chosen])
 
 
 def begin(way: Way, make_encoder: Callable[[bool], nn.Module], data: SegmentationSet, seed: int):
@@ -170,7 +180,9 @@ def train_way(
     return nn.Sequential(encoder, decoder).eval()
 
 
-def batches(count: int, steps: int, batch_size: int, seed: int):
+def batches(
+    count: int, steps: int, batch_size: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield which images a step sees, and which of them are flipped; all are seen equally often."""
     rng = np.random.default_rng(seed)
     turns = -(-steps * batch_size // count)
@@ -214,3 +226,62 @@ def live_maps(encoder: nn.Module, images: np.ndarray) -> Callable:
         return encoder(torch.where(flipped.to(device)[:, None, None, None], x.flip(-1), x))
 
     return compute
+
+
+def cost_of(net: nn.Module, size: tuple[int, int]) -> float:
+    """Return the multiply-adds of one image ``(3, H, W)``, forward."""
+    device = next(net.parameters()).device
+    training = net.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.eval()(torch.zeros(1, 3, *size, device=device))
+    net.train(training)
+    return counter.get_total_flops() / 2
+
+
+def seconds_of(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    data: SegmentationSet,
+    epochs: int,
+    batch_size: int = 16,
+    turns: int = 3,
+) -> tuple[float, float, float]:
+    """Return about how long a training takes: everything learns; encoder frozen; its maps kept.
+
+    A few steps of each are timed on copies of the nets, in float32, and counted up; the fastest of
+    the turns counts.
+    """
+    device = next(decoder.parameters()).device
+    encoder, decoder = (copy.deepcopy(part).to(device).train() for part in (encoder, decoder))
+    x = as_input(data.images[:batch_size], device)
+    y = torch.from_numpy(np.ascontiguousarray(data.masks[:batch_size])).long().to(device)
+
+    def step(maps: Callable[[], list[torch.Tensor]]) -> None:
+        F.cross_entropy(decoder(maps()), y, ignore_index=VOID).backward()
+
+    def timed(run: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(turns):
+            started = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
+    def frozen() -> list[torch.Tensor]:
+        with torch.no_grad():
+            return encoder(x)
+
+    with limited_threads():
+        encoder.requires_grad_(True)
+        learns = timed(lambda: step(lambda: encoder(x)))
+        encoder.eval()
+        forward, maps = timed(frozen), frozen()
+        head = timed(lambda: step(lambda: maps))
+    batches = len(data) / batch_size
+    return (
+        learns * batches * epochs,
+        (forward + head) * batches * epochs,
+        forward * batches + head * batches * epochs,
+    )
