@@ -22,6 +22,7 @@ from course_utils.display import (
 from course_utils.metrics import ConfusionMatrix
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
 
 MARKERS = "osD^v"
@@ -69,9 +70,7 @@ def show_film(
     for place, picture, title in zip(axes.flat, pictures, titles, strict=False):
         place.imshow(picture, interpolation="nearest")
         place.set_title(title, fontsize=10)
-    figure.suptitle(
-        "The same picture after epoch after epoch (mean IoU of this picture)", fontsize=12
-    )
+    figure.suptitle("The same picture, epoch after epoch (its mean IoU)", fontsize=12)
     add_legend(figure, classes, [truth, *(film[epoch] for epoch in epochs)])
     text = ", ".join(
         f"{f'epoch {e}' if e else 'untrained'} {s:.2f}" for e, s in zip(epochs, scores, strict=True)
@@ -249,29 +248,62 @@ def _beside(axes: Axes, scores: Scores, guess: Mapping, here: Scores) -> None:
             axes.plot(x, values, label=label("measured just now"), **look)
 
 
-def show_maps_of(
-    image: np.ndarray, maps: Sequence[np.ndarray], names: Sequence[str], title: str
+def show_telling(
+    images: np.ndarray, things: np.ndarray, maps: Sequence[torch.Tensor], chosen: int
 ) -> None:
-    """Show an image and one channel of each map, enlarged to the image's size.
+    """Show of each depth the channel that says most about where a thing is.
 
     Parameters
     ----------
-    image
-        ``(H, W, 3)`` uint8.
+    images, things
+        ``(N, H, W, 3)`` uint8, and ``(N, H, W)`` bool.
     maps
-        ``(h, w)`` each, of any sizes.
+        ``(N, C, h, w)`` of each depth.
+    chosen
+        The number of the image to show.
     """
-    figure, axes = new_figure(1.75 * (len(maps) + 1), 2.6, 1, len(maps) + 1)
-    axes[0, 0].imshow(image)
+    figure, axes = new_figure(1.75 * (len(maps) + 1), 2.35, 1, len(maps) + 1)
+    axes[0, 0].imshow(images[chosen])
     axes[0, 0].set_title("image", fontsize=10)
-    for place, values, name in zip(axes[0, 1:], maps, names, strict=True):
+    told = []
+    for k, (place, one) in enumerate(zip(axes[0, 1:], maps, strict=True), 1):
+        channel, correlation = most_telling(one, things)
+        values = one[chosen, channel].numpy() * np.sign(correlation)
+        size = " x ".join(map(str, one.shape[2:]))
         place.imshow(values, cmap="viridis", interpolation="nearest")
-        place.set_title(name, fontsize=9)
+        place.set_title(
+            f"stride {2**k}: {size}\nchannel {channel} of {one.shape[1]}\n"
+            f"correlation {abs(correlation):.2f}",
+            fontsize=9,
+        )
+        told.append(f"stride {2**k}, {size}: {abs(correlation):.2f}")
     for place in axes[0]:
         place.set_axis_off()
-    figure.suptitle(title, fontsize=12)
-    sizes = ", ".join(
-        f"{name.split(chr(10))[0]}: {v.shape[0]}x{v.shape[1]}"
-        for name, v in zip(names, maps, strict=True)
+    show(
+        figure,
+        "An image, and of each depth the channel that correlates most with where the thing is: "
+        f"{'; '.join(told)}.",
     )
-    show(figure, f"{title}. An image, and one channel of each of {len(maps)} maps. {sizes}.")
+
+
+def most_telling(one: torch.Tensor, things: np.ndarray) -> tuple[int, float]:
+    """Return the channel that correlates most with where things are, and how much, -1 to 1.
+
+    Parameters
+    ----------
+    one
+        Maps of one depth, ``(N, C, h, w)``.
+    things
+        ``(N, H, W)`` bool; averaged to the maps' size.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    there = np.ascontiguousarray(things, np.float32)[:, None]
+    share = adaptive_avg_pool2d(one.new_tensor(there), one.shape[2:])
+    rows = one.transpose(0, 1).flatten(1).double()
+    rows = rows - rows.mean(1, keepdim=True)
+    wanted = (share - share.mean()).flatten().double()
+    norms = rows.norm(dim=1) * wanted.norm()
+    found = (rows @ wanted) / norms.clamp_min(1e-12)
+    channel = int(found.abs().argmax())
+    return channel, float(found[channel])
