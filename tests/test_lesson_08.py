@@ -1,10 +1,8 @@
 """Lesson 08: answers to its exercises, and what its text claims."""
 
 import json
-import math
 import re
 import statistics
-from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -16,7 +14,7 @@ from torchvision.transforms.v2 import functional as v2f
 
 from benchmarks.transfer import table
 from course_utils.checks import lesson_08
-from course_utils.data import SegmentationSet, load
+from course_utils.data import load
 from course_utils.errors import CourseError
 from course_utils.hand_in.tasks import get_task
 from course_utils.models import depths
