@@ -23,7 +23,7 @@ from course_utils.training import evaluate
 from course_utils.training.transfer import RECORD, WAYS, drawn, rates_by_part, train_way
 
 COUNTS = (8, 32, 128)
-SIZES = {"drawn_pets": (96, 96), "people": (128, 96)}
+SIZES = {"drawn_pets": (64, 64), "people": (96, 64)}
 """Smaller than the task's: what learns all the way takes a minute otherwise."""
 
 

@@ -1030,13 +1030,16 @@ def test_buys_the_page_has_the_record():
         assert table(data, scores) in page
 
 
-RECORD = transfer.record()
+@pytest.fixture(scope="module")
+def record():
+    return transfer.record()
 
 
-@pytest.mark.parametrize("data", RECORD)
-def test_buys_the_record_is_whole(data):
-    assert set(RECORD[data]) == set(transfer.WAYS)
-    for by_count in RECORD[data].values():
+def test_buys_the_record_is_whole(record):
+    assert "drawn_pets" in record
+    for scores in record.values():
+        assert set(scores) == set(transfer.WAYS)
+    for by_count in (one for scores in record.values() for one in scores.values()):
         assert set(by_count) == {8, 32, 128}
         assert all(len(scores) >= 3 for scores in by_count.values())
 
@@ -1120,9 +1123,9 @@ def test_pets_most_mistakes_lie_near_the_border(run, solved):
 
 
 @pytest.mark.slow
-def test_buys_what_is_measured_in_the_lesson_lies_where_the_record_does(run):
-    rows = re.findall(r"(?m)^(\w+, \w+), (\d+) images: mean IoU (\d\.\d+)", run.texts["buys-run"])
-    assert len(rows) == 6
+def test_buys_what_is_measured_in_the_lesson_lies_where_the_record_does(run, record):
+    rows = re.findall(r"(?m)^(.+), (\d+) images: mean IoU (\d\.\d+)", run.texts["buys-run"])
+    assert len(rows) == 9
     for way, count, score in rows:
-        scores = RECORD["drawn_pets"][way][int(count)]
+        scores = record["drawn_pets"][way][int(count)]
         assert min(scores) - 0.05 < float(score) < max(scores) + 0.05

@@ -130,7 +130,7 @@ def train_way(
     groups: Groups,
     *,
     seed: int,
-    steps: int = 120,
+    steps: int = 80,
     batch_size: int = 8,
     rate: float = 5e-3,
 ) -> nn.Module:
