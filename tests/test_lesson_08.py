@@ -530,8 +530,8 @@ def test_a_lie_costs_dice_and_raises_nothing(run):
         numbers(re.search(rf" {name}: ([\d., ]+)", run.texts["lies-train"])[1])[-1]
         for name in ("none", "flip", "flip, image alone")
     )
-    assert alone < none - 0.02
-    assert alone < flip - 0.02
+    assert alone < 0.7 * none
+    assert -0.05 < flip - none < 0.1
 
 
 @pytest.mark.slow
