@@ -1,6 +1,6 @@
 """Time a training step and the scoring of 100 pictures on a quiet and on a busy machine.
 
-    python benchmarks/busy_machine.py [--rounds 3]
+    python -m benchmarks.busy_machine [--rounds 3]
 
 Busy: another program computes on one of the cores. Default: the threads that torch and onnxruntime
 take by themselves, which spin while they wait. Ours: what ``fit`` and the scorer take. All of it is
@@ -8,27 +8,28 @@ measured in one run, in turns, and the median of the rounds is printed; the last
 beside that of one thread on the quiet machine.
 """
 
-import argparse
 import contextlib
 import io
-import os
 import subprocess
 import sys
 import time
 import warnings
 from statistics import median
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from torch.nn import functional as F
-from training_step import CLASSES, UNet
 
+from benchmarks.measuring import ROUNDS, Row, hardware, timed
 from course_utils.hand_in.inference import open_model, predict
 from course_utils.machine import processors
+from course_utils.models.unet import UNet
 from course_utils.training import fastest_mode
 from course_utils.training.threads import take_fastest
 
-SIZE, BATCH, STEPS, PICTURES = (96, 128), 8, 8, 100
+CLASSES, SIZE, BATCH, STEPS, PICTURES = 10, (96, 128), 8, 8, 100
 LOOP = "while True: pass"
 
 
@@ -51,7 +52,7 @@ def training():
     """Return a function that takes one step of lesson 06's training, and one that runs the net."""
     torch.manual_seed(0)
     mode = fastest_mode(torch.device("cpu"))
-    model = UNet().to(memory_format=mode.memory_format)
+    model = UNet(3, CLASSES).to(memory_format=mode.memory_format)
     x = torch.rand(BATCH, 3, *SIZE).contiguous(memory_format=mode.memory_format)
     y = torch.randint(0, CLASSES, (BATCH, *SIZE))
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -79,7 +80,7 @@ def sessions() -> dict[str, object]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            UNet().eval(),
+            UNet(3, CLASSES).eval(),
             (torch.rand(1, 3, *SIZE),),
             file,
             dynamo=False,
@@ -100,13 +101,6 @@ def sessions() -> dict[str, object]:
     return opened
 
 
-def seconds(work) -> float:
-    """Return how long a function takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def measure(rounds: int) -> tuple[dict, list[int]]:
     """Return all times by what, machine and way, and the numbers of threads that were taken."""
     step, trial = training()
@@ -122,19 +116,34 @@ def measure(rounds: int) -> tuple[dict, list[int]]:
                     if way == "ours":
                         taken.append((kind, take_fastest(trial, most)))
                     step()
-                    pace = np.mean([seconds(step) for _ in range(STEPS)])
+                    pace = np.mean([timed(step) for _ in range(STEPS)])
                     times.setdefault(("step", kind, way), []).append(pace)
-                    score = seconds(lambda: predict(opened[way], images, CLASSES))  # noqa: B023
+                    score = timed(lambda: predict(opened[way], images, CLASSES))  # noqa: B023
                     times.setdefault(("scoring", kind, way), []).append(score)
     return times, taken
 
 
-def main() -> None:
+def rows(rounds: int = ROUNDS) -> list[Row]:
+    """Return what ``fit`` and the scorer gain beside the libraries' own numbers of threads."""
+    times, _ = measure(rounds)
+    return [
+        Row(
+            {"step": "training step", "scoring": "scoring 100 pictures"}[what]
+            + f", {kind} machine",
+            "default threads",
+            "ours",
+            times[what, kind, "default"],
+            times[what, kind, "ours"],
+        )
+        for what in ("step", "scoring")
+        for kind in ("quiet", "busy")
+    ]
+
+
+def main(rounds: Annotated[int, typer.Option(help="Measurements of each.")] = 3) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    times, taken = measure(parser.parse_args().rounds)
-    print(f"{processors()} cores, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
+    times, taken = measure(rounds)
+    print(hardware())
     print(f"{'':8} {'machine':8} {'':11} {'seconds':>8}  pace of one thread, quiet = 1")
     for what in ("step", "scoring"):
         base = median(times[what, "quiet", "one thread"])
@@ -148,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

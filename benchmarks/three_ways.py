@@ -1,6 +1,6 @@
 """Compare the ways to label every pixel: at equal training time, and at equal multiply-adds.
 
-    python benchmarks/three_ways.py [--seconds 60] [--seeds 0 1 2] [--keep FOLDER]
+    python -m benchmarks.three_ways [--seconds 60] [--seeds 3] [--keep FOLDER]
 
 A window that slides, a stack at full resolution, a strided net with an enlarged head, down and up
 without skips, and the U-Net, all on the same scenes. Lesson 05 compares the student's own models
@@ -10,16 +10,17 @@ once; here each is trained for three seeds, so that what the lesson says is know
 Each training is kept in ``--keep``; an interrupted run goes on from there.
 """
 
-import argparse
 import json
 import math
 import time
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -214,15 +215,14 @@ def train_net(model, train, valid, *, seed: int, seconds: float = 0.0, epochs: i
     return epochs
 
 
-def main() -> None:
+def main(
+    seconds: Annotated[float, typer.Option(help="Of each training, at equal time.")] = 60,
+    epochs: Annotated[int, typer.Option(help="Of each, at equal multiply-adds.")] = 10,
+    seeds: Annotated[int, typer.Option(help="So many trainings of each.")] = 3,
+    keep: Annotated[Path, typer.Option(help="Where each training is kept.")] = Path("three_ways"),
+) -> None:
     """Train, keep, print both tables and the differences that the lesson speaks of."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--epochs", type=int, default=10, help="at equal multiply-adds")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--keep", type=Path, default=Path("three_ways"))
-    options = parser.parse_args()
-    options.keep.mkdir(parents=True, exist_ok=True)
+    keep.mkdir(parents=True, exist_ok=True)
     train, valid, test = (load("scenes", split) for split in ("train", "valid", "test"))
     few = valid.subset(8)
     C, size = len(train.classes), train.size
@@ -230,7 +230,7 @@ def main() -> None:
 
     def done(name: str, seed: int, run) -> None:
         """Run and keep, unless it is kept already."""
-        file = options.keep / f"{name.replace(' ', '_').replace(',', '')}_{seed}.npz"
+        file = keep / f"{name.replace(' ', '_').replace(',', '')}_{seed}.npz"
         if not file.exists():
             seed_everything(seed)
             prediction, facts = run()
@@ -241,8 +241,8 @@ def main() -> None:
         print(f"{name}, seed {seed}: {mean_iou(found[name, seed][0].sum(0)):.3f}", flush=True)
 
     def window(seed):
-        model = train_window(train, options.seconds, seed)
-        torch.save(model.state_dict(), options.keep / f"window_{seed}.pt")
+        model = train_window(train, seconds, seed)
+        torch.save(model.state_dict(), keep / f"window_{seed}.pt")
         cost = (
             multiply_adds(model, (1, 3, WINDOW, WINDOW)) * (size[0] // EVERY) * (size[1] // EVERY)
         )
@@ -256,13 +256,13 @@ def main() -> None:
 
     widths = {way: of_equal_cost(make, C, size) for way, make in WAYS.items()}
     print(f"widths at equal multiply-adds: {widths}", flush=True)
-    for seed in options.seeds:
+    for seed in range(seeds):
         done("window", seed, partial(window, seed))
         for way, make in WAYS.items():
-            done(f"{way} time", seed, partial(net, make, seed, seconds=options.seconds))
-            run = partial(net, make, seed, widths[way], epochs=options.epochs)
+            done(f"{way} time", seed, partial(net, make, seed, seconds=seconds))
+            run = partial(net, make, seed, widths[way], epochs=epochs)
             done(f"{way} cost", seed, run)
-    report(found, options.seeds, test.classes)
+    report(found, list(range(seeds)), test.classes)
 
 
 def report(found: dict, seeds: list[int], classes) -> None:
@@ -314,4 +314,4 @@ def difference(a: np.ndarray, b: np.ndarray, of: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

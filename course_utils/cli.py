@@ -221,6 +221,13 @@ def grade(
     merge: Annotated[
         bool, typer.Option("--merge", help="Put in place what shards have left; mark nothing.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Mark on the workers of a dask cluster: the scheduler's address, or its scheduler "
+            "file; see docs/cluster.md."
+        ),
+    ] = None,
 ) -> None:
     """Mark every collected hand-in and merge the marks into the gradebook.
 
@@ -236,6 +243,7 @@ def grade(
         profile=profile,
         shard=shard,
         merge_only=merge,
+        cluster=cluster,
     )
 
 

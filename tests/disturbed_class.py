@@ -98,8 +98,10 @@ def marks(root: Path) -> dict[str, tuple]:
         "print(json.dumps({f'{o.student}/{o.lesson}': [o.total, o.stopped, o.problem]"
         f" for o in class_marks(pathlib.Path({str(root)!r}))}}))"
     )
-    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr, flush=True)
+    return json.loads(done.stdout or "{}")
 
 
 def processes(places: Path) -> dict[int, str]:
@@ -160,7 +162,8 @@ def full_disk(places: Path) -> Iterator[None]:
 def locked(database: Path) -> Iterator[None]:
     """Lock the gradebook as another program may that writes to it."""
     with contextlib.suppress(sqlite3.Error):
-        connection = sqlite3.connect(database, timeout=1, isolation_level=None)
+        there = f"{database.as_uri()}?mode=rw"  # never made anew: an empty one is a damaged one
+        connection = sqlite3.connect(there, timeout=1, isolation_level=None, uri=True)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             yield

@@ -28,7 +28,7 @@ from course_utils.grading import grade as grade_module
 from course_utils.grading.grade import default_jobs, grade, result_folder
 from course_utils.grading.gradebook import class_marks, register
 from course_utils.grading.marking import job as job_module
-from course_utils.grading.marking import nbgrader_setup, sandbox
+from course_utils.grading.marking import nbgrader_setup, sandbox, warm
 from course_utils.grading.marking.preprocessors import RemoveLinks
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.report import not_graded
@@ -187,9 +187,10 @@ def monkeymodule():
     tasks._entries.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def course(tmp_path_factory, monkeymodule):
+@pytest.fixture(scope="module", params=["forked", "anew"])
+def course(request, tmp_path_factory, monkeymodule):
     """Return a course whose class of good, hurried and hostile students has been graded."""
+    monkeymodule.setenv(warm.SWITCH, str(int(request.param == "forked")))
     root = make_course(tmp_path_factory.mktemp("course"))
     short = partial(Settings, cell_seconds=10, notebook_seconds=60)
     monkeymodule.setattr(grade_module, "Settings", short)

@@ -20,7 +20,13 @@ from course_utils.grading import grade as grade_module
 from course_utils.grading.grade import grade
 from course_utils.grading.gradebook import class_marks, register
 from course_utils.grading.marking import job as job_module
-from course_utils.grading.marking import machine_faults, nbgrader_setup, preprocessors, sandbox
+from course_utils.grading.marking import (
+    machine_faults,
+    nbgrader_setup,
+    preprocessors,
+    sandbox,
+    warm,
+)
 from course_utils.grading.marking.machine_faults import MachineFault, disk_fault, told_fault
 from course_utils.grading.marking.scorer import score_model_file
 from course_utils.grading.marking.settings import Settings
@@ -43,12 +49,24 @@ def root(tmp_path):
     return make_course(tmp_path / "course")
 
 
-@pytest.fixture
-def marked(root, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def warm_processes(processes):
+    """End what has been warmed up for this module's tests."""
+    yield
+    warm.close()
+
+
+@pytest.fixture(params=["forked", "anew"])
+def marked(request, root, tmp_path, monkeypatch, warm_processes):
     """Return a function that grades a hand-in in this process, so that faults can be put into it.
 
     ``left`` lists what it has put into its folder for the result.
     """
+    monkeypatch.setenv(warm.SWITCH, str(int(request.param == "forked")))
+    environment = {**os.environ, "COURSE_DATA": str(root / "data" / "cache")}
+    with warm.ready(root, MINI, environment) as ready:
+        for name, value in ready.variables.items():
+            monkeypatch.setenv(name, value)
     monkeypatch.setattr(job_module, "_PAUSE", 0)
     monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())
     output, place = tmp_path / "output", tmp_path / "job"

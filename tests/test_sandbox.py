@@ -25,12 +25,15 @@ import pytest
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking import launcher, sandbox
+from tests import forked_program
 
 LINUX = sys.platform == "linux"
 LEVELS = [
     pytest.param(sandbox.LANDLOCK, id="landlock"),
     pytest.param(sandbox.BUBBLEWRAP, id="bubblewrap"),
 ]
+FORKED = "forked"
+"""Behind Landlock, and forked from a warm process instead of started anew."""
 PYTHON = [sys.executable, "-I", "-c"]
 
 # Each prints DONE if it has got what it must not get.
@@ -134,8 +137,16 @@ print(json.dumps(OUTCOMES))
 """
 
 
+@pytest.fixture(scope="module")
+def fork_server(tmp_path_factory, processes):
+    """Return a warm process of which any source can be forked."""
+    with forked_program.begun() as server:
+        assert server.ready()
+        yield server
+
+
 @pytest.fixture
-def level(request, processes):
+def level(request, processes, monkeypatch):
     """Return the level, or skip where it does not work; asked for here, not while collecting."""
     if request.param == sandbox.BUBBLEWRAP:
         works = bubblewrap_works()
@@ -143,10 +154,14 @@ def level(request, processes):
         works = LINUX and sandbox.isolation_level() == sandbox.LANDLOCK
     if not works:
         pytest.skip(f"no {request.param} here")
+    if request.param == FORKED:
+        forked_program.known(monkeypatch, request.getfixturevalue("fork_server"))
+        return sandbox.LANDLOCK
     return request.param
 
 
 at_each_level = pytest.mark.parametrize("level", LEVELS, indirect=True)
+at_each_level_and_forked = pytest.mark.parametrize("level", [*LEVELS, FORKED], indirect=True)
 
 
 @functools.cache
@@ -201,7 +216,7 @@ def scene(tmp_path_factory, processes):
             return names
 
         @functools.cache
-        def outcomes(level):
+        def outcomes(level, forked=False):
             attempts = ATTEMPTS if level == sandbox.LIMITS else ATTEMPTS | SYSTEM_CALLS
             tried = [(name, source, variables(source)) for name, source in attempts.items()]
             done = sandbox.run(
@@ -210,7 +225,7 @@ def scene(tmp_path_factory, processes):
             assert done.failure is None, done
             return json.loads(done.stdout)
 
-        yield outcomes
+        yield lambda level: outcomes(level, forked_program.PLACE in os.environ)
 
 
 @pytest.mark.skipif(not LINUX, reason="walls are Linux's")
@@ -219,7 +234,7 @@ def test_every_attempt_succeeds_without_walls(scene, attempt):
     assert scene(sandbox.LIMITS)[attempt] == "DONE\n"
 
 
-@at_each_level
+@at_each_level_and_forked
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_no_attempt_gets_through_the_walls(scene, attempt, level):
     if level == sandbox.BUBBLEWRAP and attempt.startswith("see") and "process" not in attempt:
@@ -227,14 +242,14 @@ def test_no_attempt_gets_through_the_walls(scene, attempt, level):
     assert "DONE" not in scene(level)[attempt]
 
 
-@at_each_level
+@at_each_level_and_forked
 @pytest.mark.parametrize("call", SYSTEM_CALLS)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers are x86_64's")
 def test_dangerous_system_calls_are_refused(scene, level, call):
     assert scene(level)[call] == "-1 1\n"  # EPERM
 
 
-@at_each_level
+@at_each_level_and_forked
 def test_what_a_lesson_needs_works_behind_the_walls(level):
     code = """
         import os, shutil, tempfile, threading, socket
@@ -256,7 +271,7 @@ def test_what_a_lesson_needs_works_behind_the_walls(level):
     assert done.stderr == ""
 
 
-@at_each_level
+@at_each_level_and_forked
 def test_torch_computes_behind_the_walls_without_a_word_on_stderr(level):
     code = (
         "import torch; x = torch.rand(2, 3, 32, 32); n = torch.nn.Conv2d(3, 4, 3);"
@@ -266,7 +281,7 @@ def test_torch_computes_behind_the_walls_without_a_word_on_stderr(level):
     assert (done.failure, done.stdout, done.stderr) == (None, b"False\n", "")
 
 
-@at_each_level
+@at_each_level_and_forked
 def test_threads_of_torch_and_onnxruntime_work_behind_the_walls(level):
     code = """
         import torch, onnxruntime
@@ -408,7 +423,7 @@ def test_a_process_that_the_system_kills_is_told_from_one_that_ends_itself(monke
     assert abort.failure == "crash"
 
 
-@at_each_level
+@at_each_level_and_forked
 def test_no_process_can_end_as_if_the_system_had_killed_it(level):
     code = """
         import os, resource, signal

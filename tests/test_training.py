@@ -240,6 +240,21 @@ def test_augmentation_flips_some_images_and_not_others():
     assert 16 < kept < 48
 
 
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 20))
+@settings(max_examples=20)
+def test_a_batch_is_flipped_as_its_pictures_are_one_by_one(seed, count):
+    """To the last bit: what is drawn from a seed is the same."""
+    x = torch.arange(count * 3 * 4 * 6).reshape(count, 3, 4, 6) % 251
+    y = torch.arange(count * 4 * 6).reshape(count, 4, 6) % 5
+    torch.manual_seed(seed)
+    one_by_one = fitting._each(augmenting())(x.byte(), y.byte())
+    after = torch.rand(1)
+    torch.manual_seed(seed)
+    batch = fitting._flip_some(x.byte(), y.byte())
+    assert all(torch.equal(a, b) for a, b in zip(one_by_one, batch, strict=True))
+    assert torch.equal(torch.rand(1), after)
+
+
 def test_class_weights_grow_as_a_class_gets_rarer():
     masks = np.array([[[0, 0, 0, 0, 0, 0, 1, 255, 255, 255]]], np.uint8)
     weights = fitting.class_weights(masks, 3)

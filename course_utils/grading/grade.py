@@ -18,8 +18,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import (
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +36,7 @@ from tqdm import tqdm
 from course_utils.errors import CourseError, last_error
 from course_utils.files import files_hash, tree_hash, write_atomic
 from course_utils.grading import shards
+from course_utils.grading.cluster import why, workers_at
 from course_utils.grading.gradebook import (
     Marked,
     cell_points,
@@ -45,7 +54,7 @@ from course_utils.grading.gradebook import (
     wait_for_writers,
     write_facts,
 )
-from course_utils.grading.marking import sandbox, task_marks
+from course_utils.grading.marking import hidden_sets, sandbox, task_marks, warm
 from course_utils.grading.marking.job import Job, specification
 from course_utils.grading.marking.nbgrader_setup import (
     configure,
@@ -74,6 +83,7 @@ from course_utils.table import shortened, text_table
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MEMORY_PER_JOB = 3 << 30
+_LOOK = 2  # seconds
 _TEMPORARY = "course-"
 _MOST_ROWS = 500  # in the terminal
 _children: set[subprocess.Popen] = set()  # the running jobs' processes, to be killed by Ctrl-C
@@ -90,6 +100,7 @@ def grade(
     executor: Executor | None = None,
     shard: str | None = None,
     merge_only: bool = False,
+    cluster: str | None = None,
 ) -> list[Marked]:
     """Mark every collected hand-in and merge the marks into ``grading/gradebook.db``.
 
@@ -115,6 +126,8 @@ def grade(
         Such as ``"3/16"``: mark only this share and leave the results for ``merge_only``.
     merge_only
         Put in place what shards have left, and start no job.
+    cluster
+        Address of a dask scheduler, or its scheduler file: the jobs run on its workers.
 
     Returns
     -------
@@ -128,6 +141,11 @@ def grade(
     """
     if shard and merge_only:
         raise CourseError("--shard marks and --merge puts in place: give one of them.")
+    if cluster and (shard or merge_only or jobs):
+        raise CourseError(
+            "--cluster marks on its workers, as many at a time as these have threads: leave "
+            "--shard, --merge and --jobs out."
+        )
     part = Shard.parse(shard) if shard else None
     root = root or course_root()
     folder = grading_folder(root)
@@ -144,7 +162,10 @@ def grade(
         if part:
             _grade_shard(root, part, found, data, jobs, require_isolation, profile, executor)
             return []
-        with _scratch(folder) as scratch:
+        with contextlib.ExitStack() as opened:
+            if cluster:
+                executor = opened.enter_context(workers_at(cluster, grader_version))
+            scratch = opened.enter_context(_scratch(folder))
             failures, marked = _grade(
                 root, scratch, found, data, jobs, require_isolation, profile, executor, merge_only
             )
@@ -337,7 +358,7 @@ def _run_jobs(
     bar = tqdm(total=len(todo), initial=done, desc=what, unit="hand-in", mininterval=pause)
     futures: dict[Future, tuple[str, str]] = {}
     try:
-        for student, lesson in waiting:
+        for student, lesson in sorted(waiting, key=lambda pair: pair[1]):  # see `warm`
             try:
                 output = tempfile.mkdtemp(dir=scratch)
             except OSError as error:  # a full disk
@@ -355,11 +376,13 @@ def _run_jobs(
             future = pool.submit(_run_job, job, todo[student, lesson], threads)
             futures[future] = student, lesson
         for future in as_completed(futures):
-            if error := future.exception():
-                failures[futures[future]] = str(error)
+            pair = futures[future]
+            if (error := _failed(future)) and not (todo[pair] / "result.json").exists():
+                failures[pair] = error  # a lost worker's result may be there
                 bar.set_postfix(failed=len(failures), refresh=False)
             bar.update()
     except BaseException as error:
+        warm.close()  # a job may wait for it
         _stop(futures)
         if isinstance(error, KeyboardInterrupt):
             kept = sum((folder / "result.json").exists() for folder in todo.values())
@@ -372,7 +395,17 @@ def _run_jobs(
         bar.close()
         if executor is None:
             pool.shutdown()
+            warm.close()
     return failures
+
+
+def _failed(future: Future) -> str:
+    """Return why a job has failed; "" if it has not."""
+    try:
+        error = future.exception()
+    except CancelledError as lost:  # by nobody here
+        error = lost
+    return why(error) if error else ""
 
 
 def _tell_failures(
@@ -741,30 +774,30 @@ def _job_process(job: Job, threads: int) -> int:
     specified = output / "job.json"
     specified.write_text(specification(job))
     seconds = _time_limit(job.lesson, job.settings.notebook_seconds)
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
+        **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COURSE_DATA": data_setting(job.settings.course),
+        hidden_sets.FOLDER: str(hidden_sets.shared_folder()),
+    }
     with (
         sandbox.temporary_folder("j-") as temporary,
         open(output / "log.txt", "w") as log,
+        warm.ready(job.settings.course, job.lesson, environment) as ready,
     ):
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-m", "course_utils.grading.marking.job", str(specified)],
-            stdin=subprocess.PIPE,  # never written to: it is closed when this process ends
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=output,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith("NBGRADER_")},
-                **{f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL")},
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "COURSE_DATA": data_setting(job.settings.course),
-                "TMPDIR": temporary,  # a job that is killed cannot tidy up
-            },
-        )
+        # A job that is killed cannot tidy up.
+        environment |= ready.variables | {"TMPDIR": temporary}
+        child = ready.start_job(str(specified), log, environment, output)
         _children.add(child)
+        ends = time.monotonic() + seconds
         try:
-            return child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"it took longer than {seconds:.0f} s in all") from None
+            while time.monotonic() < ends:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return child.wait(_LOOK)
+                if not output.is_dir():  # on another machine, which nothing else tells
+                    raise RuntimeError("the run that asked for it has ended")
+            raise RuntimeError(f"it took longer than {seconds:.0f} s in all")
         finally:
             sandbox.kill_group(child)
             child.wait()

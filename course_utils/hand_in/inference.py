@@ -8,7 +8,7 @@ import numpy as np
 from course_utils.hand_in.sliding import slide
 from course_utils.machine import processors
 
-BATCH_PIXELS = 1 << 17
+BATCH_PIXELS = 1 << 15
 """Images of a batch have this many pixels together: enough to be fast, and little memory."""
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from course_utils.data.segmentation_set import VOID, SegmentationSet, data_hash
 from course_utils.errors import CourseError
 from course_utils.metrics import ConfusionMatrix
+from course_utils.training.allocation import freed_memory_kept
 from course_utils.training.checkpoint import State, behaviour, resume, save
 from course_utils.training.devices import (
     Mode,
@@ -151,12 +152,8 @@ def fit(
         "training data": described(train),
         "validation data": described(valid),
     }
-    if augment is True:
-        from course_utils.data.transforms import augmenting
-
-        augment = augmenting()
     calls = (on_step, on_epoch)
-    augment = augment or None
+    augment = _flip_some if augment is True else _each(augment) if augment else None
     return _train(model, train, valid, weight, settings, augment, checkpoint, device, watch, calls)
 
 
@@ -178,7 +175,7 @@ def _train(
     batch_size = min(settings["batch_size"], len(images))
     steps = len(images) // batch_size
     load_compiler()
-    with limited_threads(), memory_advice(batch_size, train.size):
+    with limited_threads(), freed_memory_kept(), memory_advice(batch_size, train.size):
         model.to(device, memory_format=mode.memory_format)
         weight = weight if weight is None else weight.to(device)
         for data in (train, valid):  # which may differ in size
@@ -416,8 +413,25 @@ def _batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a net's input and its labels ``(B, H, W)`` int64, augmented together."""
     if augment is not None:
-        images, masks = map(torch.stack, zip(*map(augment, images, masks), strict=True))
+        images, masks = augment(images, masks)
     return _to_input(images, device, mode), masks.to(device).long()
+
+
+def _flip_some(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flip each image of a batch with its mask, or neither: as ``augmenting()`` does, in one go."""
+    chosen = torch.rand(len(images)) < 0.5
+    images[chosen], masks[chosen] = images[chosen].flip(-1), masks[chosen].flip(-1)
+    return images, masks
+
+
+def _each(augment: Callable) -> Callable:
+    """Return an augmentation of one image and its mask as one of batches."""
+
+    def augmented(images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, masks = zip(*map(augment, images, masks), strict=True)
+        return torch.stack(images), torch.stack(masks)
+
+    return augmented
 
 
 def _optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -27,6 +27,7 @@ from course_utils.metrics import ConfusionMatrix
 from course_utils.models.shipped import class_shares, code_groups
 from course_utils.table import text_table
 from course_utils.training import checkpoint
+from course_utils.training.allocation import freed_memory_kept
 from course_utils.training.devices import describe, device_of, fastest_mode
 from course_utils.training.faults import memory_advice, require_finite
 from course_utils.training.history import History
@@ -343,6 +344,7 @@ def fit_learner(
         with (
             memory_advice(learn.dls.bs, _size_of(learn)),
             limited_threads(),
+            freed_memory_kept(),
             learn.removed_cbs(bars),
             learn.added_cbs(more),
             learn.no_logging(),

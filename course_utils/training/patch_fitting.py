@@ -16,6 +16,7 @@ from course_utils.errors import CourseError
 from course_utils.hand_in.logits import shape_fault
 from course_utils.hand_in.sliding import slide
 from course_utils.metrics import ConfusionMatrix
+from course_utils.training.allocation import freed_memory_kept
 from course_utils.training.checkpoint import behaviour
 from course_utils.training.devices import (
     as_device,
@@ -129,7 +130,7 @@ def fit_patches(
         with own_randomness(device), evaluating(model):
             model(to_net(*first)[0])
 
-    with limited_threads(), memory_advice(batch_size, size):
+    with limited_threads(), freed_memory_kept(), memory_advice(batch_size, size):
         model.to(device, memory_format=mode.memory_format)
         with evaluating(model):
             logits = forward(model, to_net(*first)[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from course_utils.grading.marking.hidden_sets import hidden_set
 from course_utils.grading.marking.scorer import Score, no_score, score_masks
 from course_utils.hand_in.function_task import images_path, masks_path
 from course_utils.hand_in.gate import Refused, read_plain_file
@@ -38,7 +39,7 @@ def prepare_function_task(folder: Path | str, task: Task | str, secret: int) -> 
             shutil.rmtree(place)
         place.unlink(missing_ok=True)  # not through a link that was handed in
     with open(path, "xb") as file:
-        np.save(file, task.hidden_set(secret).data.images, allow_pickle=False)
+        np.save(file, hidden_set(task, secret).data.images, allow_pickle=False)
     return path
 
 
@@ -55,7 +56,7 @@ def score_function_task(
         Whether it took longer than the task allows, by the grader's clock.
     """
     task = get_task(task) if isinstance(task, str) else task
-    hidden = task.hidden_set(secret)
+    hidden = hidden_set(task, secret)
     name = masks_path(task.name).name
     shape = hidden.data.masks.shape
     try:

@@ -61,7 +61,22 @@ class Job:
     settings: Settings
 
 
-def main(path: str) -> None:
+def main() -> None:
+    """Grade what the specification names whose path was given; end this process."""
+    _end_with_parent()
+    _limit_memory()
+    failed = 1
+    try:
+        grade(sys.argv[1])
+        failed = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(failed)  # a thread or socket of a library that is stuck holds nobody up
+
+
+def grade(path: str) -> None:
     """Grade what the specification in the file ``path`` names."""
     told = json.loads(Path(path).read_text())
     job = Job(**told | {"settings": Settings.from_json(told["settings"])})
@@ -197,7 +212,7 @@ def read_result(root: Path, student: str, lesson: str, executed: Path) -> dict:
 
 
 def specification(job: Job) -> str:
-    """Return the text of the file that :func:`main` reads."""
+    """Return the text of the file that :func:`grade` reads."""
     return json.dumps(asdict(job) | {"settings": job.settings.as_json()})
 
 
@@ -282,14 +297,4 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    _end_with_parent()
-    _limit_memory()
-    failed = 1
-    try:
-        main(sys.argv[1])
-        failed = 0
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(failed)  # a thread or socket of a library that is stuck holds nobody up
+    main()

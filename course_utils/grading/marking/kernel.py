@@ -5,6 +5,7 @@ are neither child processes nor a network, so it is started without that pipe, a
 such as ``!pip install`` says so instead of ending its cell.
 """
 
+import importlib
 import os
 import sys
 
@@ -60,12 +61,32 @@ class Kernel(IPythonKernel):
                     setattr(sys, name, stream)
 
 
-if __name__ == "__main__":
+def import_more() -> None:
+    """Import what torch itself imports later: with the first optimizer that a cell makes."""
+    if "torch" in sys.modules:
+        for name in ("torch._dynamo", "torch.onnx", "torch.utils.data"):
+            importlib.import_module(name)
+
+
+def _leave_debugger_out() -> None:
+    """Have ipykernel find no debugger: here nobody looks on, and its import takes long."""
+    sys.modules["debugpy"] = None
+    importlib.import_module("ipykernel.debugger")
+    del sys.modules["debugpy"]
+
+
+def main() -> None:
+    """Be a kernel, to the end of this process."""
     iopub_thread = kernelapp.IOPubThread
     kernelapp.IOPubThread = lambda *args, **kw: iopub_thread(*args, **{**kw, "pipe": False})
     ZMQInteractiveShell.system = _no_program
     ZMQInteractiveShell.getoutput = _no_output
+    _leave_debugger_out()
     os.environ["COURSE_HAND_IN"] = os.getcwd()  # for function_task, wherever a cell goes from here
     # A module that a cell has written is found, but after all that is installed.
     sys.path.append("")
     kernelapp.launch_new_instance(kernel_class=Kernel)
+
+
+if __name__ == "__main__":
+    main()

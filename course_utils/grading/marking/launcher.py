@@ -64,6 +64,20 @@ def minimal_environment(home: str) -> dict[str, str]:
 
 def _launch(arguments: Sequence[str]) -> None:
     """Isolate this process as the options say, then become the program."""
+    options = parse(arguments)
+    environment = isolate_or_exit(options)
+    program = options.argv[0]
+    if os.name != "posix":  # exec would return to the caller at once there
+        sys.exit(subprocess.run(options.argv, env=environment, check=False).returncode)
+    try:
+        os.execvpe(program, options.argv, environment)
+    except OSError as error:
+        print(f"sandbox: {program}: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what the launcher's options say, and in ``argv`` what is to run."""
     parser = argparse.ArgumentParser(prog="launcher.py", description=__doc__.splitlines()[0])
     parser.add_argument("--level", choices=["L1", "L2", "L3"], required=True)
     parser.add_argument("--read", action="append", default=[])
@@ -76,7 +90,14 @@ def _launch(arguments: Sequence[str]) -> None:
     parser.add_argument("--sockets", action="store_true")
     parser.add_argument("--parent", type=int, default=os.getppid())
     parser.add_argument("argv", nargs="+")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def isolate_or_exit(options: argparse.Namespace) -> dict[str, str]:
+    """Isolate this process as the options say; return the environment of what is to run.
+
+    Whatever goes wrong ends the process with `FAILED`.
+    """
     home = options.write[0] if options.write else "/nonexistent"
     environment = minimal_environment(home) | dict(pair.split("=", 1) for pair in options.env)
     # A notebook's kernel ends by itself when this one is gone.
@@ -86,7 +107,7 @@ def _launch(arguments: Sequence[str]) -> None:
             os.chdir(options.cwd)
         _limit(options.memory, options.cpu, options.file_size)
         if options.level != "L1":
-            _die_with_parent(None if options.level == "L2" else options.parent)
+            die_with_parent(None if options.level == "L2" else options.parent)
             _drop_privileges()
             if options.level == "L3":
                 _landlock([*SYSTEM, *options.read], [*options.write, "/dev/null"], options.sockets)
@@ -94,14 +115,7 @@ def _launch(arguments: Sequence[str]) -> None:
     except Exception as error:
         print(f"sandbox: {error}", file=sys.stderr)
         sys.exit(FAILED)
-    program = options.argv[0]
-    if os.name != "posix":  # exec would return to the caller at once there
-        sys.exit(subprocess.run(options.argv, env=environment, check=False).returncode)
-    try:
-        os.execvpe(program, options.argv, environment)
-    except OSError as error:
-        print(f"sandbox: {program}: {error}", file=sys.stderr)
-        sys.exit(FAILED)
+    return environment
 
 
 def _limit(memory: int, cpu: int, file_size: int) -> None:
@@ -136,7 +150,7 @@ _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-def _die_with_parent(parent: int | None) -> None:
+def die_with_parent(parent: int | None) -> None:
     """End with the parent, whose number is not known where there are namespaces of numbers."""
     parent = parent or os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

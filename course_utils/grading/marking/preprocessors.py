@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from queue import Empty
 from time import monotonic
 
 import zmq
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
@@ -34,7 +36,7 @@ from nbgrader.utils import is_grade, is_solution
 from traitlets import Any, Bool
 
 from course_utils.checks.exercise import HIDDEN_SEED
-from course_utils.grading.marking import sandbox, task_marks
+from course_utils.grading.marking import forked, sandbox, task_marks, warm
 from course_utils.grading.marking.machine_faults import MachineFault, disk_fault, tells_of_disk
 from course_utils.grading.marking.outputs import NOTEBOOK_ROOM, Outputs
 from course_utils.grading.marking.settings import hidden_test_seed
@@ -120,6 +122,30 @@ class RestoreCells(NbGraderPreprocessor):
         )
 
 
+class KernelClient(AsyncKernelClient):
+    """A client that begins as soon as a kernel is heard, instead of after a pause for safety."""
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Wait until what the kernel tells about a first question has come in whole."""
+        until = monotonic() + (math.inf if timeout is None else timeout)
+        while True:
+            asked = self.kernel_info()
+            with contextlib.suppress(Empty):
+                while not _ends(await self.iopub_channel.get_msg(timeout=1), asked):
+                    pass
+                return
+            if not await self._async_is_alive():
+                raise RuntimeError("it died before it answered")
+            if monotonic() > until:
+                raise RuntimeError(f"it did not answer in {timeout:g} s")
+
+
+def _ends(message: dict, asked: str) -> bool:
+    """Tell whether a message is the last one that a kernel publishes about a question."""
+    idle = message["content"].get("execution_state") == "idle"
+    return idle and message["parent_header"].get("msg_id") == asked
+
+
 class KernelManager(AsyncKernelManager):
     """A kernel in the sandbox: own folder, no network, Unix sockets instead of ports.
 
@@ -135,7 +161,9 @@ class KernelManager(AsyncKernelManager):
         self.writable = [sockets, work]
         if os.name == "posix":
             options |= {"transport": "ipc", "ip": str(sockets / "k")}
-        super().__init__(connection_file=str(sockets / "k.json"), **options)
+        super().__init__(
+            connection_file=str(sockets / "k.json"), client_factory=KernelClient, **options
+        )
         self.context.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
         self.context.setsockopt(zmq.RCVHWM, _MAX_WAITING)
         python = [
@@ -164,10 +192,18 @@ class KernelManager(AsyncKernelManager):
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options) -> None:
         # A student's text must not stand in the grader's log, where errors are looked for.
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        await super()._async_launch_kernel(kernel_cmd, **options | silent)
+        silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        process = forked.fork(kernel_cmd, cwd=options.get("cwd") or os.getcwd(), **silent)
+        if process is None:
+            await super()._async_launch_kernel(kernel_cmd, **options | silent)
+            return
+        self.provisioner.process, self.provisioner.pid = process, process.pid
+        self._reconcile_connection_info(self.provisioner.connection_info)
 
     _launch_kernel = _async_launch_kernel
+
+    async def _async_wait(self, pollinterval: float = 0.1) -> None:
+        await super()._async_wait(pollinterval / 10)  # a killed kernel is gone in a moment
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart)
@@ -179,18 +215,7 @@ class KernelManager(AsyncKernelManager):
 
 def _kernel_environment(seed: int) -> dict[str, str]:
     """Return what a student's kernel is told beyond the sandbox's own environment."""
-    kept = {key: os.environ[key] for key in ("COURSE_PROFILE", *_THREADS) if key in os.environ}
-    return {
-        **kept,
-        "COURSE_DATA": str(data_folder()),
-        HIDDEN_SEED: str(seed),
-        "COURSE_STATIC": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "NBGRADER_EXECUTION": "autograde",
-    }
-
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return warm.kernel_variables(os.environ, data_folder()) | {HIDDEN_SEED: str(seed)}
 
 
 class SandboxedExecute(Execute):
@@ -403,7 +428,11 @@ class SandboxedExecute(Execute):
             return (
                 f"an earlier cell wrote more than {_MAX_WRITTEN >> 30} GB or {_MAX_FILES:,} files"
             )
-        if (provisioner := self.km.provisioner) and _threads(provisioner.pid) > _MAX_THREADS:
+        # With Landlock a kernel is one process; around bubblewrap's there are others.
+        others = self._outcome["isolation"] != sandbox.LANDLOCK
+        if (provisioner := self.km.provisioner) and _threads(
+            provisioner.pid, others
+        ) > _MAX_THREADS:
             return f"an earlier cell started more than {_MAX_THREADS:,} threads"
         if self._idle and self._reply is None and monotonic() > self._idle + _ANSWER_SECONDS:
             return "an earlier cell broke the kernel, which answers no more"
@@ -418,14 +447,14 @@ class SandboxedExecute(Execute):
         return True
 
 
-def _threads(pid: int | None) -> int:
-    """Return how many threads a process and its children have; 0 if it is gone."""
+def _threads(pid: int | None, children: bool) -> int:
+    """Return how many threads a process, and its children, have; 0 if it is gone."""
     import psutil
 
     count = 0
     with contextlib.suppress(psutil.Error, OSError, TypeError):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
+        for one in (process, *(process.children(recursive=True) if children else ())):
             count += one.num_threads()
     return count
 

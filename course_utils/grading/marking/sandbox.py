@@ -39,7 +39,7 @@ from pathlib import Path
 
 import course_utils
 from course_utils.errors import CourseError
-from course_utils.grading.marking import launcher
+from course_utils.grading.marking import forked, launcher
 from course_utils.grading.marking.launcher import (
     FAILED,
     MEMORY,
@@ -296,15 +296,7 @@ def run(
             file_size=1 << 20,
             level=level,
         )
-        process = subprocess.Popen(
-            launch,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env=minimal_environment(folder),
-            start_new_session=True,
-        )
+        process = _start(launch, folder)
         try:
             stdout, stderr, stopped = _converse(process, send, max_output, started + seconds)
         finally:
@@ -317,6 +309,14 @@ def run(
     return Finished(stdout, text, process.returncode, failure, time.monotonic() - started, level)
 
 
+def _start(launch: list[str], folder: str) -> "subprocess.Popen | forked.Forked":
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    if process := forked.fork(launch, cwd=folder, **pipes):
+        return process
+    own = minimal_environment(folder)
+    return subprocess.Popen(launch, cwd=folder, env=own, start_new_session=True, **pipes)
+
+
 @contextlib.contextmanager
 def temporary_folder(prefix: str) -> Iterator[str]:
     """Give an empty folder to what may be hostile; afterwards it is gone, whatever lies in it."""
@@ -327,20 +327,22 @@ def temporary_folder(prefix: str) -> Iterator[str]:
         remove_tree(folder)
 
 
-def short_temporary_folder(room: int) -> Path:
+def short_temporary_folder(room: int, usual: str | None = None) -> Path:
     """Return the folder for temporary files, or another where that one's path is too long.
 
     Parameters
     ----------
     room
         Bytes of path that come below it. A Unix socket's may have 103 on macOS, 107 on Linux.
+    usual
+        The one to take where its path is short enough; default: Python's.
 
     Raises
     ------
     CourseError
         If there is no such folder.
     """
-    usual = tempfile.gettempdir()
+    usual = usual or tempfile.gettempdir()
     for place in (usual, "/tmp", "/var/tmp"):
         path = os.path.realpath(place)
         short = len(os.fsencode(path)) + room <= 103 or os.name != "posix"
@@ -354,6 +356,9 @@ def short_temporary_folder(room: int) -> Path:
 
 def remove_tree(folder: str | os.PathLike) -> None:
     """Remove a folder that hostile code could write to: very deep ones too, and locked ones."""
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)  # most often it is empty
+        return
     if os.name == "posix":  # shutil gives up on very deep folders
         for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
             subprocess.run([*command, folder], check=False, stderr=subprocess.DEVNULL)
@@ -361,9 +366,11 @@ def remove_tree(folder: str | os.PathLike) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def kill_group(process: subprocess.Popen) -> None:
+def kill_group(process: "subprocess.Popen | forked.Forked") -> None:
     """Kill a process that was started with ``start_new_session=True``, and its whole group."""
-    if os.name == "posix":
+    if isinstance(process, forked.Forked):
+        process.kill()
+    elif os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     elif process.poll() is None:

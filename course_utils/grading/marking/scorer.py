@@ -19,6 +19,7 @@ import numpy as np
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking import samples, sandbox
+from course_utils.grading.marking.hidden_sets import hidden_set
 from course_utils.grading.marking.machine_faults import MachineFault
 from course_utils.grading.marking.settings import Settings
 from course_utils.grading.workplace import secret_seed
@@ -124,7 +125,7 @@ def score_model_file(path: Path | str, name: str, settings: Settings) -> Score:
         task = _task_of(name, _inspect(content, name, label, level), profile, label)
         if settings.data is None and not task.here:
             return _waiting(task, label, isolation=level, sha256=digest)
-        hidden = task.hidden_set(secret_seed(settings.course), settings.data)
+        hidden = hidden_set(task, secret_seed(settings.course), settings.data)
         public = samples.sample_pictures(task)
         images = [hidden.data.images, *([public.images] if public else [])]
         masks = _predict(content, task, np.concatenate(images), level)

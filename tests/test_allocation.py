@@ -1,0 +1,56 @@
+"""Freed memory is kept while a training runs, and given back when it ends."""
+
+import platform
+
+import pytest
+import torch
+
+from course_utils.training import allocation, fitting
+from course_utils.training.allocation import freed_memory_kept
+from tests.test_training import TinyUNet, boxes
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+PAGES = 2**26 // 4096
+
+
+def touch() -> int:
+    """Take 64 MB, write to it, free it; return how many page faults that took."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@glibc
+def test_what_a_step_frees_the_next_one_gets_without_page_faults():
+    import psutil
+
+    first = touch()  # thousands, but where the system has larger pages
+    with freed_memory_kept():
+        touch()
+        assert max(touch() for _ in range(3)) <= min(first, PAGES / 100)
+        held = psutil.Process().memory_info().rss
+    assert psutil.Process().memory_info().rss < held - 2**25
+
+
+def test_elsewhere_nothing_is_done(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(allocation.ctypes, "CDLL", None)
+    with freed_memory_kept():
+        pass
+
+
+@pytest.mark.long
+def test_fit_keeps_it_and_gives_it_back_when_it_fails(monkeypatch):
+    calls = []
+    monkeypatch.setattr(allocation, "_set", lambda library, values: calls.append(values))
+
+    def stop(step, loss):
+        assert calls == [allocation._KEEP]
+        raise ZeroDivisionError
+
+    train = boxes(4)
+    with pytest.raises(ZeroDivisionError):
+        fitting.fit(TinyUNet(), train, train, epochs=1, watch=False, on_step=stop)
+    assert calls == [allocation._KEEP, allocation._USUAL]
