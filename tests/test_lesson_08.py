@@ -1129,3 +1129,46 @@ def test_buys_what_is_measured_in_the_lesson_lies_where_the_record_does(run, rec
     for way, count, score in rows:
         scores = record["drawn_pets"][way][int(count)]
         assert min(scores) - 0.05 < float(score) < max(scores) + 0.05
+
+
+def means_of(scores, way):
+    return {count: float(np.mean(values)) for count, values in scores[way].items()}
+
+
+def half_of(values):
+    low, high = interval_by_scipy(values)
+    return (high - low) / 2
+
+
+def test_buys_what_the_lesson_reads_off_the_record_is_in_it(record):
+    told, scores = CELLS["buys-read"].source, record["drawn_pets"]
+    frozen, random, scratch = (
+        means_of(scores, way) for way in ("pretrained, frozen", "random, frozen", "from scratch")
+    )
+    ahead = {count: f"{frozen[count] - random[count]:.2f}" for count in frozen}
+    assert f"by {ahead[8]} with 8 images, and by {ahead[32]} with 32 and with 128" in told
+    assert ahead[32] == ahead[128]
+    for count in frozen:
+        pairs = zip(
+            scores["pretrained, frozen"][count], scores["random, frozen"][count], strict=True
+        )
+        assert all(one > other for one, other in pairs)
+    assert f"8 images give {frozen[8]:.2f}; from scratch, 128 give {scratch[128]:.2f}" in told
+    assert min(scores["pretrained, frozen"][8]) > max(scores["from scratch"][128])
+    ways = [means_of(scores, way) for way, kind in transfer.WAYS.items() if kind.pretrained]
+    apart = max(max(way[n] for way in ways) - min(way[n] for way in ways) for n in frozen)
+    assert f"the means differ by {apart:.2f} at most" in told
+    more = [f"{scratch[count] - random[count]:.2f}" for count in frozen]
+    assert f"({min(more)} to {max(more)})" in told
+
+
+def test_buys_pairs_of_one_start_are_surer_than_their_means(record):
+    told, scores = CELLS["buys-paired-why"].source, record["drawn_pets"]
+    frozen, slower = (
+        np.array(scores[way][128]) for way in ("pretrained, frozen", "fine-tuned, slower below")
+    )
+    apart = frozen - slower
+    assert f"by {apart.mean():.3f}, give or take {half_of(apart):.3f}" in told
+    assert {f"{half_of(one):.2f}" for one in (frozen, slower)} <= {"0.06", "0.07"}
+    few = [np.array(scores[way][8]) for way in ("pretrained, frozen", "random, frozen")]
+    assert half_of(few[0] - few[1]) > max(map(half_of, few))
