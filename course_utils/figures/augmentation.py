@@ -124,8 +124,10 @@ def crop_figure(
     if mask.any():
         left.contour(mask, [0.5], colors=[AMBER], linewidths=2)
     y, x = (side // 2 for side in held.shape)
-    left.add_patch(_frame(x, y, width, height, BLUE if held[y, x] else VERMILION))
-    left.set_title("a crop that begins at a bright\npixel holds a part of a person")
+    held_here = held[y, x]
+    left.add_patch(_frame(x, y, width, height, BLUE if held_here else VERMILION))
+    one = "blue: one that does" if held_here else "red: one that does not"
+    left.set_title(f"begun at a bright pixel, a crop\nholds somebody ({one})")
     left.set_axis_off()
     right.plot(list(losing), list(losing.values()), color=BLUE, marker="o")
     nearest = min(losing, key=lambda at: abs(at - crop))
