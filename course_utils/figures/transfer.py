@@ -195,7 +195,8 @@ def show_buys(
     here
         What was measured just now, drawn into the first panel as crosses.
     """
-    figure, axes = new_figure(5.0 * len(records), 4.6, 1, len(records), sharey=True)
+    wide = max(7.2, 5.0 * len(records))  # the legend wants room
+    figure, axes = new_figure(wide, 4.6, 1, len(records), sharey=True)
     texts = []
     for k, (place, (title, scores)) in enumerate(zip(axes[0], records.items(), strict=True)):
         texts.append(f"{title}: {_curves(place, scores, interval)}")
