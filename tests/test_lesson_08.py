@@ -1036,12 +1036,21 @@ def record():
 
 
 def test_buys_the_record_is_whole(record):
-    assert "drawn_pets" in record
-    for scores in record.values():
-        assert set(scores) == set(transfer.WAYS)
-    for by_count in (one for scores in record.values() for one in scores.values()):
-        assert set(by_count) == {8, 32, 128}
-        assert all(len(scores) >= 3 for scores in by_count.values())
+    for data, counts in (("drawn_pets", {8, 32, 128}), ("people", {8})):
+        assert set(record[data]) == set(transfer.WAYS)
+        for by_count in record[data].values():
+            assert set(by_count) >= counts
+            assert all(len(scores) >= 3 for scores in by_count.values())
+
+
+def test_buys_with_few_photographs_of_people_no_way_is_ahead(record):
+    told, scores = CELLS["buys-people"].source, record["people"]
+    means = [f"{means_of(scores, way)[8]:.2f}" for way in scores]
+    assert f"reach {min(means)} to {max(means)}" in told
+    for one in scores:
+        for other in scores:
+            apart = np.subtract(scores[one][8], scores[other][8])
+            assert one == other or abs(apart.mean()) < half_of(apart)
 
 
 # --- the notebook as it was run
