@@ -19,20 +19,18 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
+from benchmarks.measuring import hardware
 from course_utils.grading.demo import _train_in_a_hurry
-from course_utils.machine import memory, processors
 from course_utils.paths import resolve_lesson
 from tests.mini_course import code, hand_in, make_course, markdown, save
 
@@ -245,13 +243,7 @@ def main() -> None:
         return
     students = options.students or (30 if options.full else 4)
     rounds = options.rounds or (3 if options.full else 1)
-    packages = ("nbgrader", "ipykernel", "torch", "fastai", "onnxruntime")
-    print(
-        f"{processors()} cores, {memory().total >> 30} GB, {platform.system()} "
-        f"{platform.release()}, load {os.getloadavg()[0]:.1f} before; Python "
-        f"{platform.python_version()}, {', '.join(f'{p} {version(p)}' for p in packages)}; "
-        f"{options.jobs} at a time"
-    )
+    print(f"{hardware()}; {options.jobs} at a time")
     print(
         "| hand-ins | way | seconds | a minute | each further, s | processor time each, s "
         f"| times nbgrader; each further | times anew; each further |\n{'|---' * 8}|"

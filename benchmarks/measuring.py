@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -68,19 +69,23 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def in_turns(row: Row, before: Callable[[], float], after: Callable[[], float], rounds: int) -> Row:
-    """Fill a row: call both, which return seconds, in turns, each first in every other round."""
+    """Fill a row: call both, which return seconds, in turns, each first in every other round.
+
+    What it comes to is told on stderr at once, since more may take long.
+    """
     for turn in range(rounds):
         order = [(before, row.before), (after, row.after)]
         for work, kept in order[:: -1 if turn % 2 else 1]:
             kept.append(work())
+    print(row.line(), file=sys.stderr, flush=True)
     return row
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return how many seconds a function takes."""
-    started = time.perf_counter()
+def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return how many seconds of a clock a function takes."""
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def hardware() -> str:

@@ -1,6 +1,6 @@
 """The training step itself: every layout and precision, and what the best of it lacks to the roof.
 
-    python -m benchmarks.training_step [--threads 2] [--batch 8]
+    python -m benchmarks.training_step [--threads 2] [--batch 8] [--processor]
 
 The roof is the fastest matrix product of the same machine, in the same precision and on as many
 threads. What the step's own products (its convolutions) need at that pace is beside what the step
@@ -10,6 +10,7 @@ takes; what eats the rest is told by torch's profiler. The line that ``fit`` tak
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Annotated
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measuring import hardware, timed
 from course_utils.models.unet import UNet
 from course_utils.training import fastest_mode, pick_device
+from course_utils.training.allocation import freed_memory_kept
 from course_utils.training.devices import Mode
 
 CLASSES, SIZE = 10, (96, 128)
@@ -59,12 +61,14 @@ def training_step(
     return step
 
 
-def seconds_a_step(step: Callable[[], None], repeats: int) -> float:
+def seconds_a_step(step: Callable[[], None], repeats: int, clock=time.perf_counter) -> float:
     """Return the time of the fastest of some training steps, warm-up left out."""
-    return min([timed(step) for _ in range(2 + repeats)][2:])
+    return min([timed(step, clock) for _ in range(2 + repeats)][2:])
 
 
-def best_product(device: torch.device, dtype: torch.dtype | None, repeats: int = 5) -> float:
+def best_product(
+    device: torch.device, dtype: torch.dtype | None, repeats: int = 5, clock=time.perf_counter
+) -> float:
     """Return the operations a second of the fastest square matrix product."""
     best = 0.0
     for side in (1024, 2048) if device.type == "cpu" else (4096, 8192):
@@ -73,7 +77,7 @@ def best_product(device: torch.device, dtype: torch.dtype | None, repeats: int =
         def product(one: torch.Tensor = one) -> None:
             (one @ one)[0, 0].item()
 
-        best = max(best, 2 * side**3 / min(timed(product) for _ in range(2 + repeats)))
+        best = max(best, 2 * side**3 / min(timed(product, clock) for _ in range(2 + repeats)))
     return best
 
 
@@ -107,9 +111,13 @@ def main(
     batch: Annotated[int, typer.Option(help="Images a step.")] = 8,
     repeats: Annotated[int, typer.Option(help="The fastest of so many counts.")] = 5,
     size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = SIZE,
+    processor: Annotated[
+        bool, typer.Option("--processor", help="Processor time on one thread: a busy machine.")
+    ] = False,
 ) -> None:
     """Print the table of modes, and the roofline of the one that ``fit`` takes."""
-    torch.set_num_threads(threads or torch.get_num_threads())
+    torch.set_num_threads(1 if processor else threads or torch.get_num_threads())
+    clock = time.process_time if processor else time.perf_counter
     device = pick_device()
     chosen = fastest_mode(device)
     print(hardware())
@@ -122,19 +130,23 @@ def main(
     for dtype in (None, *half):
         for layout in (torch.contiguous_format, torch.channels_last):
             step = training_step(device, Mode(dtype, layout), batch, size)
-            taken = seconds_a_step(step, repeats)
+            taken = seconds_a_step(step, repeats, clock)
             base = base or taken
             name = f"{str(dtype or torch.float32)[6:]:9} {str(layout)[6:]:18}"
             mark = "  <- fit" if (dtype, layout) == (chosen.dtype, chosen.memory_format) else ""
             print(f"{name} {1000 * taken:7.1f} ms   {base / taken:4.2f} x{mark}")
     for mode in dict.fromkeys((chosen, chosen._replace(dtype=None))):
-        roofline(device, mode, batch, size, repeats)
+        with freed_memory_kept():  # as fit does
+            roofline(device, mode, batch, size, repeats, clock)
 
 
-def roofline(device, mode: Mode, batch: int, size: tuple[int, int], repeats: int) -> float:
+def roofline(
+    device, mode: Mode, batch: int, size: tuple[int, int], repeats: int, clock=time.perf_counter
+) -> float:
     """Print how near a step comes to the best matrix product, and return the share."""
     step = training_step(device, mode, batch, size)
-    taken, roof = seconds_a_step(step, repeats), best_product(device, mode.dtype)
+    taken = seconds_a_step(step, repeats, clock)
+    roof = best_product(device, mode.dtype, repeats, clock)
     work = operations(step)
     share = work / taken / roof
     print(

@@ -160,7 +160,10 @@ def test_a_scheduler_that_is_lost_is_told_and_what_is_done_is_kept(root, made):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_jobs_on_the_workers_too(root):
+def test_ctrl_c_ends_the_jobs_on_the_workers_too(root, request):
+    # What starts the tests may ignore it, as a shell does for what runs in its background.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     slow = "import time\ntime.sleep(60)\ndef double(x):\n    return 2 * x"
     hand_in(root, "aaron", double=slow)
     with local_cluster() as running:

@@ -407,11 +407,18 @@ class SandboxedExecute(Execute):
         self._asked = told["execute_reply"]["parent_header"].get("msg_id")
 
     async def _answered_again(self) -> bool:
-        """Tell whether a second answer to a cell has come: then the first may be a cell's own."""
-        while await self.kc.shell_channel.msg_ready():
-            message = await self.kc.shell_channel.get_msg(timeout=1)
-            if message["parent_header"].get("msg_id") == self._asked:
-                return True
+        """Tell whether a second answer to a cell has come: then the first may be a cell's own.
+
+        On a busy machine it may still be on its way. So the kernel is asked something else: what it
+        has answered before comes before that.
+        """
+        asked = self.kc.kernel_info()
+        with contextlib.suppress(Empty):  # it answers no more, which the next cell tells
+            while True:
+                message = await self.kc.shell_channel.get_msg(timeout=_ANSWER_SECONDS)
+                parent = message["parent_header"].get("msg_id")
+                if parent in (asked, self._asked):
+                    return parent == self._asked
         return False
 
     async def _async_check_alive(self) -> None:
