@@ -1074,7 +1074,7 @@ def test_pets_reach_their_bounds_on_an_unseen_seed(run):
 @pytest.mark.slow
 def test_pets_untrained_is_far_below_a_third(run):
     score, accuracy = numbers(run.texts["pets-untrained"])[:2]
-    assert 0.03 < score < 0.28
+    assert 0.03 < score < 0.15
     assert accuracy > score
 
 
