@@ -29,6 +29,7 @@ KEY_PACKAGES = (
     "torchvision",
     "fastai",
     "timm",
+    "segmentation-models-pytorch",
     "numpy",
     "onnx",
     "onnxruntime",

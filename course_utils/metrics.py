@@ -15,7 +15,7 @@ scores of many matrices (one an image, one a bootstrap sample) are one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -247,13 +247,18 @@ def iou(matrix: np.ndarray) -> np.ndarray:
     return _divide(right, true + predicted - right)
 
 
-def mean_iou(matrix: np.ndarray) -> np.ndarray:
+def mean_iou(matrix: np.ndarray, classes: Sequence[int] | None = None) -> np.ndarray:
     """Return the mean of :func:`iou` over the classes that are present, ``(...)``.
+
+    With ``classes``, over those of them that are present.
 
     >>> float(mean_iou([[3, 1, 0], [0, 0, 0], [0, 0, 0]]))
     0.375
+    >>> float(mean_iou([[3, 1, 0], [0, 0, 0], [0, 0, 0]], classes=[0]))
+    0.75
     """
-    return _mean_of_present(iou(matrix))
+    scores = iou(matrix)
+    return _mean_of_present(scores if classes is None else scores[..., list(classes)])
 
 
 def dice(matrix: np.ndarray) -> np.ndarray:

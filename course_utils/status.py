@@ -78,7 +78,8 @@ def _recorded(task: Task, folder: Path) -> tuple[Task, float | None]:
     """Return what the training record says of a model, under the profile that it names."""
     record = read_record(record_path(task.name, folder))
     try:
-        return get_task(task.name, record["profile"]), float(record["validation"]["mean IoU"])
+        task = get_task(task.name, record["profile"])
+        return task, task.stated_iou(record)
     except (ValueError, KeyError, TypeError, CourseError):
         return task, None
 

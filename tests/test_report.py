@@ -244,7 +244,7 @@ def sampled(iou, noise=0.1, seed=0):
     return task_record(
         iou,
         per_class=dict.fromkeys(sorted(task.classes), iou) | {"pole": iou / 2, "sign": None},
-        samples=samples.sample_record(guess, public.masks, task.classes),
+        samples=samples.sample_record(guess, public.masks, task),
     )
 
 

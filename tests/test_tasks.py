@@ -69,6 +69,7 @@ def test_the_profile_comes_from_the_environment(monkeypatch):
         ({"kind": "net"}, "kind is 'net'; use one of model, function"),
         ({"size": [96]}, r"size is \[96\]; give \[height, width\]"),
         ({"hidden": 0}, "hidden is 0"),
+        ({"judged": ["Sky", "sky"]}, "judged names Sky, no class of 'scenes'"),
         ({"hiden": 5}, "hiden"),
     ],
 )
@@ -83,6 +84,22 @@ def test_a_missing_entry_is_named(entries):
     del entries["unet"]["quick"]["floor"]
     with pytest.raises(CourseError, match=r"missing .*'floor'"):
         get_task("unet", "quick")
+
+
+def test_only_the_judged_classes_count(entries):
+    matrix = np.array([[90, 0], [6, 4]])  # background right, four of ten pixels of the person
+    people = get_task("people", "quick")
+    assert people.classes == ("background", "person")
+    assert people.measure == "IoU of person"
+    assert people.iou(matrix) == pytest.approx(0.4)
+    assert people.iou(np.stack([matrix, matrix])) == pytest.approx([0.4, 0.4])
+    stated = {"validation": {"mean IoU": 0.67, "IoU": {"background": 0.94, "person": 0.4}}}
+    assert people.stated_iou(stated) == 0.4
+    del entries["people"]["judged"]
+    whole = get_task("people", "quick")
+    assert whole.measure == "mean IoU"
+    assert whole.iou(matrix) == pytest.approx((90 / 96 + 0.4) / 2)
+    assert whole.stated_iou(stated) == 0.67
 
 
 def test_marks_grow_between_low_and_high():

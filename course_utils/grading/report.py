@@ -316,9 +316,9 @@ def bar(task: dict) -> str:
         return f"{8 + value * (_WIDTH - 16):.1f}"
 
     words = (
-        f"mean IoU {task['iou']:.3f}, 95 percent interval {task['interval'][0]:.3f} to "
-        f"{task['interval'][1]:.3f}; floor {task['floor']:g}, marks from {task['low']:g}, "
-        f"full at {task['high']:g}"
+        f"{task.get('measure', 'mean IoU')} {task['iou']:.3f}, "
+        f"95 percent interval {task['interval'][0]:.3f} to {task['interval'][1]:.3f}; "
+        f"floor {task['floor']:g}, marks from {task['low']:g}, full at {task['high']:g}"
     )
     left, right = (x(value) for value in task["interval"])
     return Markup(

@@ -108,7 +108,7 @@ def export(task: str, model: nn.Module, history: Any = None) -> None:
     _keep_better(facts_of_task, content, confusion, valid)
     write_atomic(model_path(task), content)
     write_record(record_path(task), record)
-    _report(facts_of_task, facts, agreement, confusion.mean_iou(), seconds)
+    _report(facts_of_task, facts, agreement, float(facts_of_task.iou(confusion.matrix)), seconds)
     _warn_of_another_model(record.get("history"), confusion.mean_iou(), valid)
 
 
@@ -359,15 +359,16 @@ def _keep_better(
     except CourseError:
         return  # none, or of another profile
     before = confusion if there == content else _validate(open_model(there), valid, task)
-    if before.mean_iou() <= confusion.mean_iou() + 0.02:
+    old, new = float(task.iou(before.matrix)), float(task.iou(confusion.matrix))
+    if old <= new + 0.02:
         return
     kept = previous_name(path)
     write_atomic(kept, there)
     record = _record(task, there, facts, before, {})
     write_record(kept.with_suffix(".json"), record)
     print(
-        f"The model that was here is better: mean IoU {before.mean_iou():.3f}, this one "
-        f"{confusion.mean_iou():.3f}. It is kept: to hand that one in, rename {kept.name} and "
+        f"The model that was here is better: {task.measure} {old:.3f}, this one "
+        f"{new:.3f}. It is kept: to hand that one in, rename {kept.name} and "
         f"{kept.with_suffix('.json').name} in {kept.parent}/ to {path.name} and "
         f"{path.with_suffix('.json').name}."
     )
@@ -438,8 +439,8 @@ def _report(task: Task, facts: ModelFacts, agreement: float, score: float, secon
         f"{1000 * seconds:.0f} ms an image\n"
         f"onnxruntime and torch agree on {agreement:.2%} of the pixels; the grader's gate is "
         f"passed\n"
-        f"validation mean IoU {score:.3f}   (floor {task.floor:.3f}, marks from {task.low:.2f}, "
-        f"full marks at {task.high:.2f})\n"
+        f"validation {task.measure} {score:.3f}   (floor {task.floor:.3f}, "
+        f"marks from {task.low:.2f}, full marks at {task.high:.2f})\n"
         f"marks to expect on the hidden images: about {task.marks(score):.1f} of {task.points:g}"
     )
     if Path.cwd().name != task.lesson:

@@ -72,15 +72,15 @@ def run_function_task(name: str, function: Callable[[np.ndarray], np.ndarray]) -
     started = time.perf_counter()
     masks, faults = _apply(function, valid.images, task)
     seconds = (time.perf_counter() - started) / len(valid)
-    score = ConfusionMatrix(len(task.classes)).update(masks, valid.masks)
+    iou = float(task.iou(ConfusionMatrix(len(task.classes)).update(masks, valid.masks).matrix))
     print(
-        f"{len(valid)} validation images, {1000 * seconds:.0f} ms each: mean IoU "
-        f"{score.mean_iou():.3f}   (floor {task.floor:.3f}, marks from {task.low:.2f}, "
+        f"{len(valid)} validation images, {1000 * seconds:.0f} ms each: {task.measure} "
+        f"{iou:.3f}   (floor {task.floor:.3f}, marks from {task.low:.2f}, "
         f"full marks at {task.high:.2f})\n"
-        f"marks to expect on the hidden images: about {task.marks(score.mean_iou()):.1f} of "
+        f"marks to expect on the hidden images: about {task.marks(iou):.1f} of "
         f"{task.points:g}"
     )
-    progress.note(task.grade_id, float(score.mean_iou()))
+    progress.note(task.grade_id, iou)
     _tell_faults(faults)
 
 

@@ -149,11 +149,11 @@ def _expectation(task: Task, record: bytes) -> str:
     try:
         stated = json.loads(record)
         task = get_task(task.name, stated["profile"])
-        iou = float(stated["validation"]["mean IoU"])
+        iou = task.stated_iou(stated)
     except (ValueError, KeyError, TypeError, CourseError):
         return f"models/{task.name}.json tells no validation score."
     return (
-        f"{task.name}: mean IoU {iou:.3f} on the validation images, so about "
+        f"{task.name}: {task.measure} {iou:.3f} on the validation images, so about "
         f"{task.marks(iou):.1f} of {task.points:g} points on hidden ones."
     )
 

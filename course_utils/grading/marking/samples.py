@@ -7,7 +7,7 @@ the model file alone.
 
 import base64
 import io
-from collections.abc import Sequence
+import math
 
 import numpy as np
 from PIL import Image
@@ -32,13 +32,15 @@ def sample_pictures(task: Task) -> SegmentationSet | None:
         return None
 
 
-def sample_record(masks: np.ndarray, truths: np.ndarray, classes: Sequence[str]) -> dict:
+def sample_record(masks: np.ndarray, truths: np.ndarray, task: Task) -> dict:
     """Return what the report shows of masks ``(N, H, W)``: ``png``, and ``iou`` of each."""
     scores = [
-        ConfusionMatrix(len(classes)).update(mask, truth).mean_iou()
+        task.iou(ConfusionMatrix(len(task.classes)).update(mask, truth).matrix)
         for mask, truth in zip(masks, truths, strict=True)
     ]
-    return {"png": mask_strip(masks), "iou": [round(float(score), 3) for score in scores]}
+    # where what counts is neither there nor found, there is no score
+    told = [None if math.isnan(score) else round(float(score), 3) for score in scores]
+    return {"png": mask_strip(masks), "iou": told}
 
 
 def mask_strip(masks: np.ndarray) -> str:

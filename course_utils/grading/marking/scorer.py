@@ -26,7 +26,7 @@ from course_utils.grading.workplace import secret_seed
 from course_utils.hand_in.gate import Refused, read_plain_file
 from course_utils.hand_in.record import model_path
 from course_utils.hand_in.tasks import PROFILES, HiddenSet, Task, get_task
-from course_utils.metrics import bootstrap_interval, iou, mean_iou, per_image_matrices
+from course_utils.metrics import bootstrap_interval, iou, per_image_matrices
 from course_utils.table import printable
 
 _CHILD = Path(__file__).with_name("scorer_child.py")
@@ -43,7 +43,7 @@ class Score:
     marks, points
         Given, and possible.
     iou
-        Mean IoU over the hidden images; None if nothing could be scored.
+        IoU over the hidden images, as `Task.iou` has it; None if nothing could be scored.
     interval
         95 % bootstrap interval of ``iou``, over images.
     per_class
@@ -58,6 +58,8 @@ class Score:
         Whether there is no mark yet, since the instructor has not what it is marked on.
     samples
         A model's masks of public pictures, as from `samples.sample_record`.
+    measure
+        The name of what ``iou`` is: ``"mean IoU"``, or that of some classes.
     """
 
     task: str
@@ -79,6 +81,7 @@ class Score:
     seconds: float = 0.0
     waits: bool = False
     samples: dict[str, Any] | None = None
+    measure: str = "mean IoU"
 
     def as_record(self) -> dict[str, Any]:
         """Return the score as plain JSON values."""
@@ -132,7 +135,7 @@ def score_model_file(path: Path | str, name: str, settings: Settings) -> Score:
         count = len(hidden.data.images)
         score = score_masks(task, hidden, masks[:count], isolation=level, sha256=digest)
         if public:
-            shown = samples.sample_record(masks[count:], public.masks, task.classes)
+            shown = samples.sample_record(masks[count:], public.masks, task)
             score = replace(score, samples=shown)
     return replace(score, seconds=round(time.monotonic() - started, 2))
 
@@ -165,14 +168,14 @@ def score_masks(
     classes = task.classes
     matrices = per_image_matrices(masks, hidden.data.masks, len(classes))
     total = matrices.sum(0)
-    score = float(mean_iou(total))
+    score = float(task.iou(total))
     return Score(
         task=task.name,
         profile=task.profile,
         marks=task.marks(score),
         points=float(task.points),
         iou=score,
-        interval=bootstrap_interval(matrices),
+        interval=bootstrap_interval(matrices, task.iou),
         per_class={
             label: None if math.isnan(value) else float(value)
             for label, value in zip(classes, iou(total), strict=True)
@@ -186,6 +189,7 @@ def score_masks(
         images=len(masks),
         isolation=isolation,
         sha256=sha256,
+        measure=task.measure,
     )
 
 
@@ -208,6 +212,7 @@ def no_score(task: Task, reason: str, *, isolation: str, sha256: str = "") -> Sc
         images=0,
         isolation=isolation,
         sha256=sha256,
+        measure=task.measure,
     )
 
 

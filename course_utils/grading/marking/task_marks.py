@@ -123,9 +123,9 @@ def describe(result: dict) -> str:
         return f"{marks}: {result['reason']}"
     low, high = result["interval"] or (math.nan, math.nan)
     return (
-        f"{marks}: mean IoU {result['iou']:.3f} (95 % interval {low:.3f} to {high:.3f}) on "
-        f"{result['source']}; floor {result['floor']:g}, marks from {result['low']:g}, "
-        f"full at {result['high']:g}"
+        f"{marks}: {result.get('measure', 'mean IoU')} {result['iou']:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f}) on {result['source']}; "
+        f"floor {result['floor']:g}, marks from {result['low']:g}, full at {result['high']:g}"
     )
 
 
