@@ -191,7 +191,7 @@ def test_a_cell_that_runs_too_long_is_a_failure_like_others(tmp_path, monkeypatc
     root = make_course(tmp_path / "course")
     path = root / "solutions" / MINI / f"{MINI}.ipynb"
     path.write_text(path.read_text().replace("return 3.0", "while True: pass"))
-    monkeypatch.setattr(solve, "_CELL_SECONDS", 2)
+    monkeypatch.setattr(solve, "_CELL_SECONDS", {"quick": 2})
     with pytest.raises(CourseError, match=rf"^{MINI}: a cell ran longer than 2 s$"):
         solve.solve([MINI], None, root)
     assert MINI in capsys.readouterr().out
