@@ -2,13 +2,14 @@
 
 import json
 import time
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from benchmarks import cells as benchmark
 from course_utils.grading import demo
 from course_utils.grading.publishing.time_left import (
+    RECORD,
     CellBar,
     TimeLeft,
     minutes,
@@ -93,28 +94,48 @@ def test_a_step_that_takes_longer_than_usual_is_never_said_to_be_over():
 
 
 def test_the_record_names_cells_that_are_there():
-    record = json.loads(
-        (ROOT / "course_utils/grading/publishing/cell_seconds.json").read_text(encoding="utf-8")
-    )
-    for lesson, seconds in record.items():
+    for lesson, seconds in json.loads(RECORD.read_text(encoding="utf-8")).items():
         assert {*seconds} <= {*cells_of(lesson)}, lesson
-
-
-def seconds_of(cell):
-    """Return how long a cell ran, from the times that its execution has left."""
-    times = cell["metadata"]["execution"]
-    begun, ended = times["iopub.status.busy"], times["shell.execute_reply"]
-    return (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
 
 
 @pytest.mark.slow
 def test_what_the_record_leaves_out_takes_little(solved):
     """Else the bar would be wrong: put the cells that take long into cell_seconds.json."""
-    cells = json.loads((solved(NET).folder / f"{NET}.ipynb").read_text())["cells"]
-    usual = usual_seconds(NET, [cell["id"] for cell in cells])
-    took = {cell["id"]: seconds_of(cell) for cell in cells if cell["cell_type"] == "code"}
+    took = benchmark.measured(solved(NET).folder.parent)[NET]
+    usual = usual_seconds(NET, list(took))
     quick = sum(seconds for cell, seconds in took.items() if usual[cell] <= 0.05)
     assert quick < 0.1 * sum(took.values())
+
+
+def ran(cell, seconds):
+    """Return a cell as an execution leaves it that took so long."""
+    times = {
+        "iopub.status.busy": "2026-11-29T10:00:00.000000Z",
+        "shell.execute_reply": f"2026-11-29T10:00:{seconds:09.6f}Z",
+    }
+    return {"id": cell, "cell_type": "code", "metadata": {"execution": times}}
+
+
+def test_a_lessons_slow_cells_are_told_and_put_in_place_of_its_old_record(
+    tmp_path, monkeypatch, capsys
+):
+    kept, record = tmp_path / "kept", tmp_path / "cell_seconds.json"
+    (kept / "01_b").mkdir(parents=True)
+    never = {"id": "never", "cell_type": "code", "metadata": {}}
+    cells = [ran("quick", 0.1), ran("train", 12.34), ran("look", 0.5), never]
+    (kept / "01_b" / "01_b.ipynb").write_text(json.dumps({"cells": cells}))
+    record.write_text(json.dumps({"02_c": {"train": 3.0}, "01_b": {"gone": 9.0}}))
+    monkeypatch.setattr(benchmark, "RECORD", record)
+    benchmark.main(kept)
+    assert "| 01_b | 13 | train 12.3, look 0.5, quick 0.1 |" in capsys.readouterr().out
+    assert "gone" in record.read_text()
+    benchmark.main(kept, record=True)
+    assert json.loads(record.read_text()) == {
+        "01_b": {"train": 12.3, "look": 0.5},
+        "02_c": {"train": 3.0},
+    }
+    with pytest.raises(SystemExit, match="no lesson that has run: course solve --keep"):
+        benchmark.main(tmp_path)
 
 
 def test_a_lesson_that_was_never_measured_has_no_time_left():

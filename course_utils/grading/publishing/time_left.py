@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from tqdm import tqdm
+
+RECORD = Path(__file__).with_name("cell_seconds.json")
+"""Usual seconds by lesson and cell; ``python -m benchmarks.cells`` writes them."""
 
 _EPOCHS = re.compile(r"epoch (\d+) of (\d+)")
 _TQDM = re.compile(r"(\d+)/(\d+) \[")
@@ -73,8 +76,7 @@ class TimeLeft:
 
 @cache
 def _recorded() -> dict[str, dict[str, float]]:
-    text = files("course_utils.grading.publishing").joinpath("cell_seconds.json").read_text()
-    return json.loads(text)
+    return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
 def usual_seconds(lesson: str, cells: Sequence[str]) -> dict[str, float] | None:
