@@ -151,7 +151,7 @@ def test_a_case_may_ask_in_its_own_way():
         cases=[Case(np.array([1.0, 3.0]), through=lambda answer, x, times: answer(x)[0], times=2)]
     )
     first(lambda x: [2.0, None])
-    assert "double is 3., expected 2." in refusal(first, lambda x: 3 * x)
+    assert "double is 3, expected 2:" in refusal(first, lambda x: 3 * x)
 
 
 def test_a_number_is_an_answer_too(capsys):

@@ -89,7 +89,8 @@ def as_text(value: Any) -> str:
     if array.size > 60 and array.dtype.kind in "biuf":
         return f"an array {array.shape} of sum {array.sum():.6g}"
     told = np.array2string(array, precision=3, separator=", ", threshold=60)
-    return re.sub(r"\s+(?=[],])|(?<=\[)\s+", "", " ".join(told.split()))
+    told = re.sub(r"\s+(?=[],])|(?<=\[)\s+", "", " ".join(told.split()))
+    return told if array.ndim else told.removesuffix(".")
 
 
 def as_kind(value: Any) -> str:

@@ -252,6 +252,8 @@ pixel_accuracy = Exercise(
         "{name} looks at the pixels of persons only: that is recall. Accuracy counts all pixels.": (
             lambda logits, masks: (logits > 0)[masks == 1].float().mean()
         ),
+        "{name} counts persons that are found; background that is called background is right, "
+        "too.": lambda logits, masks: ((logits > 0) & (masks == 1)).float().mean(),
     },
     causes={
         r"could not infer output dtype|dtype must be|floating point or complex": "the mean of True "
@@ -301,9 +303,8 @@ def _dice(**ways) -> type:
 
 
 def _dice_after(answer: Callable, *batches) -> float:
-    """Return the Dice of batches that are added one after the other, of one object of two."""
-    other, dice = answer(), answer()
-    other.add(_SCORES, _PERSON)
+    """Return the Dice of batches that are added one after the other, whatever others count."""
+    dice = answer()
     for logits, masks in batches:
         require(
             dice.add(logits.clone(), masks.clone()) is None or hasattr(dice, "value"),
@@ -311,12 +312,25 @@ def _dice_after(answer: Callable, *batches) -> float:
         )
     value = dice.value() if callable(dice.value) else dice.value
     require(value is not None, "Dice.value() returns None: is its `return` missing?")
-    again = dice.value() if callable(dice.value) else dice.value
     require(
-        float(again) == float(value),
+        _value_again(dice) == float(value),
         "asked twice, Dice.value() gives two values: it must not change the counts.",
     )
+    answer().add(_SCORES, _PERSON)
+    require(
+        _value_again(dice) == float(value),
+        "two Dice share their counts: what one of them adds, the other has, too. The counts are "
+        "made in __init__, and belong to self.",
+    )
     return float(value)
+
+
+def _value_again(dice) -> float:
+    """Return the value; NaN where the counts have gone, so that nothing is left to divide."""
+    try:
+        return float(dice.value() if callable(dice.value) else dice.value)
+    except ZeroDivisionError:
+        return math.nan
 
 
 _FEW = (_as_logits([[-1.0, -2.0, 0.3, -0.7]]), _as_logits([[1, 0, 1, 0]]))
@@ -512,6 +526,27 @@ class _Shifted:
         return self
 
 
+class _OfKinds:
+    """A transform that says so where it is given anything but an image and a mask."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __call__(self, *given):
+        for part, kind in zip(given, (tv_tensors.Image, tv_tensors.Mask), strict=False):
+            require(
+                isinstance(part, kind) or len(given) != 2,
+                f"misaligned gives the transform a {type(part).__name__} where a "
+                f"tv_tensors.{kind.__name__} is wanted: by the kind it knows what to do with each, "
+                "and a plain tensor beside an image stays where it is.",
+            )
+        return self.transform(*given)
+
+
+def _of_kinds(answer: Callable, transform, mask, *void) -> float:
+    return answer(_OfKinds(transform), mask, *void)
+
+
 _LABELS = torch.tensor([[0, 0, 3, 3], [0, 1, 3, 3], [0, 1, 1, 2]], dtype=torch.uint8)
 _TOGETHER = v2.RandomHorizontalFlip(1.0)
 
@@ -528,7 +563,7 @@ def _often(answer: Callable, transform, mask, seed: int = 0) -> float:
     """Return the mean of what is found in eight calls, each with another luck."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return float(np.mean([float(answer(transform, mask)) for _ in range(8)]))
+        return float(np.mean([float(_of_kinds(answer, transform, mask)) for _ in range(8)]))
 
 
 def _drawn_misaligned(rng: np.random.Generator) -> list[Case]:
@@ -538,6 +573,7 @@ def _drawn_misaligned(rng: np.random.Generator) -> list[Case]:
         Case(_Kept(_TOGETHER), mask),
         Case(_Shifted(2, 2, 255), mask),
         Case(_Shifted(1, 2, 255), mask),
+        Case(_Shifted(2, 2, 7), mask, 7),
     ]
 
 
@@ -547,7 +583,12 @@ misaligned = Exercise(
     "an image that is its own mask shows any step that the two do not take together",
     right=_misaligned,
     cases=[
-        Case(_TOGETHER, _LABELS, says="This flip moves both: {wanted}; you give {got}."),
+        Case(
+            _TOGETHER,
+            _LABELS,
+            through=_of_kinds,
+            says="This flip moves both: {wanted}; you give {got}.",
+        ),
         Case(
             _PERHAPS,
             _LABELS,
@@ -571,11 +612,21 @@ misaligned = Exercise(
             _LABELS,
             says="The image is shifted by two columns, the mask by one: {wanted}; you give {got}.",
         ),
+        Case(
+            _Shifted(1, 1, 9),
+            _LABELS,
+            9,
+            says="Both are shifted by one column, and what comes in is 9, which is void here: "
+            "{wanted}; you give {got}.",
+        ),
     ],
     drawn=_drawn_misaligned,
     mistakes={
         "{name} counts void pixels: no answer is right there. Leave them out.": (
             lambda transform, mask: _misaligned(transform, mask, keep=False)
+        ),
+        "{name} leaves out 255, whatever it is told: the number of void is given, `void`.": (
+            lambda transform, mask, void=255: _misaligned(transform, mask)
         ),
         "{name} sends the two through the transform one by one: one call, or it is not what the "
         "training does.": _alone,
@@ -700,6 +751,13 @@ def _frames(rng: np.random.Generator, valid: int = 3, train: int = 5) -> tuple:
     return new, old[rng.permutation(len(old))]
 
 
+def _even_and_uneven(rng: np.random.Generator) -> Case:
+    """Return a picture, one that is a little off everywhere, and one in a single colour."""
+    new, step = rng.integers(20, 60, (1, 1, 1, 3)), int(rng.integers(10, 20))
+    old = new + np.array([[step] * 3, [0, 0, 3 * step - 5]])[:, None, None]
+    return Case(new.astype(np.uint8), old.astype(np.uint8))
+
+
 _NEW, _OLD = _frames(np.random.default_rng(3))
 
 
@@ -716,16 +774,28 @@ nearest = Exercise(
             "(200, 200, 200) is (250, 250, 250). Wanted {wanted}; you give {got}.",
         ),
         Case(
+            np.array([[[[10, 10, 10]]]], np.uint8),
+            np.array([[[[30, 30, 30]]], [[[10, 10, 65]]]], np.uint8),
+            says="From (10, 10, 10) it is 60 in all to (30, 30, 30), and 55 to (10, 10, 65). "
+            "Wanted {wanted}; you give {got}.",
+        ),
+        Case(
             _NEW,
             _OLD,
             says="Each of these three has a twin, about ten grey values lighter here and darker "
             "there. Wanted {wanted}; you give {got}.",
         ),
     ],
-    drawn=lambda rng: [Case(*_frames(rng)), Case(*_frames(rng, 4, 3))],
+    drawn=lambda rng: [Case(*_frames(rng)), Case(*_frames(rng, 4, 3)), _even_and_uneven(rng)],
     mistakes={
         "{name} subtracts uint8 from uint8, which cannot be negative: 10 - 30 is 236. Turn them "
         "into float first.": _by(lambda one, other: np.abs(one - other).mean()),
+        "{name} subtracts in uint8, where nothing is negative: 10 - 30 is 236. Turn one of the two "
+        "into float first.": _by(lambda one, other: np.abs(other - one).mean()),
+        "{name} squares the differences: then one that is large counts for more than many small "
+        "ones. Their absolute values are asked for.": _by(
+            lambda one, other: ((one.astype(float) - other.astype(float)) ** 2).mean()
+        ),
         "{name} takes the mean of the differences without abs: what is brighter here makes up for "
         "what is darker there.": _by(
             lambda one, other: np.abs((one.astype(float) - other.astype(float)).mean())
@@ -782,6 +852,15 @@ def _pair(answer: Callable, image, trimap, mean, std) -> tuple[torch.Tensor, tor
             tensor.dtype == dtype,
             f"{what} is {str(tensor.dtype).removeprefix('torch.')}; it must be "
             f"{str(dtype).removeprefix('torch.')}, {reason}.",
+        )
+    height, width = trimap.shape
+    for what, tensor, shape, hint in (
+        ("x", made[0], (3, height, width), "colour comes first, permute(2, 0, 1)"),
+        ("labels", made[1], (height, width), "one number a pixel"),
+    ):
+        require(
+            tuple(tensor.shape) == shape,
+            f"{what} has shape {tuple(tensor.shape)}, wanted {shape}: {hint}.",
         )
     return made
 
@@ -881,6 +960,10 @@ prepared = Exercise(
         "labels still begin at 1: class 0 would never be asked for, and 3 is no class.": (
             _changed_labels(lambda trimap: trimap)
         ),
+        "the minus one is missing: what the file calls 0 is void, as it should be, but the pet "
+        "must become 0, the background 1, the border 2.": _changed_labels(
+            lambda trimap: torch.where(trimap == 0, VOID, trimap)
+        ),
         "labels hold -1: what the file calls 0 belongs to no class; make it 255. (Cross-entropy "
         "stops at -1; in uint8 it would be 255, by luck.)": _changed_labels(lambda t: t - 1),
         "what the file calls 0, nothing, has become 0, a pet: make it 255.": _changed_labels(
@@ -927,7 +1010,13 @@ def _tapped(net: nn.Module, names: Sequence[str], images: torch.Tensor) -> list[
 
 def _maps(answer: Callable, net: nn.Module, names: Sequence[str], images: torch.Tensor):
     """Return the numbers of all maps in one row, surely as many maps as names, and no hook left."""
+    modes = [layer.training for layer in net.modules()]
     made = answer(net, names, images)
+    require(
+        modes == [layer.training for layer in net.modules()],
+        "tapped leaves the network in another mode than it was in: it is not its business whether "
+        "that trains.",
+    )
     require(
         isinstance(made, list | tuple) and all(isinstance(m, torch.Tensor) for m in made),
         f"tapped must return a list of tensors, one a name; it returned {_kind_of(made)}.",
@@ -1444,6 +1533,18 @@ work = Exercise(
         "layer, for nothing below asks for it.": (
             lambda e, d, n, t: (3 * (e + d) * n * t, 3 * (e + d) * n * t, e * n + 3 * d * n * t)
         ),
+        "{name} sends half of backward through the frozen encoder: neither its weights nor "
+        "anything before it asks for a gradient, so none goes back through it. Forward only, 1.": (
+            lambda e, d, n, t: (3 * (e + d) * n * t, (2 * e + 3 * d) * n * t, e * n + 3 * d * n * t)
+        ),
+        "{name} sends half of backward through the frozen encoder, and where its maps are kept, "
+        "too: nothing before the decoder asks for a gradient. Forward only, 1.": (
+            lambda e, d, n, t: (
+                3 * (e + d) * n * t,
+                (2 * e + 3 * d) * n * t,
+                2 * e * n + 3 * d * n * t,
+            )
+        ),
         "{name} forgets that a frozen encoder is still computed, forward, in each epoch.": (
             lambda e, d, n, t: (3 * (e + d) * n * t, 3 * d * n * t, e * n + 3 * d * n * t)
         ),
@@ -1475,7 +1576,7 @@ work = Exercise(
 
 
 def _groups(answer: Callable, parts: list[nn.Module], rate: float, factor: float) -> np.ndarray:
-    """Return parameters and rate of each group, as an optimizer reads them."""
+    """Return of each group, as an optimizer reads it, its parameters and how slowly it learns."""
     made = answer(parts, rate, factor)
     require(
         isinstance(made, list | tuple) and all(isinstance(group, dict) for group in made),
@@ -1489,7 +1590,8 @@ def _groups(answer: Callable, parts: list[nn.Module], rate: float, factor: float
     )
     groups = torch.optim.SGD(made, lr=-0.0).param_groups
     sizes = [sum(weight.numel() for weight in group["params"]) for group in groups]
-    return np.array([sizes, [float(group["lr"]) for group in groups]]).T
+    with np.errstate(divide="ignore"):
+        return np.array([sizes, np.divide(rate, [float(group["lr"]) for group in groups])]).T
 
 
 def _parts(*channels: int) -> list[nn.Module]:
@@ -1516,15 +1618,16 @@ rate_groups = Exercise(
             0.1,
             10,
             through=_groups,
-            says="Three parts, rate 0.1, factor 10. As rows of (parameters, rate) wanted {wanted}; "
-            "you give {got}.",
+            says="Three parts, rate 0.1, factor 10. As rows of (parameters, times slower than 0.1) "
+            "wanted {wanted}; you give {got}.",
         ),
         Case(
             _parts(3, 2, 6, 4),
             0.08,
             2,
             through=_groups,
-            says="Four parts, rate 0.08, factor 2: wanted {wanted}, you give {got}.",
+            says="Four parts, rate 0.08, factor 2. As rows of (parameters, times slower than 0.08) "
+            "wanted {wanted}; you give {got}.",
         ),
     ],
     drawn=lambda rng: [
@@ -1540,6 +1643,13 @@ rate_groups = Exercise(
         "careful with.": _rates(lambda rate, factor, k, n: rate / factor**k),
         "{name} makes the rates grow above the full one: that is for the last part, and those "
         "before it are smaller.": _rates(lambda rate, factor, k, n: rate * factor**k),
+        "{name} multiplies where it must divide: the nearer to the image, the smaller the rate.": (
+            _rates(lambda rate, factor, k, n: rate * factor ** (n - 1 - k))
+        ),
+        "{name} lists the parts from the last to the first: keep the order that they are given "
+        "in.": lambda parts, rate, factor: _rates(lambda r, f, k, n: r / f**k)(
+            parts[::-1], rate, factor
+        ),
         "{name} slows the last part, too: it gets the full rate, so nothing is divided there.": (
             _rates(lambda rate, factor, k, n: rate * factor ** (k - n))
         ),
@@ -1616,6 +1726,12 @@ interval = Exercise(
     mistakes={
         "{name} takes 1.96, which is right for very many scores. With few the deviation itself is "
         "uncertain, and t is larger: t.ppf(0.975, n - 1).": _spread(lambda n: 1.96),
+        "{name} takes t as 4.3: that is rounded, and for three scores only. "
+        "scipy.stats.t.ppf(0.975, n - 1) gives it for any number.": _spread(lambda n: 4.3),
+        "{name} takes t as 4.303: that is rounded, and for three scores only. "
+        "scipy.stats.t.ppf(0.975, n - 1) gives it for any number.": _spread(lambda n: 4.303),
+        "{name} takes the t of three scores for any number of them: n - 1 degrees of freedom, of "
+        "these scores.": _spread(lambda n: _t(2)),
         "{name} divides by n for the deviation; it is n - 1 (ddof=1): the mean was taken from the "
         "same scores.": _spread(lambda n: _t(n - 1), ddof=0),
         "{name} is about a single score: the mean of n is more certain, by the root of n.": _spread(

@@ -28,15 +28,16 @@ def show_averaged(whole: float, averaged: Mapping[int, float]) -> None:
     """Show Dice over the data set beside the mean of the batches' Dice, by the size of a batch."""
     figure, ((axes,),) = new_figure(6.4, 2.8)
     places = range(len(averaged))
-    axes.bar(places, list(averaged.values()), color=SKY, edgecolor="black", width=0.6)
+    axes.plot(places, list(averaged.values()), "o", color=BLUE, ms=9)
     for place, value in zip(places, averaged.values(), strict=True):
-        axes.text(place, value - 0.004, f"{value:.3f}", ha="center", va="top")
+        axes.text(place, value - 0.005, f"{value:.3f}", ha="center", va="top")
     axes.axhline(whole, color=VERMILION, linestyle="--", label=f"over the data set: {whole:.3f}")
     low = min(*averaged.values(), whole)
     axes.set(
         xlabel="pictures in a batch",
         ylabel="Dice",
-        ylim=(max(0.0, low - 0.06), max(*averaged.values(), whole) + 0.02),
+        xlim=(-0.5, len(averaged) - 0.5),
+        ylim=(max(0.0, low - 0.03), max(*averaged.values(), whole) + 0.01),
         title="One answer, five means of its batches' Dice",
     )
     axes.set_xticks(places, map(str, averaged))
@@ -114,6 +115,8 @@ def crop_figure(
     crop
         One of these shares.
     """
+    from matplotlib.patches import Rectangle
+
     height, width = (max(1, int(crop * side)) for side in mask.shape)
     windows = np.lib.stride_tricks.sliding_window_view(mask > 0, (height, width))
     held = windows.any(axis=(-1, -2))
@@ -126,8 +129,16 @@ def crop_figure(
     y, x = (side // 2 for side in held.shape)
     held_here = held[y, x]
     left.add_patch(_frame(x, y, width, height, BLUE if held_here else VERMILION))
-    one = "blue: one that does" if held_here else "red: one that does not"
-    left.set_title(f"begun at a bright pixel, a crop\nholds somebody ({one})")
+    for x, y, wide, high in (  # where a crop would reach over the edge
+        (held.shape[1], 0, mask.shape[1] - held.shape[1], mask.shape[0]),
+        (0, held.shape[0], held.shape[1], mask.shape[0] - held.shape[0]),
+    ):
+        area = {"fill": False, "hatch": "///", "edgecolor": "#bbbbbb", "linewidth": 0}
+        left.add_patch(Rectangle((x - 0.5, y - 0.5), wide, high, **area))
+    one = "does" if held_here else "does not"
+    left.set_title(
+        f"bright: a crop begun here\nholds somebody (framed: one that {one})", fontsize=9
+    )
     left.set_axis_off()
     right.plot(list(losing), list(losing.values()), color=BLUE, marker="o")
     nearest = min(losing, key=lambda at: abs(at - crop))
