@@ -186,6 +186,17 @@ def test_a_place_where_nothing_can_be_kept_is_told_before_a_lesson_runs(tmp_path
             solve.solve([MINI], keep, root)
 
 
+def test_each_task_of_a_lesson_has_a_row_of_its_own(tmp_path, monkeypatch, capsys):
+    bounds = {"floor": 0.1, "low": 0.3, "high": 0.6}
+    tasks = {"task_people": {"iou": 0.71, **bounds}, "task_pets": {"iou": 0.8, **bounds}}
+    one = solve.Solved(MINI, 3.0, 1_500_000_000, 36, 36, tasks)
+    monkeypatch.setattr(solve, "run_lesson", lambda *_: one)
+    solve.solve([MINI], None, make_course(tmp_path / "course"))
+    *_, first, second = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert first[:1] + first[-7:] == [f"{MINI},", "36", "of", "36", "0.710", "0.1", "0.3", "0.6"]
+    assert second == [f"{MINI},", "pets", "-", "-", "-", "0.800", "0.1", "0.3", "0.6"]
+
+
 @pytest.mark.process
 def test_a_cell_that_runs_too_long_is_a_failure_like_others(tmp_path, monkeypatch, capsys):
     root = make_course(tmp_path / "course")

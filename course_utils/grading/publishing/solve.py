@@ -95,11 +95,12 @@ def solve(
     rows = []
     for one in done:
         memory = f"{one.peak_bytes / 1e9:.2f} GB"
-        task = next(iter(one.tasks.values()), None)
-        iou = f"{task['iou']:.3f}" if task and task["iou"] is not None else None
-        bounds = [task[key] for key in ("floor", "low", "high")] if task else [None] * 3
         marks = f"{one.marks:.4g} of {one.points:.4g}"
-        rows.append([one.lesson, round(one.seconds), memory, marks, iou, *bounds])
+        costs = [round(one.seconds), memory, marks]
+        for grade_id, task in (one.tasks or {"": None}).items():
+            several = f", {grade_id.removeprefix('task_')}" if len(one.tasks) > 1 else ""
+            rows.append([one.lesson + several, *costs, *_scores(task)])
+            costs = [None] * len(costs)  # they are the lesson's, and said once
     headings = ["lesson", "seconds", "peak", "marks", "IoU", "floor", "low", "high"]
     print(text_table(headings, rows))
     if failures := [f"{one.lesson}: {failure}" for one in done for failure in one.failures]:
@@ -117,6 +118,14 @@ def _try_folder(folder: Path) -> None:
         raise CourseError(
             f"the lessons cannot be kept in {folder} ({error.strerror}). Name another folder."
         ) from None
+
+
+def _scores(task: dict | None) -> list:
+    """Return IoU, floor, low and high of a scorer's record, as the table has them."""
+    if task is None:
+        return [None] * 4
+    iou = f"{task['iou']:.3f}" if task["iou"] is not None else None
+    return [iou, *(task[key] for key in ("floor", "low", "high"))]
 
 
 def run_lesson(
