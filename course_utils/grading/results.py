@@ -134,6 +134,7 @@ _TASK = _record(
         "images": _number(1e6),
     },
     {
+        "measure": _text(100),
         "waits": {"type": "boolean"},
         "seconds": _number(1e6),
         "samples": _or_none(
