@@ -35,7 +35,7 @@ from course_utils.models.encoders import imagenet_encoder
 from course_utils.models.normalised import Normalised
 from course_utils.training import transfer
 from tests.executed import executed
-from tests.test_data_sets import make_supervisely
+from tests.test_data_sets import make_pets, make_supervisely
 
 NAME = "08_transfer_learning"
 ROOT = Path(__file__).resolve().parent.parent
@@ -430,48 +430,83 @@ def test_the_bounds_leave_the_floor_far_below():
 # --- under full
 
 
-@pytest.mark.slow
-def test_the_notebooks_own_cells_train_on_the_supervisely_layout(tmp_path):
-    """As a student with a GPU runs them, but for epochs, pictures, and the encoder offline."""
-    make_supervisely(tmp_path / "data")
-    changes = {
-        "BATCH = 16 if quick else 64": "BATCH = 8",
-        "EPOCHS = 7 if quick else 10": "EPOCHS = 1",
-        "chosen = [4, 9, 18]": "chosen = [0, 1, 2]",
-        "valid.images[9], valid.masks[9], logits[9, 0]": (
-            "valid.images[1], valid.masks[1], logits[1, 0]"
-        ),
-    }
-    names = [*CELLS][: [*CELLS].index("export") + 1]
+def run_under_full(place, names, changes, also=""):
+    """Run code cells as a student with a GPU runs them, the changes made, in a lesson's folder."""
     code = "\n\n".join(CELLS[name].source for name in names if CELLS[name].cell_type == "code")
     for before, after in changes.items():
         assert before in code
         code = code.replace(before, after)
-    code += textwrap.dedent(
-        """
-        assert train.name == "supervisely_person" and SIZE == (256, 192), (train, SIZE)
-        assert model(torch.rand(2, 3, *SIZE)).shape == (2, 2, *SIZE)
-        assert len(history) == 1
-        print("trained", history)
-        """
-    )
-    script = tmp_path / NAME / "run.py"
+    script = place / NAME / "run.py"
     script.parent.mkdir()
-    script.write_text(code)
+    script.write_text(code + textwrap.dedent(also))
     done = subprocess.run(
         [sys.executable, script],
         capture_output=True,
         text=True,
         cwd=script.parent,
         env=os.environ
-        | {"COURSE_PROFILE": "full", "COURSE_DATA": str(tmp_path / "data"), "COURSE_STATIC": "1"}
-        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub"), "CUDA_VISIBLE_DEVICES": ""},
+        | {"COURSE_PROFILE": "full", "COURSE_DATA": str(place / "data"), "COURSE_STATIC": "1"}
+        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub"), "CUDA_VISIBLE_DEVICES": ""}
+        | {"TORCH_HOME": str(place / "torch")},
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "The weights of efficientnet-b3 cannot be had here" in done.stdout
-    assert "All keys matched successfully" in done.stdout
-    assert "trained 1 epochs" in done.stdout
-    assert (script.parent / "models" / "people.onnx").is_file()
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_notebooks_own_cells_train_on_the_supervisely_layout(tmp_path):
+    """But for epochs, pictures, and the encoder, which is not to be had offline."""
+    make_supervisely(tmp_path / "data")
+    told = run_under_full(
+        tmp_path,
+        [*CELLS][: [*CELLS].index("export") + 1],
+        {
+            "BATCH = 16 if quick else 64": "BATCH = 8",
+            "EPOCHS = 7 if quick else 10": "EPOCHS = 1",
+            "chosen = [4, 9, 18]": "chosen = [0, 1, 2]",
+            "valid.images[9], valid.masks[9], logits[9, 0]": (
+                "valid.images[1], valid.masks[1], logits[1, 0]"
+            ),
+        },
+        """
+        assert train.name == "supervisely_person" and SIZE == (256, 192), (train, SIZE)
+        assert model(torch.rand(2, 3, *SIZE)).shape == (2, 2, *SIZE)
+        assert len(history) == 1
+        print("trained", history)
+        """,
+    )
+    assert "The weights of efficientnet-b3 cannot be had here" in told
+    assert "All keys matched successfully" in told
+    assert "trained 1 epochs" in told
+    assert (tmp_path / NAME / "models" / "people.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_the_notebooks_own_cells_train_on_the_pets_layout(tmp_path):
+    make_pets(tmp_path / "data")
+    names, begins = [*CELLS], [*CELLS].index("pets-settings")
+    told = run_under_full(
+        tmp_path,
+        ["imports", "settings", "net", *names[begins : names.index("pets-scores") + 1]],
+        {
+            "(20, 64, 2e-3)": "(1, 8, 2e-3)",
+            "imagenet_encoder(ENCODER)": 'imagenet_encoder("lite0")',
+            "are_pet, five, 6": "are_pet, five, 1",
+            "export(": "from course_utils.hand_in.export import export\nexport(",
+            "pets_valid[6]": "pets_valid[1]",
+            "some = [2, 6, 14, 17]": "some = [0, 1]",
+            "chosen = [12, 14, 19]": "chosen = [0, 1]",
+        },
+        """
+        assert pets_train.name == "pets" and pets_task.size == (128, 128)
+        assert pets_net(torch.rand(2, 3, 128, 128)).shape == (2, 3, 128, 128)
+        print("trained", pets_history)
+        """,
+    )
+    assert "mobilenet_v2 cannot be had here" in told
+    assert "the same maps as the course's own: True" in told
+    assert "trained 1 epochs" in told
+    assert (tmp_path / NAME / "models" / "pets.onnx").is_file()
 
 
 # --- the notebook as it was run
