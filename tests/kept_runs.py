@@ -99,8 +99,8 @@ class KeptRuns:
 
         It is run like under the grader: a model is not trained but taken from ``solved``.
         """
-        tasks = [get_task(name) for name in task_names(lesson)]
-        trained = [self.solved(lesson).folder for task in tasks if task.kind == "model"]
+        kinds = {get_task(name).kind for name in task_names(lesson)}
+        trained = self.solved(lesson).folder if "model" in kinds else None
         make = functools.partial(_mark, lesson, trained)
         return json.loads(
             (self._kept(f"marks_{lesson}", make, _source(lesson)) / "marks.json").read_text()
@@ -147,7 +147,7 @@ def _solve(lesson: str, place: Path) -> None:
     (place / "result.json").write_text(json.dumps(asdict(solved)))
 
 
-def _mark(lesson: str, trained: list[Path], place: Path) -> None:
+def _mark(lesson: str, trained: Path | None, place: Path) -> None:
     from course_utils.grading.publishing.solve import run_lesson
 
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as environment:
@@ -155,8 +155,8 @@ def _mark(lesson: str, trained: list[Path], place: Path) -> None:
         shutil.copy(ROOT / "environment.yml", root)
         folder = root / "solutions" / lesson
         shutil.copytree(_source(lesson), folder, ignore=shutil.ignore_patterns("models"))
-        for solved in trained:
-            shutil.copytree(solved / "models", folder / "models")
+        if trained is not None:
+            shutil.copytree(trained / "models", folder / "models")
         path = folder / f"{lesson}.ipynb"
         content = json.loads(path.read_text(encoding="utf-8"))
         content["cells"] = [

@@ -9,7 +9,7 @@ import pytest
 
 from course_utils.errors import CourseError
 from course_utils.grading.publishing.release import make_release
-from course_utils.hand_in.submit import submit
+from course_utils.hand_in.submit import misnamed, submit
 from tests.mini_course import MINI, NET, add_model, make_course, tiny_model
 
 
@@ -144,6 +144,16 @@ def test_each_mistake_gets_one_helpful_line(root, spoil, words):
         submit(NET, root)
     assert "\n" not in str(caught.value)
     assert not (root / "lessons" / f"{NET}.zip").exists()
+
+
+def test_the_model_of_a_lessons_other_task_is_not_taken_for_a_misnamed_one(tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("people.onnx", "people.checkpoint.pt", "people.json"):
+        (models / name).write_bytes(b"x")
+    assert misnamed(models / "pets.onnx") is None
+    (models / "pets (1).onnx").write_bytes(b"x")
+    assert misnamed(models / "pets.onnx") == "only pets (1).onnx: the name must be pets.onnx"
 
 
 def test_a_zip_that_cannot_be_written_is_one_line_and_leaves_nothing(root):

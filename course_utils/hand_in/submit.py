@@ -121,8 +121,11 @@ def check_task_files(name: str, folder: Path) -> tuple[bytes, bytes]:
 def misnamed(path: Path) -> str | None:
     """Return what to say of files beside a missing model file that were meant by it, if any."""
     suffixes = {".pt", ".pth", ".pkl", ".pickle", ".pt2", ".onnx", ".h5", ".safetensors", ".ckpt"}
-    beside = [*path.parent.glob("*"), *path.parent.parent.glob("*")]
-    found = sorted({other.name for other in beside if other.suffix.lower() in suffixes})
+    beside = {*path.parent.glob("*"), *path.parent.parent.glob("*")}
+    others = {name for name in task_names(get_task(path.stem).lesson) if name != path.stem}
+    theirs = {f"{name}{suffix}" for name in others for suffix in (".onnx", ".checkpoint.pt")}
+    names = {other.name for other in beside if other.suffix.lower() in suffixes}
+    found = sorted(names - theirs)  # the lesson's other tasks have files of their own
     if not found:
         return None
     if path.name in found:
