@@ -67,8 +67,7 @@ def main(
         told = ", ".join(f"{cell} {cells[cell]:.1f}" for cell in slowest)
         print(f"| {lesson} | {sum(cells.values()):.0f} | {told} |")
     if record:
-        text = json.dumps(recorded(taken), indent=1) + "\n"
-        write_atomic(RECORD, text)
+        write_atomic(RECORD, json.dumps(recorded(taken), indent=1) + "\n")
 
 
 if __name__ == "__main__":

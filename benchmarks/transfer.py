@@ -71,7 +71,7 @@ def main() -> None:
                             seed=seed,
                         )
                         score = evaluate(net, valid).mean_iou()
-                        write_atomic(file, json.dumps(round(score, 4)).encode())
+                        write_atomic(file, json.dumps(round(score, 4)))
                     score = json.loads(file.read_text())
                     scores = found.setdefault(data, {}).setdefault(way, {}).setdefault(count, [])
                     scores.append(score)
@@ -79,7 +79,7 @@ def main() -> None:
     for data, scores in found.items():
         print(f"\n{table(data, scores)}")
     if options.record:
-        RECORD.write_text(json.dumps(found, indent=1) + "\n")
+        write_atomic(RECORD, json.dumps(found, indent=1) + "\n")
 
 
 def table(data: str, scores: dict) -> str:

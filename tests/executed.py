@@ -1,5 +1,6 @@
 """A notebook as it was run, or cells of it run here: what they compute, print and show."""
 
+import re
 from types import SimpleNamespace
 
 import nbformat
@@ -36,3 +37,8 @@ def shown(cell):
         alt = out.get("metadata", {}).get("image/png", {}).get("alt", "")
         parts.append(out.get("text", "") + alt)
     return "\n".join(parts)
+
+
+def numbers(text):
+    """Return all decimal numbers of a text, in their order."""
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]

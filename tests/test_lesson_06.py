@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from course_utils.data import VOID, load
 from course_utils.figures import networks
 from course_utils.metrics import ConfusionMatrix
-from tests.executed import executed, shown, without_pictures
+from tests.executed import executed, numbers, shown, without_pictures
 
 NAME = "06_unet_from_scratch"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -115,10 +115,6 @@ def test_the_sketch_of_the_idea_names_the_parts_and_gives_no_size_away(monkeypat
 def run(solved):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
     return executed(solved(NAME), NAME)
-
-
-def numbers(text):
-    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
 
 
 def skip_losses(text):

@@ -25,7 +25,7 @@ from course_utils.errors import CourseError
 from course_utils.figures import fastai as figures
 from course_utils.hand_in.tasks import get_task
 from course_utils.models.encoders import choose_encoder
-from tests.executed import executed
+from tests.executed import executed, numbers
 
 NAME = "07_fastai_unet"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -403,10 +403,6 @@ def test_the_notebooks_own_cells_train_on_camvid_in_fastais_layout(tmp_path):
 def run(solved):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
     return executed(solved(NAME), NAME)
-
-
-def numbers(text):
-    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from course_utils.models import depths, encoders
 from course_utils.models.encoders import imagenet_encoder
 from course_utils.models.normalised import Normalised
 from course_utils.training import transfer
-from tests.executed import executed
+from tests.executed import executed, numbers
 from tests.test_data_sets import make_pets, make_supervisely
 
 NAME = "08_transfer_learning"
@@ -516,10 +516,6 @@ def test_the_notebooks_own_cells_train_on_the_pets_layout(tmp_path):
 def run(solved):
     """Each cell's printed text and the texts that stand for its figures, by cell id."""
     return executed(solved(NAME), NAME)
-
-
-def numbers(text):
-    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
 
 
 @pytest.mark.slow

@@ -543,8 +543,8 @@ class _OfKinds:
         return self.transform(*given)
 
 
-def _of_kinds(answer: Callable, transform, mask, *void) -> float:
-    return answer(_OfKinds(transform), mask, *void)
+def _of_kinds(answer: Callable, transform, mask) -> float:
+    return answer(_OfKinds(transform), mask)
 
 
 _LABELS = torch.tensor([[0, 0, 3, 3], [0, 1, 3, 3], [0, 1, 1, 2]], dtype=torch.uint8)
