@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-NOT_SHARED = ("kept", "processes")
-"""Fixtures of the session that cost nothing to make twice."""
+NOT_SHARED = ("kept", "processes", "solved")
+"""Fixtures of the session that cost nothing to make twice: what is solved lies in a folder."""
 
 
 def pytest_configure(config):
