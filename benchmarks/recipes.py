@@ -313,7 +313,7 @@ def staged_course(job: Job, budget: float) -> nn.Module:
     weights = torch.tensor(weights, device=job.device)
     loss = CrossEntropyLossFlat(axis=1, ignore_index=job.classes, weight=weights)
     half = tuple(side // 2 for side in job.scale.size)
-    learn, rate = None, 3e-3
+    learn, rate, started = None, 3e-3, clock()
     for number, (full, share) in enumerate(STAGES):
         if number % 2 == 0:
             before = learn.model.state_dict() if learn else None
@@ -325,7 +325,9 @@ def staged_course(job: Job, budget: float) -> nn.Module:
         else:
             learn.unfreeze()
         with learn.no_bar(), learn.no_logging():
-            epochs = max(1, round(share * budget / epoch_seconds(learn)))
+            epoch = epoch_seconds(learn)
+            left = budget - (clock() - started)
+            epochs = max(1, int(left * share / sum(s for _, s in STAGES[number:]) / epoch))
             if number % 2:
                 learn.fit_one_cycle(epochs, slice(rate / 400, rate / 5))
             else:
