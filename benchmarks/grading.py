@@ -1,12 +1,15 @@
 """Grade the same hand-ins with nbgrader, with processes started anew, and with forked ones.
 
     python -m benchmarks.grading [--full] [--lessons fastai 06] [--rounds 3] [--students 30]
+    python -m benchmarks.grading --lessons 06 --before CLONE
     python -m benchmarks.grading --memory 500
 
 ``fastai`` is a lesson of two exercises that imports fastai; the others are the course's own, whose
 models are trained for a moment. nbgrader runs as it is installed: its own executor, one hand-in
 after the other, no isolation, no hidden tests, no model scored. The course's command does all that
-it always does, two hand-ins at a time (``--jobs``). Everything is measured from the start of the
+it always does, two hand-ins at a time (``--jobs``). An older clone of the course, with its own
+environment (``make setup`` in it), is a fourth way with ``--before``; all then grade its lesson,
+which a newer course must be able to. Everything is measured from the start of the
 command to its end, in turns; "each further" leaves the start out: it is the time from the first
 hand-in that is done to the last one, divided by how many came. Small size, the default: a few
 hand-ins, one round.
@@ -77,14 +80,14 @@ def fastai_cells() -> list[dict]:
     ]
 
 
-def prepare(place: Path, lesson: str) -> Path:
+def prepare(place: Path, lesson: str, solutions: Path) -> Path:
     """Make a lesson's solution in a course of its own; return what a student hands in."""
     (place / "environment.yml").write_text("name: benchmark\n")
     solution = place / "solutions" / lesson
     if lesson == FASTAI:
         save(solution / f"{lesson}.ipynb", fastai_cells())
         return solution
-    shutil.copytree(ROOT / "solutions" / lesson, solution)
+    shutil.copytree(solutions / lesson, solution)
     if lesson.startswith("06"):
         _train_in_a_hurry(place, lesson, "EPOCHS = 1", None)
         return place / "hurried" / lesson
@@ -105,8 +108,8 @@ def class_of(place: Path, lesson: str, handed_in: Path, way: str, students: int)
     return root
 
 
-def run(root: Path, *command: str, **variables: str) -> tuple[float, float]:
-    """Run one of the environment's commands in a course.
+def run(root: Path, *command: str | Path, **variables: str) -> tuple[float, float]:
+    """Run a command in a course: one of this environment's, or that of a path.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def run(root: Path, *command: str, **variables: str) -> tuple[float, float]:
     environment = os.environ | {"PATH": path, "COURSE_DATA": str(ROOT / "data" / "cache")}
     started, before = time.perf_counter(), os.times()
     done = subprocess.run(
-        [binaries / command[0], *command[1:]],
+        [binaries / command[0], *command[1:]],  # of an absolute path, that
         cwd=root,
         env=environment | variables,
         capture_output=True,
@@ -126,19 +129,20 @@ def run(root: Path, *command: str, **variables: str) -> tuple[float, float]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        said = done.stdout[-2000:] + done.stderr[-4000:]
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{said}")
     seconds, after = time.perf_counter() - started, os.times()
     return seconds, sum(after[2:4]) - sum(before[2:4])
 
 
-def grade(root: Path, lesson: str, way: str, jobs: int) -> dict:
+def grade(root: Path, lesson: str, way: str, jobs: int, command: str | Path = "course") -> dict:
     """Grade a class; return seconds in all, for each hand-in after the first, of processor time."""
     if way == "nbgrader":
         seconds, own = run(root, "nbgrader", "autograde", lesson)
         done = root.glob(f"grading/autograded/*/{lesson}/{lesson}.ipynb")
     else:
         warm = str(int(way == "forked"))
-        seconds, own = run(root, "course", "grade", "--jobs", str(jobs), COURSE_WARM=warm)
+        seconds, own = run(root, command, "grade", "--jobs", str(jobs), COURSE_WARM=warm)
         done = root.glob(f"grading/results/{lesson}/*/*/result.json")
     times = sorted(path.stat().st_mtime for path in done)
     students = len(list(root.glob("grading/submitted/*")))
@@ -158,18 +162,25 @@ def marks(root: Path, lesson: str) -> list:
     return told
 
 
-def measure(lesson: str, students: int, rounds: int, jobs: int) -> dict[str, list[dict]]:
-    """Return what each way has taken in each round; the marks must be the same."""
-    found = {way: [] for way in WAYS}
+def measure(
+    lesson: str, students: int, rounds: int, jobs: int, before: Path | None = None
+) -> dict[str, list[dict]]:
+    """Return what each way has taken in each round; the marks must be the same.
+
+    With ``before``, the folder of an older clone, its command and its lesson are taken, too.
+    """
+    ways = WAYS if before is None else (*WAYS, "before")
+    found = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         place = Path(name).resolve()
-        handed_in = prepare(place, lesson)
+        handed_in = prepare(place, lesson, (before or ROOT) / "solutions")
         told = []
         for number in range(rounds):
-            for way in WAYS[number % 3 :] + WAYS[: number % 3]:
+            for way in (*ways[number % len(ways) :], *ways[: number % len(ways)]):
                 root = class_of(place, lesson, handed_in, way, students)
-                found[way].append(grade(root, lesson, way, jobs))
-                if way != "nbgrader":
+                command = before / ".venv" / "bin" / "course" if way == "before" else "course"
+                found[way].append(grade(root, lesson, way, jobs, command))
+                if way in ("anew", "forked"):
                     told.append(marks(root, lesson))
                 print(f"  {lesson} {way}: {found[way][-1]['seconds']:.1f} s", file=sys.stderr)
                 shutil.rmtree(root)
@@ -211,16 +222,14 @@ def spread(values: list[float], form: str) -> str:
 def rows(lesson: str, students: int, found: dict[str, list[dict]]) -> list[str]:
     """Return the lines of the table for a lesson, with ratios within each round."""
     lines = []
-    for way in WAYS:
-        seconds = [one["seconds"] for one in found[way]]
+    for way, times in found.items():
+        seconds = [one["seconds"] for one in times]
         cells = [f"{lesson}, {students} hand-ins", way, spread(seconds, ".1f")]
         cells.append(spread([60 * students / s for s in seconds], ".1f"))
-        cells += [spread([one[key] for one in found[way]], ".2f") for key in ("further", "own")]
-        for other in WAYS[:2]:
+        cells += [spread([one[key] for one in times], ".2f") for key in ("further", "own")]
+        for other in [other for other in found if other != "forked"]:
             ratios = [
-                spread(
-                    [a[key] / b[key] for a, b in zip(found[other], found[way], strict=True)], ".1f"
-                )
+                spread([a[key] / b[key] for a, b in zip(found[other], times, strict=True)], ".1f")
                 for key in ("seconds", "further")
             ]
             cells.append("; ".join(ratios) if way != other else "1")
@@ -236,6 +245,7 @@ def main() -> None:
     parser.add_argument("--students", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--before", type=Path, metavar="CLONE")
     parser.add_argument("--memory", type=int, metavar="STUDENTS")
     options = parser.parse_args()
     if options.memory:
@@ -244,13 +254,17 @@ def main() -> None:
     students = options.students or (30 if options.full else 4)
     rounds = options.rounds or (3 if options.full else 1)
     print(f"{hardware()}; {options.jobs} at a time")
+    others = ["nbgrader", "anew", *(["before"] if options.before else [])]
     print(
-        "| hand-ins | way | seconds | a minute | each further, s | processor time each, s "
-        f"| times nbgrader; each further | times anew; each further |\n{'|---' * 8}|"
+        "| hand-ins | way | seconds | a minute | each further, s | processor time each, s | "
+        + " | ".join(f"times {other}; each further" for other in others)
+        + f" |\n{'|---' * (6 + len(others))}|"
     )
+    before = options.before and options.before.resolve()
+    solutions = (before or ROOT) / "solutions"
     for name in options.lessons:
-        lesson = FASTAI if name == "fastai" else resolve_lesson(name, ROOT / "solutions")
-        found = measure(lesson, students, rounds, options.jobs)
+        lesson = FASTAI if name == "fastai" else resolve_lesson(name, solutions)
+        found = measure(lesson, students, rounds, options.jobs, before)
         print("\n".join(rows(lesson, students, found)), flush=True)
     print(f"load after: {os.getloadavg()[0]:.1f}")
 
