@@ -30,8 +30,9 @@ def test_what_a_step_frees_the_next_one_gets_without_page_faults():
     first = touch()  # thousands, but where the system has larger pages
     with freed_memory_kept():
         touch()
-        taken = sorted(touch() for _ in range(9))  # what lies between may part a freed block
-        assert taken[4] <= min(first, PAGES / 100)
+        taken = [touch() for _ in range(20)]
+        # Not each time: a small block that something else has taken may part the freed one.
+        assert min(taken) <= min(first, PAGES / 100)
         held = psutil.Process().memory_info().rss
     assert psutil.Process().memory_info().rss < held - 2**25
 

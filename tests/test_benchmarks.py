@@ -147,7 +147,7 @@ def offline(monkeypatch):
     """No weights but those that came with the course."""
     recipes.fetched.cache_clear()
     monkeypatch.setattr(recipes, "fetched", lambda name: None)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read at import
     monkeypatch.setenv("HF_HOME", "/nonexistent")
 
 

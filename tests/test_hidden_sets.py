@@ -44,6 +44,7 @@ def same(one, other):
     assert np.array_equal(one.data.masks, other.data.masks)
 
 
+@pytest.mark.long
 def test_a_set_is_drawn_once_and_the_same_for_all(drawn, shared):
     with ThreadPoolExecutor(8) as pool:
         sets = list(pool.map(lambda _: hidden_set(TASK, SECRET), range(8)))

@@ -46,6 +46,7 @@ def text(*names):
     return " ".join(" ".join(CELLS[name].source.split()) for name in names)
 
 
+@pytest.mark.long
 def test_the_text_says_how_often_256_patches_show_a_class(lesson):
     balanced = lesson.sampling_shares(lesson.shares, 0.5)
     counts = {
@@ -68,6 +69,7 @@ def test_the_text_says_how_often_256_patches_show_a_class(lesson):
     assert 7.0e6 < (lesson.train.masks != VOID).sum() < 7.5e6  # "seven million"
 
 
+@pytest.mark.long
 def test_the_text_says_how_many_of_sixteen_patches_are_road(lesson):
     road = lesson.classes.index("road")
     chance = lesson.chances["train"][road]
@@ -78,6 +80,7 @@ def test_the_text_says_how_many_of_sixteen_patches_are_road(lesson):
     assert round(100 * binom.sf(5, 16, chance)) == 6  # of a hundred draws show six or more
 
 
+@pytest.mark.long
 def test_what_is_drawn_is_labelled_by_its_centre(lesson):
     patches, labels = lesson.drawer(9)(lesson.train, 200, np.random.default_rng(0))
     assert patches.shape == (200, 3, 9, 9)
@@ -89,6 +92,7 @@ def test_what_is_drawn_is_labelled_by_its_centre(lesson):
         np.testing.assert_array_equal(patch[:, 4, 4], lesson.train.images[n, row, column])
 
 
+@pytest.mark.long
 def test_the_text_says_where_the_weights_and_the_multiply_adds_are(lesson):
     weights = [conv.weight.numel() for conv in lesson.convolutions]
     assert sum(p.numel() for p in lesson.net.parameters()) == 33_946
@@ -103,6 +107,7 @@ def test_the_text_says_where_the_weights_and_the_multiply_adds_are(lesson):
     assert lesson.task.max_multiplications == 6_000_000
 
 
+@pytest.mark.long
 def test_the_sizes_are_those_of_the_network_and_the_window_is_all_it_sees(lesson):
     for window in (9, 17, 33, 65):
         net, x, seen = lesson.PatchNet(3, window).eval(), torch.rand(1, 3, window, window), []
@@ -122,6 +127,7 @@ def test_the_sizes_are_those_of_the_network_and_the_window_is_all_it_sees(lesson
         assert (x.grad != 0).any(dim=1).all(), "no row or column is left over"
 
 
+@pytest.mark.long
 def test_the_students_window_slides_as_the_graders_does(lesson):
     image = lesson.valid.images[3][:33, :46]
 
@@ -138,6 +144,7 @@ def test_the_students_window_slides_as_the_graders_does(lesson):
         np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_window_of_means_is_a_blurred_picture(lesson):
     namespace = {"np": np}
     source = CELLS["slide-figure"].source

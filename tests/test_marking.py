@@ -184,6 +184,7 @@ def test_what_other_programs_write_costs_nothing(root, change, encoding):
     assert found.scores == {"test_double": 2, "test_share": 3}
 
 
+@pytest.mark.long
 def test_outputs_do_not_count_as_the_size_of_a_notebook(root):
     path = hand_in(root, "somebody", double=RIGHT) / f"{MINI}.ipynb"
     notebook = json.loads(path.read_text())

@@ -901,6 +901,7 @@ class WithSpareAndShared(TinyUNet):
         self.alias = self.head
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_unused_layers_and_shared_weights_need_not_be_in_the_model_file():
     model = WithSpareAndShared()
@@ -910,6 +911,7 @@ def test_unused_layers_and_shared_weights_need_not_be_in_the_model_file():
     assert torch.equal(model.head.weight, other.head.weight)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_file_of_another_network_is_refused(model):
     with pytest.raises(CourseError, match=r"no model file models.tiny\.onnx"):

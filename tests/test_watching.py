@@ -156,6 +156,7 @@ def test_the_figure_is_one_output_that_ends_as_a_picture(outputs):
     assert 'and shows a <b> & "c".' in alt
 
 
+@pytest.mark.long
 def test_a_second_training_gets_an_output_of_its_own(outputs):
     figure = LiveFigure()
     run(figure, progress())

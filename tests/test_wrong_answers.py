@@ -86,7 +86,7 @@ def refused(exercise, answer, pattern):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.fixture(params=["0", "1"])
+@pytest.fixture(params=["0", pytest.param("1", marks=pytest.mark.long)])
 def seed(request, monkeypatch):
     """Give the hidden tests a seed, and another."""
     monkeypatch.setenv(HIDDEN_SEED, request.param)
