@@ -8,9 +8,9 @@
 models are trained for a moment. nbgrader runs as it is installed: its own executor, one hand-in
 after the other, no isolation, no hidden tests, no model scored. The course's command does all that
 it always does, two hand-ins at a time (``--jobs``). An older clone of the course, with its own
-environment (``make setup`` in it), is a fourth way with ``--before``; all then grade its lesson,
-which a newer course must be able to. Everything is measured from the start of the
-command to its end, in turns; "each further" leaves the start out: it is the time from the first
+environment (``make setup`` in it), is a fourth way with ``--before``: it grades as many hand-ins of
+its own version of the lesson, solved and trained alike. Everything is measured from the start of
+the command to its end, in turns; "each further" leaves the start out: it is the time from the first
 hand-in that is done to the last one, divided by how many came. Small size, the default: a few
 hand-ins, one round.
 
@@ -82,6 +82,7 @@ def fastai_cells() -> list[dict]:
 
 def prepare(place: Path, lesson: str, solutions: Path) -> Path:
     """Make a lesson's solution in a course of its own; return what a student hands in."""
+    place.mkdir()
     (place / "environment.yml").write_text("name: benchmark\n")
     solution = place / "solutions" / lesson
     if lesson == FASTAI:
@@ -167,17 +168,22 @@ def measure(
 ) -> dict[str, list[dict]]:
     """Return what each way has taken in each round; the marks must be the same.
 
-    With ``before``, the folder of an older clone, its command and its lesson are taken, too.
+    With ``before``, the folder of an older clone, its command grades its own lesson, too.
     """
     ways = WAYS if before is None else (*WAYS, "before")
     found = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        place = Path(name).resolve()
-        handed_in = prepare(place, lesson, (before or ROOT) / "solutions")
+        places = {way: Path(name).resolve() / ("old" if way == "before" else "new") for way in ways}
+        handed_in = {
+            place: prepare(place, lesson, (before if way == "before" else ROOT) / "solutions")
+            for way, place in places.items()
+            if not place.exists()
+        }
         told = []
         for number in range(rounds):
             for way in (*ways[number % len(ways) :], *ways[: number % len(ways)]):
-                root = class_of(place, lesson, handed_in, way, students)
+                place = places[way]
+                root = class_of(place, lesson, handed_in[place], way, students)
                 command = before / ".venv" / "bin" / "course" if way == "before" else "course"
                 found[way].append(grade(root, lesson, way, jobs, command))
                 if way in ("anew", "forked"):
@@ -261,9 +267,8 @@ def main() -> None:
         + f" |\n{'|---' * (6 + len(others))}|"
     )
     before = options.before and options.before.resolve()
-    solutions = (before or ROOT) / "solutions"
     for name in options.lessons:
-        lesson = FASTAI if name == "fastai" else resolve_lesson(name, solutions)
+        lesson = FASTAI if name == "fastai" else resolve_lesson(name, ROOT / "solutions")
         found = measure(lesson, students, rounds, options.jobs, before)
         print("\n".join(rows(lesson, students, found)), flush=True)
     print(f"load after: {os.getloadavg()[0]:.1f}")
