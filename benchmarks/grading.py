@@ -21,6 +21,7 @@ the processes that it keeps hold in memory is told as hand-ins come in.
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import statistics
@@ -137,20 +138,36 @@ def run(root: Path, *command: str | Path, **variables: str) -> tuple[float, floa
 
 
 def grade(root: Path, lesson: str, way: str, jobs: int, command: str | Path = "course") -> dict:
-    """Grade a class; return seconds in all, for each hand-in after the first, of processor time."""
+    """Grade a class; return what it took.
+
+    Returns
+    -------
+    dict
+        ``seconds`` in all, ``further`` for each hand-in after the first, ``own`` of processor time
+        for each, ``scored`` for 100 pictures that a model is scored on (NaN where none is).
+    """
     if way == "nbgrader":
         seconds, own = run(root, "nbgrader", "autograde", lesson)
-        done = root.glob(f"grading/autograded/*/{lesson}/{lesson}.ipynb")
+        done = [*root.glob(f"grading/autograded/*/{lesson}/{lesson}.ipynb")]
     else:
         warm = str(int(way == "forked"))
         seconds, own = run(root, command, "grade", "--jobs", str(jobs), COURSE_WARM=warm)
-        done = root.glob(f"grading/results/{lesson}/*/*/result.json")
+        done = [*root.glob(f"grading/results/{lesson}/*/*/result.json")]
     times = sorted(path.stat().st_mtime for path in done)
     students = len(list(root.glob("grading/submitted/*")))
     if len(times) != students:
         raise SystemExit(f"{way}: {len(times)} of {students} hand-ins were graded")
     further = (times[-1] - times[0]) / (students - 1)
-    return {"seconds": seconds, "further": further, "own": own / students}
+    tasks = [
+        task
+        for path in done
+        if path.name == "result.json"
+        for task in json.loads(path.read_text())["tasks"].values()
+        if task["images"]
+    ]
+    scored = [100 * task["seconds"] / task["images"] for task in tasks]
+    scored = statistics.median(scored or [math.nan])
+    return {"seconds": seconds, "further": further, "own": own / students, "scored": scored}
 
 
 def marks(root: Path, lesson: str) -> list:
@@ -232,7 +249,9 @@ def rows(lesson: str, students: int, found: dict[str, list[dict]]) -> list[str]:
         seconds = [one["seconds"] for one in times]
         cells = [f"{lesson}, {students} hand-ins", way, spread(seconds, ".1f")]
         cells.append(spread([60 * students / s for s in seconds], ".1f"))
-        cells += [spread([one[key] for one in times], ".2f") for key in ("further", "own")]
+        cells += [
+            spread([one[key] for one in times], ".2f") for key in ("further", "own", "scored")
+        ]
         for other in [other for other in found if other != "forked"]:
             ratios = [
                 spread([a[key] / b[key] for a, b in zip(found[other], times, strict=True)], ".1f")
@@ -262,9 +281,10 @@ def main() -> None:
     print(f"{hardware()}; {options.jobs} at a time")
     others = ["nbgrader", "anew", *(["before"] if options.before else [])]
     print(
-        "| hand-ins | way | seconds | a minute | each further, s | processor time each, s | "
+        "| hand-ins | way | seconds | a minute | each further, s | processor time each, s "
+        "| 100 pictures scored, s | "
         + " | ".join(f"times {other}; each further" for other in others)
-        + f" |\n{'|---' * (6 + len(others))}|"
+        + f" |\n{'|---' * (7 + len(others))}|"
     )
     before = options.before and options.before.resolve()
     for name in options.lessons:
