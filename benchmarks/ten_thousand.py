@@ -77,7 +77,7 @@ def _samples(seed: int) -> dict:
     truth = samples.sample_pictures(task).masks
     rng = np.random.default_rng(seed)
     guess = np.where(rng.random(truth.shape) < 0.02, rng.integers(0, 10, truth.shape), truth)
-    return samples.sample_record(guess.astype(np.uint8), truth, task.classes)
+    return samples.sample_record(guess.astype(np.uint8), truth, task)
 
 
 class Watch:

@@ -331,3 +331,30 @@ def test_every_benchmark_says_how_it_is_called(name):
     )
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_class_is_graded_by_each_way_to_the_same_marks():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.grading", "--lessons", "00", "--students", "2"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if "00_start_here" in line]
+    assert [row[1] for row in rows] == ["nbgrader", "anew", "forked"]
+    assert [row[7 + (row[1] == "anew")] for row in rows[:2]] == ["1", "1 |"]
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_large_class_is_made_merged_and_reported():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.ten_thousand", "--sizes", "12"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1].split()[0] == "12"
+    assert "1 pages" in done.stdout
