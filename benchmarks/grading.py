@@ -158,13 +158,8 @@ def grade(root: Path, lesson: str, way: str, jobs: int, command: str | Path = "c
     if len(times) != students:
         raise SystemExit(f"{way}: {len(times)} of {students} hand-ins were graded")
     further = (times[-1] - times[0]) / (students - 1)
-    tasks = [
-        task
-        for path in done
-        if path.name == "result.json"
-        for task in json.loads(path.read_text())["tasks"].values()
-        if task["images"]
-    ]
+    results = [] if way == "nbgrader" else [json.loads(path.read_text()) for path in done]
+    tasks = [task for result in results for task in result["tasks"].values() if task["images"]]
     scored = [100 * task["seconds"] / task["images"] for task in tasks]
     scored = statistics.median(scored or [math.nan])
     return {"seconds": seconds, "further": further, "own": own / students, "scored": scored}
@@ -187,21 +182,17 @@ def measure(
 
     With ``before``, the folder of an older clone, its command grades its own lesson, too.
     """
-    ways = WAYS if before is None else (*WAYS, "before")
-    found = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        places = {way: Path(name).resolve() / ("old" if way == "before" else "new") for way in ways}
-        handed_in = {
-            place: prepare(place, lesson, (before if way == "before" else ROOT) / "solutions")
-            for way, place in places.items()
-            if not place.exists()
-        }
-        told = []
+        new, old = Path(name).resolve() / "new", Path(name).resolve() / "old"
+        places = dict.fromkeys(WAYS, (new, prepare(new, lesson, ROOT / "solutions"), "course"))
+        if before is not None:
+            handed_in = prepare(old, lesson, before / "solutions")
+            places["before"] = old, handed_in, before / ".venv" / "bin" / "course"
+        ways, found, told = (*places,), {way: [] for way in places}, []
         for number in range(rounds):
             for way in (*ways[number % len(ways) :], *ways[: number % len(ways)]):
-                place = places[way]
-                root = class_of(place, lesson, handed_in[place], way, students)
-                command = before / ".venv" / "bin" / "course" if way == "before" else "course"
+                place, handed_in, command = places[way]
+                root = class_of(place, lesson, handed_in, way, students)
                 found[way].append(grade(root, lesson, way, jobs, command))
                 if way in ("anew", "forked"):
                     told.append(marks(root, lesson))
@@ -279,7 +270,7 @@ def main() -> None:
     students = options.students or (30 if options.full else 4)
     rounds = options.rounds or (3 if options.full else 1)
     print(f"{hardware()}; {options.jobs} at a time")
-    others = ["nbgrader", "anew", *(["before"] if options.before else [])]
+    others = [*WAYS[:2], *(["before"] if options.before else [])]
     print(
         "| hand-ins | way | seconds | a minute | each further, s | processor time each, s "
         "| 100 pictures scored, s | "
