@@ -4,11 +4,16 @@ import contextlib
 import platform
 
 import pytest
-import torch
 
-from course_utils.training import allocation, fitting
-from course_utils.training.allocation import freed_memory_kept
-from tests.test_training import TinyUNet, boxes
+
+def setup_module():
+    global allocation, boxes, fitting, freed_memory_kept, TinyUNet, torch
+    import torch
+
+    from course_utils.training import allocation, fitting
+    from course_utils.training.allocation import freed_memory_kept
+    from tests.nets import TinyUNet, boxes
+
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 PAGES = 2**26 // 4096

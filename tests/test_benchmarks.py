@@ -8,19 +8,27 @@ import time
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu, measuring, recipes, training, training_step, tutorial
+from benchmarks import gpu, measuring
 from benchmarks.measuring import Row, in_turns, table
 from course_utils.data import VOID, camvid, load
 from course_utils.data.camvid_files import camvid_files, write_layout
-from course_utils.models.encoders import lite0
-from course_utils.training import fastest_mode
-from tests.test_training import boxes
 
-CPU = torch.device("cpu")
+RECIPES = ["scratch", "stages", "people", "pets"]
+
+
+def setup_module():
+    global boxes, CPU, fastest_mode, lite0, nn, recipes, torch, training, training_step, tutorial
+    import torch
+    from torch import nn
+
+    from benchmarks import recipes, training, training_step, tutorial
+    from course_utils.models.encoders import lite0
+    from course_utils.training import fastest_mode
+    from tests.nets import boxes
+
+    CPU = torch.device("cpu")
 
 
 # ---- the table
@@ -202,7 +210,7 @@ def test_torchvisions_mobilenet_has_the_five_named_depths(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_runs_beside_the_courses_way(name, offline, smp, monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     first, second = recipes.run(recipes.RECIPES[name], recipes.TINY, CPU)

@@ -1,10 +1,14 @@
 """ERFNet is the network of its paper: layers, number of parameters, what each part computes."""
 
 import pytest
-import torch
-import torch.nn.functional as F
 
-from course_utils.models.erfnet import Downsampler, ERFNet, NonBottleneck1D, Upsampler
+
+def setup_module():
+    global Downsampler, ERFNet, F, NonBottleneck1D, torch, Upsampler
+    import torch
+    import torch.nn.functional as F
+
+    from course_utils.models.erfnet import Downsampler, ERFNet, NonBottleneck1D, Upsampler
 
 
 def parameters(net):

@@ -11,24 +11,44 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-import torch
-from torch import nn
-from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 
 from course_utils.checks import NotYet
 from course_utils.errors import CourseError
 from course_utils.grading.marking.scorer import score_model_file
-from course_utils.hand_in import export as exporting
 from course_utils.hand_in import tasks
-from course_utils.hand_in.export import export
 from course_utils.hand_in.gate import check_model_file
 from course_utils.hand_in.inference import open_model
 from course_utils.hand_in.submit import check_task_files
-from course_utils.hand_in.wrapped import unwrapped
 from course_utils.metrics import ConfusionMatrix
-from course_utils.training import History
 from tests.model_files import settings_of
+
+
+def setup_module():
+    global AveragedModel, Branching, Diverged, Double, export, exporting, F, History, Lazy, nn
+    global Outer, SegNet, Shifting, Small, Sorted, torch, unwrapped, Wrapped, WrongChannels
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+    from torch.optim.swa_utils import AveragedModel
+
+    from course_utils.hand_in import export as exporting
+    from course_utils.hand_in.export import export
+    from course_utils.hand_in.wrapped import unwrapped
+    from course_utils.training import History
+    from tests.nets import (
+        Branching,
+        Diverged,
+        Double,
+        Lazy,
+        Outer,
+        SegNet,
+        Shifting,
+        Small,
+        Sorted,
+        Wrapped,
+        WrongChannels,
+    )
+
 
 MODEL, RECORD = Path("models/unet.onnx"), Path("models/unet.json")
 
@@ -46,27 +66,6 @@ def lesson(tmp_path, monkeypatch):
     torch.manual_seed(0)
     yield folder
     tasks._hidden_set.cache_clear()
-
-
-class Small(nn.Module):
-    """Has what a U-Net has: batch norm, pooling, transposed convolution, a skip."""
-
-    def __init__(self, classes=10, width=8):
-        super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        self.bottom = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU()
-        )
-        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
-        self.dropout = nn.Dropout2d(0.5)
-        self.head = nn.Conv2d(2 * width, classes, 1)
-
-    def forward(self, x):
-        skip = self.down(x)
-        low = self.bottom(F.max_pool2d(skip, 2))
-        return self.head(self.dropout(torch.cat([self.up(low), skip], dim=1)))
 
 
 def trained(model):
@@ -148,8 +147,9 @@ def test_the_model_keeps_mode_dtype_device_and_weights():
     )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_model_on_a_gpu_is_exported_from_there():
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
     model = trained(Small()).cuda()
     export("unet", model)
     assert next(model.parameters()).is_cuda
@@ -163,18 +163,6 @@ def test_under_the_grader_and_validate_nothing_is_written(monkeypatch, capsys, l
     assert "marked as it was handed in" in capsys.readouterr().out
 
 
-class Outer(nn.Module):
-    """A net with a wrapped part, twice."""
-
-    def __init__(self, part):
-        super().__init__()
-        self.part = self.again = part
-        self.nothing = None
-
-    def forward(self, x):
-        return self.part(x) + self.again(x)
-
-
 def weights_in_file() -> dict[str, np.ndarray]:
     graph = onnx.load(MODEL).graph
     return {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
@@ -182,6 +170,14 @@ def weights_in_file() -> dict[str, np.ndarray]:
 
 def compiled(model):
     return torch.compile(model, backend="eager")
+
+
+def data_parallel(model):
+    return nn.DataParallel(model)
+
+
+def averaged(model):
+    return AveragedModel(model)
 
 
 def with_compiled_forward(model):
@@ -195,9 +191,9 @@ def with_compiled_forward(model):
     [
         pytest.param(compiled, id="torch.compile"),
         pytest.param(with_compiled_forward, id="forward"),
-        pytest.param(nn.DataParallel, id="DataParallel"),
-        pytest.param(AveragedModel, id="AveragedModel"),
-        pytest.param(lambda net: nn.DataParallel(compiled(net)), id="two of them"),
+        pytest.param(data_parallel, id="DataParallel"),
+        pytest.param(averaged, id="AveragedModel"),
+        pytest.param(lambda net: data_parallel(compiled(net)), id="two of them"),
     ],
 )
 def test_of_a_wrapped_net_the_plain_one_is_exported(wrap):
@@ -217,7 +213,7 @@ def test_of_a_wrapped_net_the_plain_one_is_exported(wrap):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, AveragedModel])
+@pytest.mark.parametrize("wrap", [compiled, data_parallel, averaged])
 def test_a_part_that_is_wrapped_is_exported_plain(wrap):
     from course_utils.training import load_weights
 
@@ -236,10 +232,10 @@ def test_a_net_that_is_not_wrapped_is_left_as_it_is():
     assert unwrapped(model) is model
 
 
-def autocast(kind, dtype):
+def nets_with_autocast(device, dtype):
     class Inside(Small):
         def forward(self, x):
-            with torch.autocast(kind, dtype=dtype):
+            with torch.autocast(device, dtype=dtype):
                 return super().forward(x)
 
     class AndBack(Inside):
@@ -247,19 +243,18 @@ def autocast(kind, dtype):
             return super().forward(x).float()
 
     class Decorated(Small):
-        @torch.autocast(kind, dtype=dtype)
+        @torch.autocast(device, dtype=dtype)
         def forward(self, x):
             return super().forward(x)
 
-    return [Inside, AndBack, Decorated]
+    return {"inside": Inside, "and back": AndBack, "decorated": Decorated}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "kind", [*autocast("cpu", torch.bfloat16), *autocast("cuda", torch.float16)]
-)
-def test_autocast_in_forward_trains_as_ever_and_is_left_out_of_the_file(kind, capfd):
-    model = trained(kind())
+@pytest.mark.parametrize("way", ["inside", "and back", "decorated"])
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", "bfloat16"), ("cuda", "float16")])
+def test_autocast_in_forward_trains_as_ever_and_is_left_out_of_the_file(way, device, dtype, capfd):
+    model = trained(nets_with_autocast(device, getattr(torch, dtype))[way]())
     export("unet", model)
     assert capfd.readouterr().err == ""
     assert all(value.dtype == np.float32 for value in weights_in_file().values() if value.ndim > 1)
@@ -298,16 +293,6 @@ def test_another_default_dtype_makes_no_difference():
     assert MODEL.read_bytes() == before
 
 
-class Lazy(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.LazyConv2d(8, 3, padding=1), nn.LazyBatchNorm2d(), nn.ReLU())
-        self.head = nn.LazyConv2d(10, 1)
-
-    def forward(self, x):
-        return self.head(self.body(x))
-
-
 @pytest.mark.long
 def test_a_net_of_lazy_layers_that_has_run_is_exported_and_read_back():
     from course_utils.training import load_weights
@@ -320,37 +305,10 @@ def test_a_net_of_lazy_layers_that_has_run_is_exported_and_read_back():
     assert torch.equal(other(x), model.eval()(x))
 
 
-class SegNet(nn.Module):
-    """Remembers where each maximum was, and puts values back there."""
-
-    def __init__(self):
-        super().__init__()
-        self.down = nn.Conv2d(3, 8, 3, padding=1)
-        self.up = nn.Conv2d(8, 8, 3, padding=1)
-        self.head = nn.Conv2d(8, 10, 1)
-        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
-
-    def forward(self, x):
-        x, first = self.pool(F.relu(self.down(x)))
-        x, second = self.pool(x)
-        x = self.unpool(self.up(x), second)
-        return self.head(self.unpool(x, first))
-
-
-class Shifting(Small):
-    """Writes into a part of a tensor, and picks by numbers 0, 1, 2, ... of the batch."""
-
-    def forward(self, x):
-        y = super().forward(x)
-        shifted = torch.zeros_like(y)
-        shifted[:, :, 1:] = y[:, :, :-1]
-        return y[torch.arange(y.shape[0])] + shifted
-
-
 @pytest.mark.long
-@pytest.mark.parametrize("kind", [SegNet, Shifting])
+@pytest.mark.parametrize("kind", ["SegNet", "Shifting"])
 def test_unpooling_and_other_nets_that_count_pass_the_gate_and_score(kind, capsys, tmp_path):
-    export("unet", kind())
+    export("unet", {"SegNet": SegNet, "Shifting": Shifting}[kind]())
     assert "the grader's gate is passed" in capsys.readouterr().out
     assert "Range" in {node.op_type for node in onnx.load(MODEL).graph.node}
     assert score_model_file(".", "unet", settings_of(tmp_path, 7)).reason == ""
@@ -433,48 +391,6 @@ def test_another_folder_than_the_lessons_is_pointed_out(tmp_path, monkeypatch, c
 # ---------------------------------------------------------------------------- mistakes
 
 
-class Wrapped(nn.Module):
-    """A net whose output is changed by a function."""
-
-    def __init__(self, change, **options):
-        super().__init__()
-        self.net = Small(**options)
-        self.change = change
-
-    def forward(self, x):
-        return self.change(self.net(x))
-
-
-class Branching(Small):
-    def forward(self, x):
-        y = super().forward(x)
-        if y.mean() > 0:
-            y = y + 1
-        return y
-
-
-class WrongChannels(Small):
-    def forward(self, x):
-        skip = self.down(x)
-        return self.head(skip)
-
-
-class Sorted(Small):
-    def forward(self, x):
-        y = super().forward(x)
-        return y - y.median(1, keepdim=True).values
-
-
-class Double(Small):
-    def forward(self, x):
-        return super().forward(x).double()
-
-
-class Diverged(Small):
-    def forward(self, x):
-        return super().forward(x) * float("nan")
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "message"),
@@ -490,20 +406,26 @@ class Diverged(Small):
             r"gives \(8, 10, 48, 64\).*bring the logits back up",
         ),
         (lambda: Wrapped(lambda y: {"out": y}), r"gives a dict; it must return one tensor"),
-        (Diverged, "not finite .*lower learning rate"),
+        (lambda: Diverged(), "not finite .*lower learning rate"),
         (
-            WrongChannels,
+            lambda: WrongChannels(),
             r"fails on images of shape \(8, 3, 96, 128\) in line \d+ of forward, "
             r"`return self.head\(skip\)`: RuntimeError: .*channels",
         ),
-        (Branching, r"cannot be exported in line \d+ of forward, `if y.mean\(\) > 0:`: .*values"),
+        (
+            lambda: Branching(),
+            r"cannot be exported in line \d+ of forward, `if y.mean\(\) > 0:`: .*values",
+        ),
         (lambda: Small, r"takes the net, a torch.nn.Module; found type"),
         (lambda: Small().state_dict(), r"found OrderedDict"),
         (lambda: SimpleNamespace(model=Small()), r"found SimpleNamespace\. Give its \.model\."),
-        (Lazy, r"the layer body\.0 \(LazyConv2d\) has no weights: .*Run the net on a batch"),
+        (
+            lambda: Lazy(),
+            r"the layer body\.0 \(LazyConv2d\) has no weights: .*Run the net on a batch",
+        ),
         (lambda: nn.Sequential(torch.jit.script(Small())), r"found TorchScript in it\. Give the"),
-        (Sorted, r"cannot be written as ONNX: median is not known there\. Use layers"),
-        (Double, r"gives logits of type float64; they must be float32: end forward with"),
+        (lambda: Sorted(), r"cannot be written as ONNX: median is not known there\. Use layers"),
+        (lambda: Double(), r"gives logits of type float64; they must be float32: end forward with"),
         (lambda: Small(width=400), r"has [\d,]+ parameters, allowed are 4,000,000"),
     ],
 )

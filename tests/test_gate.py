@@ -13,7 +13,6 @@ import zipfile
 import numpy as np
 import onnx
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -114,12 +113,13 @@ def saved(function, value) -> bytes:
     return buffer.getvalue()
 
 
-class Net(torch.nn.Module):
-    def forward(self, x):
-        return x + 1
-
-
 def foreign_files():
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return x + 1
+
     exported = torch.export.export(Net(), (torch.zeros(1),))
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as zipped:

@@ -7,18 +7,25 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 from course_utils.data import load
 from course_utils.data.camvid_files import training_files, write_layout
 from course_utils.errors import CourseError
-from course_utils.hand_in.export import export
 from course_utils.hand_in.gate import Refused, check_model_bytes, check_model_file
 from course_utils.hand_in.tasks import get_task
-from course_utils.models import encoders
-from course_utils.models.shipped import Shipped, class_shares, code_groups
-from course_utils.training import History, predict, train_once
+
+
+def setup_module():
+    global class_shares, code_groups, encoders, export, History, nn, predict, Shipped, torch
+    global train_once
+    import torch
+    from torch import nn
+
+    from course_utils.hand_in.export import export
+    from course_utils.models import encoders
+    from course_utils.models.shipped import Shipped, class_shares, code_groups
+    from course_utils.training import History, predict, train_once
+
 
 pytestmark = pytest.mark.long
 SIZE = (32, 48)

@@ -11,14 +11,19 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 from scipy.stats import binom
-from torch import nn
 
 from course_utils.data import VOID
 from course_utils.hand_in import sliding
 from tests.executed import executed, without_pictures
+
+
+def setup_module():
+    global nn, torch
+    import torch
+    from torch import nn
+
 
 NAME = "03_sliding_window"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"

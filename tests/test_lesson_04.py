@@ -12,12 +12,17 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils.metrics import ConfusionMatrix
 from tests.executed import executed, shown, without_pictures
 from tests.test_notebooks import names_of
+
+
+def setup_module():
+    global FlopCounterMode, torch
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
 
 NAME = "04_fully_convolutional"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"
@@ -66,29 +71,29 @@ def million(run, *given):
     return counter.get_total_flops() / 2e6
 
 
-@torch.no_grad()
 def test_windows_stitching_and_dilation_are_one_function_whatever_the_weights(lesson):
-    padded = torch.rand(1, 3, 24 + 32, 20 + 32)
-    by_window = lesson.slide(padded)
-    assert by_window.shape == (lesson.C, 24, 20)
-    for scores in (lesson.stitch(padded)[0], lesson.dense(padded)[0]):
-        torch.testing.assert_close(scores, by_window, atol=1e-5, rtol=1e-5)
-    coarse = lesson.convolutional(padded)[0]
-    torch.testing.assert_close(coarse, by_window[:, ::4, ::4], atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        padded = torch.rand(1, 3, 24 + 32, 20 + 32)
+        by_window = lesson.slide(padded)
+        assert by_window.shape == (lesson.C, 24, 20)
+        for scores in (lesson.stitch(padded)[0], lesson.dense(padded)[0]):
+            torch.testing.assert_close(scores, by_window, atol=1e-5, rtol=1e-5)
+        coarse = lesson.convolutional(padded)[0]
+        torch.testing.assert_close(coarse, by_window[:, ::4, ::4], atol=1e-5, rtol=1e-5)
 
 
-@torch.no_grad()
 def test_zeros_in_each_layer_change_the_border_and_nothing_else(lesson):
-    picture = torch.rand(1, 3, 40, 44)
-    padded = torch.nn.functional.pad(picture, 4 * [16], mode="reflect")
-    apart = (lesson.dense(picture, zeros=True)[0] - lesson.slide(padded)).abs().amax(0).numpy()
-    inside = lesson.interior(40, 44, 33)
-    assert apart[inside].max() < 1e-5
-    assert apart[~inside].max() > 1e-2
-    # no pixel of the ring beside it agrees: the interior is not drawn too small
-    ring = lesson.interior(40, 44, 31) & ~inside
-    assert apart[ring].max() > 1e-5
-    assert 1 - lesson.interior(96, 128, 33).mean() == 0.5  # "half of the picture is border"
+    with torch.no_grad():
+        picture = torch.rand(1, 3, 40, 44)
+        padded = torch.nn.functional.pad(picture, 4 * [16], mode="reflect")
+        apart = (lesson.dense(picture, zeros=True)[0] - lesson.slide(padded)).abs().amax(0).numpy()
+        inside = lesson.interior(40, 44, 33)
+        assert apart[inside].max() < 1e-5
+        assert apart[~inside].max() > 1e-2
+        # no pixel of the ring beside it agrees: the interior is not drawn too small
+        ring = lesson.interior(40, 44, 31) & ~inside
+        assert apart[ring].max() > 1e-5
+        assert 1 - lesson.interior(96, 128, 33).mean() == 0.5  # "half of the picture is border"
 
 
 def test_what_is_counted_by_hand_is_what_torch_counts(lesson):

@@ -12,13 +12,18 @@ from types import SimpleNamespace
 import nbformat
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from course_utils.data import VOID, load
 from course_utils.figures import networks
 from course_utils.metrics import ConfusionMatrix
 from tests.executed import executed, numbers, shown, without_pictures
+
+
+def setup_module():
+    global F, torch
+    import torch
+    import torch.nn.functional as F
+
 
 NAME = "06_unet_from_scratch"
 NOTEBOOK = Path(__file__).parent.parent / "solutions" / NAME / f"{NAME}.ipynb"

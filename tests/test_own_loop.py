@@ -3,16 +3,23 @@
 import json
 
 import pytest
-import torch
-from torch import nn
-from torch.nn import functional as F
 
 from course_utils.data import load
 from course_utils.errors import CourseError
-from course_utils.training import evaluate
-from course_utils.training.own_loop import OwnLoop
 
-TRAIN, VALID = (load("drawn_people", split, size=(16, 12), count=4) for split in ("train", "valid"))
+
+def setup_module():
+    global evaluate, F, nn, OwnLoop, torch, TRAIN, VALID
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    from course_utils.training import evaluate
+    from course_utils.training.own_loop import OwnLoop
+
+    TRAIN, VALID = (
+        load("drawn_people", split, size=(16, 12), count=4) for split in ("train", "valid")
+    )
 
 
 def net():

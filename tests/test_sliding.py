@@ -5,18 +5,25 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
-from torch import nn
 
 from course_utils.errors import CourseError
 from course_utils.grading.marking.scorer import score_model_file
 from course_utils.hand_in import record, sliding, tasks
-from course_utils.hand_in.export import export
 from course_utils.hand_in.gate import Refused, check_model_bytes
 from course_utils.hand_in.inference import open_model, predict
-from course_utils.training import fit_patches, load_weights, predict_patches, train_once
 from tests.model_files import patch_model, settings_of, small_model
+
+
+def setup_module():
+    global export, fit_patches, load_weights, Middle, nn, predict_patches, torch, train_once
+    import torch
+    from torch import nn
+
+    from course_utils.hand_in.export import export
+    from course_utils.training import fit_patches, load_weights, predict_patches, train_once
+    from tests.nets import Middle
+
 
 NAME = "sliding_window"
 SECRET = 0x1234_5678_9ABC_DEF0_1234_5678_9ABC_DEF0
@@ -36,18 +43,6 @@ def few_images(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     yield folder
     tasks._hidden_set.cache_clear()
-
-
-class Middle(nn.Module):
-    """Sees the patch through one convolution over all of it."""
-
-    def __init__(self, classes=10, window=WINDOW):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 4, window, bias=False), nn.BatchNorm2d(4))
-        self.head = nn.Linear(4, classes)
-
-    def forward(self, x):
-        return self.head(self.features(x).flatten(1))
 
 
 def draw(data, count, rng):

@@ -4,15 +4,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from course_utils.errors import CourseError
 from course_utils.hand_in import inference
 from course_utils.hand_in.tasks import get_task
-from course_utils.training import threads
-from course_utils.training.threads import Pace, limited_threads, take_fastest
 from tests.model_files import small_model
-from tests.test_training import TinyUNet, quick_fit
+
+
+def setup_module():
+    global limited_threads, Pace, quick_fit, take_fastest, threads, TinyUNet, torch
+    import torch
+
+    from course_utils.training import threads
+    from course_utils.training.threads import Pace, limited_threads, take_fastest
+    from tests.nets import TinyUNet, quick_fit
+
 
 QUIET = {1: 1.0, 2: 0.6, 4: 0.4, 8: 0.3}
 BUSY = {1: 1.05, 2: 0.7, 4: 2.0, 8: 5.0}

@@ -15,63 +15,48 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-from torch.nn import functional as F
 
 from course_utils.data import VOID, SegmentationSet
-from course_utils.data.transforms import augmenting
 from course_utils.errors import CourseError
-from course_utils.training import (
-    History,
-    devices,
-    evaluate,
-    fit,
-    fitting,
-    load_weights,
-    predict,
-    train_once,
-)
-from course_utils.training.checkpoint import behaviour, same_setting
 
-CLASSES = ("ground", "box", "bar")
+ROOT = str(Path(__file__).resolve().parent.parent)
 
 
-class TinyUNet(nn.Module):
-    """Two levels, batch norm and a skip: all that a U-Net has, in 2000 weights."""
+def setup_module():
+    global augmenting, behaviour, boxes, CLASSES, Constant, devices, Elsewhere, evaluate, F, fit
+    global fitting, History, InList, KeepsItsSkip, load_weights, nn, predict, quick_fit, Returns
+    global same_setting, same_weights, TinyUNet, torch, train_once, WithSpareAndShared
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
 
-    def __init__(self, classes=3, width=8):
-        super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        self.low = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        self.up = nn.ConvTranspose2d(width, width, 2, 2)
-        self.head = nn.Conv2d(2 * width, classes, 1)
-
-    def forward(self, x):
-        skip = self.down(x)
-        return self.head(torch.cat([skip, self.up(self.low(F.max_pool2d(skip, 2)))], 1))
-
-
-def boxes(count, seed=0, size=(16, 24)):
-    """Draw bright boxes and red bars on a dark ground, with a frame of void."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 60, (count, *size, 3)).astype(np.uint8)
-    masks = np.zeros((count, *size), np.uint8)
-    for image, mask in zip(images, masks, strict=True):
-        y, x = rng.integers(1, 8), rng.integers(1, 14)
-        image[y : y + 6, x : x + 8] += 150
-        mask[y : y + 6, x : x + 8] = 1
-        x = rng.integers(1, 22)
-        image[:, x : x + 2] = (200, 10, 10)
-        mask[:, x : x + 2] = 2
-    masks[:, 0] = VOID
-    return SegmentationSet("boxes", "train", CLASSES, images, masks)
+    from course_utils.data.transforms import augmenting
+    from course_utils.training import (
+        History,
+        devices,
+        evaluate,
+        fit,
+        fitting,
+        load_weights,
+        predict,
+        train_once,
+    )
+    from course_utils.training.checkpoint import behaviour, same_setting
+    from tests.nets import (
+        CLASSES,
+        Constant,
+        Elsewhere,
+        InList,
+        KeepsItsSkip,
+        Returns,
+        TinyUNet,
+        WithSpareAndShared,
+        boxes,
+        quick_fit,
+        same_weights,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -84,18 +69,6 @@ def quiet_place(tmp_path, monkeypatch):
 @pytest.fixture
 def model():
     return TinyUNet()
-
-
-def quick_fit(model, **options):
-    settings = {"epochs": 3, "batch_size": 8, "device": "cpu"} | options
-    return fit(model, boxes(24), boxes(8, seed=1), **settings)
-
-
-def same_weights(one, other):
-    return all(
-        torch.equal(a, b)
-        for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    )
 
 
 # Learning
@@ -180,18 +153,6 @@ def test_the_loss_is_blind_to_void(model):
     ]
     assert first[0].train_loss == pytest.approx(first[1].train_loss, rel=1e-5)
     assert first[0].mean_iou == first[1].mean_iou
-
-
-class Constant(nn.Module):
-    """Gives the same logits at every image, plus a learnt number."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.register_buffer("logits", logits[:1])
-        self.shift = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x):
-        return (self.logits + self.shift).expand(len(x), -1, -1, -1)
 
 
 @pytest.mark.long
@@ -282,18 +243,6 @@ def test_predict_gives_labels_in_eval_mode_and_leaves_modes_alone(model):
     np.testing.assert_array_equal(masks, logits.argmax(1).numpy())
 
 
-class Elsewhere(nn.Module):
-    """Keeps a tensor that .to(device) does not move."""
-
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Conv2d(3, 3, 1)
-        self.mean = torch.zeros(3, 1, 1, device="meta")
-
-    def forward(self, x):
-        return self.head(x - self.mean)
-
-
 def test_a_tensor_that_stays_on_another_device_is_explained():
     for use in (quick_fit, lambda model: predict(model, boxes(2).images)):
         with pytest.raises(CourseError, match=r"another device\. Make it an nn\.Parameter"):
@@ -329,29 +278,29 @@ def test_predict_of_no_images_is_empty(model):
 
 
 @pytest.mark.parametrize(
-    ("images", "message"),
+    ("change", "message"),
     [
-        (boxes(2).images[0], r"images\[None\]"),
-        (boxes(2).images / 255, "float64"),
-        (boxes(2).images.transpose(0, 3, 1, 2), "colour last"),
+        (lambda images: images[0], r"images\[None\]"),
+        (lambda images: images / 255, "float64"),
+        (lambda images: images.transpose(0, 3, 1, 2), "colour last"),
     ],
 )
-def test_predict_refuses_what_is_no_batch_of_images(model, images, message):
+def test_predict_refuses_what_is_no_batch_of_images(model, change, message):
     with pytest.raises(CourseError, match=message):
-        predict(model, images)
+        predict(model, change(boxes(2).images))
 
 
 # Checkpoints
 
 LONG = """
 import sys
-sys.path.insert(0, {tests!r})
-import test_training as t
-t.torch.set_num_threads(1)
+sys.path.insert(0, {root!r})
+from tests.nets import TinyUNet, boxes, fit, torch
+torch.set_num_threads(1)
 for file in {files!r}:
-    t.torch.manual_seed(0)
-    t.fit(t.TinyUNet(), t.boxes(24), t.boxes(8, seed=1), epochs=100, batch_size=8, device="cpu",
-          checkpoint=file)
+    torch.manual_seed(0)
+    fit(TinyUNet(), boxes(24), boxes(8, seed=1), epochs=100, batch_size=8, device="cpu",
+        checkpoint=file)
 """
 
 
@@ -361,8 +310,7 @@ def test_killed_and_restarted_it_ends_like_an_uninterrupted_training():
     """SIGKILL in the middle; the resumed run equals one that was never stopped, bit for bit."""
 
     def command(*files):
-        tests = str(Path(__file__).parent)
-        return [sys.executable, "-c", LONG.format(tests=tests, files=files)]
+        return [sys.executable, "-c", LONG.format(root=ROOT, files=files)]
 
     checkpoint = Path("killed.pt")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -552,24 +500,6 @@ def test_a_checkpoint_that_another_program_holds_is_kept(model, monkeypatch):
 # What a student can get wrong
 
 
-class Returns(nn.Module):
-    def __init__(self, change):
-        super().__init__()
-        self.net, self.change = TinyUNet(), change
-
-    def forward(self, x):
-        return self.change(self.net(x))
-
-
-class InList(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers, self.head = [nn.Conv2d(3, 3, 1)], nn.Conv2d(3, 3, 1)
-
-    def forward(self, x):
-        return self.head(self.layers[0](x))
-
-
 def frozen():
     return TinyUNet().requires_grad_(False)
 
@@ -584,7 +514,7 @@ def frozen():
         (lambda: Returns(lambda y: None), "'return' missing"),
         (lambda: Returns(lambda y: y * float("nan")), "NaN"),
         (lambda: Returns(lambda y: y.long()), "argmax to predict"),
-        (InList, "layers is a plain list of layers.*nn.ModuleList"),
+        (lambda: InList(), "layers is a plain list of layers.*nn.ModuleList"),
         (frozen, "no weights to train"),
         (lambda: TinyUNet, "the class itself"),
     ],
@@ -638,8 +568,9 @@ def test_each_wrong_setting_is_one_line_before_anything_is_lost(model, given, me
     assert Path("folder").is_dir()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here it can be used")
 def test_a_gpu_that_is_not_there_is_told(model):
+    if torch.cuda.is_available():
+        pytest.skip("here it can be used")
     for call in (
         lambda: predict(model, boxes(2).images, device="cuda"),
         lambda: evaluate(model, boxes(2), device="cuda"),
@@ -655,11 +586,11 @@ def test_validation_images_of_a_size_that_does_not_fit_are_told_before_the_train
         fit(model, boxes(4), odd, epochs=1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_weights_of_another_dtype_are_not_called_another_device(model, dtype):
-    model = model.to(dtype)
+    model = model.to(getattr(torch, dtype))
     for call in (lambda: quick_fit(model), lambda: predict(model, boxes(2).images)):
-        with pytest.raises(CourseError, match=f"weights of {dtype}.*model.float"):
+        with pytest.raises(CourseError, match=f"weights of torch.{dtype}.*model.float"):
             call()
 
 
@@ -696,15 +627,19 @@ def test_an_exploding_loss_stops_with_an_explanation_and_keeps_the_checkpoint(mo
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-        MemoryError(),
+        lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        lambda: RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory"
+        ),
+        lambda: RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        ),
+        MemoryError,
     ],
 )
 def test_out_of_memory_says_what_to_do(model, monkeypatch, error):
     def full(*given):
-        raise error
+        raise error()
 
     monkeypatch.setattr(fitting, "_batch", full)
     with pytest.raises(CourseError, match=r"batch_size=8 at 16x24.*Try batch_size=4"):
@@ -788,8 +723,9 @@ def test_apples_gpu_computes_in_float32():
     assert devices.fastest_mode(torch.device("mps")).dtype is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_fit_on_cuda(model):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
     data = boxes(48)
     history = fit(model, data, boxes(8, seed=1), epochs=12, max_lr=2e-2, batch_size=8)
     assert history.mean_iou[-1] > 0.85
@@ -894,13 +830,6 @@ def test_weights_stored_as_float16_are_loaded(model):
     torch.testing.assert_close(other.head.weight, model.head.weight, atol=1e-3, rtol=1e-2)
 
 
-class WithSpareAndShared(TinyUNet):
-    def __init__(self):
-        super().__init__()
-        self.spare = nn.Conv2d(3, 3, 1)
-        self.alias = self.head
-
-
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_unused_layers_and_shared_weights_need_not_be_in_the_model_file():
@@ -936,9 +865,9 @@ def test_histories_speak_for_themselves():
 
 NOTEBOOK = """
 import sys
-sys.path.insert(0, {tests!r})
-import test_training as t
-t.quick_fit(t.TinyUNet(), checkpoint="tiny.pt")
+sys.path.insert(0, {root!r})
+from tests.nets import TinyUNet, quick_fit
+quick_fit(TinyUNet(), checkpoint="tiny.pt")
 """
 
 
@@ -947,7 +876,7 @@ def test_in_a_notebook_nothing_goes_to_stderr():
     """A warning or a progress bar on stderr costs a student all points of the cell."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(tests=str(Path(__file__).parent)))
+    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(root=ROOT))
     notebook = nbformat.v4.new_notebook(cells=[cell])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     streams = {output.get("name") for output in cell.outputs if output.output_type == "stream"}
@@ -969,12 +898,6 @@ def test_telling_networks_apart_leaves_them_as_they_were(model):
     assert same_setting("network", one, behaviour(other_start, (16, 24), device))
     change_forward(other_start)
     assert not same_setting("network", one, behaviour(other_start, (16, 24), device))
-
-
-class KeepsItsSkip(TinyUNet):
-    def forward(self, x):
-        self.kept = self.down(x)
-        return super().forward(x)
 
 
 @pytest.mark.long

@@ -8,17 +8,24 @@ from types import SimpleNamespace
 import IPython.display
 import numpy as np
 import pytest
-import torch
 
 from course_utils.data import VOID
 from course_utils.display import new_figure, to_png
 from course_utils.errors import CourseError
-from course_utils.figures import training as figures
-from course_utils.figures.training import LiveFigure
-from course_utils.training import fitting, predict, watching
-from course_utils.training.history import History
-from course_utils.training.watching import Lines, Progress, as_watcher, watcher_here
-from tests.test_training import TinyUNet, boxes, quick_fit, same_weights
+
+
+def setup_module():
+    global as_watcher, boxes, figures, fitting, History, Lines, LiveFigure, predict, Progress
+    global quick_fit, same_weights, TinyUNet, torch, watcher_here, watching
+    import torch
+
+    from course_utils.figures import training as figures
+    from course_utils.figures.training import LiveFigure
+    from course_utils.training import fitting, predict, watching
+    from course_utils.training.history import History
+    from course_utils.training.watching import Lines, Progress, as_watcher, watcher_here
+    from tests.nets import TinyUNet, boxes, quick_fit, same_weights
+
 
 EPOCH = {"train_loss": 0.5, "valid_loss": 0.6, "learning_rate": 1e-3, "seconds": 2.0}
 
@@ -314,7 +321,7 @@ def test_in_a_notebook_that_is_run_into_a_file_one_picture_is_left(monkeypatch, 
     root = str(Path(__file__).parent.parent)
     source = (
         f"import sys; sys.path.insert(0, {root!r})\n"
-        "from tests.test_training import TinyUNet, quick_fit\n"
+        "from tests.nets import TinyUNet, quick_fit\n"
         "quick_fit(TinyUNet(), epochs=20);"
     )
     cell = nbformat.v4.new_code_cell(source)
