@@ -209,6 +209,10 @@ def test_torchvisions_mobilenet_has_the_five_named_depths(monkeypatch):
     assert torch.allclose(encoder(x)[-1], whole, atol=1e-5)
 
 
+def test_every_recipe_is_tested_by_its_name():
+    assert list(recipes.RECIPES) == RECIPES
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_runs_beside_the_courses_way(name, offline, smp, monkeypatch, tmp_path):
