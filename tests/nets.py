@@ -119,7 +119,7 @@ class InList(nn.Module):
 class Middle(nn.Module):
     """Sees the patch through one convolution over all of it."""
 
-    def __init__(self, classes=10, window=33):
+    def __init__(self, window, classes=10):
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(3, 4, window, bias=False), nn.BatchNorm2d(4))
         self.head = nn.Linear(4, classes)

@@ -16,6 +16,8 @@ import pytest
 
 NOT_SHARED = ("kept", "processes", "solved")
 """Fixtures of the session that cost nothing to make twice: what is solved lies in a folder."""
+SETUP = "_xunit_setup_module"
+"""How pytest calls a module's ``setup_module``, as a fixture: it imports, once in each worker."""
 
 
 def pytest_configure(config):
@@ -39,7 +41,8 @@ def shared_place(item) -> str | None:
     places = {}
     for name in getattr(item, "fixturenames", ()):
         for fixture in item._fixtureinfo.name2fixturedefs.get(name, ()):
-            if fixture.baseid.startswith("tests") and name not in NOT_SHARED:
+            ours = fixture.baseid.startswith("tests") and not name.startswith(SETUP)
+            if ours and name not in NOT_SHARED:
                 places[fixture.scope] = fixture.baseid
     return places.get("session") or places.get("module")
 

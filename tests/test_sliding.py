@@ -168,7 +168,7 @@ def test_patches_that_are_none_are_named_before_anything_is_trained(wrong, messa
     task = tasks.get_task(NAME, "quick")
     train, valid = task.load("train"), task.load("valid")
     with pytest.raises(CourseError, match=message):
-        fit_patches(Middle(), train, valid, wrong, window=WINDOW, epochs=1, steps=1)
+        fit_patches(Middle(WINDOW), train, valid, wrong, window=WINDOW, epochs=1, steps=1)
 
 
 def test_a_net_that_labels_pixels_is_told_that_a_patch_has_one_class():
@@ -193,7 +193,7 @@ def train_model(model, checkpoint):
 @pytest.mark.process
 def test_a_patch_classifier_is_trained_exported_loaded_and_marked(few_images, tmp_path, capsys):
     torch.manual_seed(0)
-    model = Middle()
+    model = Middle(WINDOW)
     history = train_once(NAME, model, train_model)
     assert len(history) == 2
     export(NAME, model, history)
@@ -201,7 +201,7 @@ def test_a_patch_classifier_is_trained_exported_loaded_and_marked(few_images, tm
     assert "agree on 100.00%" in told
     assert "Careful" not in told  # it has watched two images only
     stated = json.loads(record.record_path(NAME).read_text())
-    loaded = Middle()
+    loaded = Middle(WINDOW)
     load_weights(NAME, loaded)
     images = tasks.get_task(NAME).load("valid").images
     masks = predict_patches(loaded, images, WINDOW, 8)
@@ -228,7 +228,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path):
     models = []
     for number, some in enumerate((draw, stops, draw)):
         torch.manual_seed(0)
-        models.append(Middle())
+        models.append(Middle(WINDOW))
         file = tmp_path / f"{min(number, 1)}.pt"
         if some is stops:
             with pytest.raises(CourseError, match="stopped in epoch 2 of 2"):

@@ -295,7 +295,9 @@ def test_predict_refuses_what_is_no_batch_of_images(model, change, message):
 LONG = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.nets import TinyUNet, boxes, fit, torch
+import torch
+from course_utils.training import fit
+from tests.nets import TinyUNet, boxes
 torch.set_num_threads(1)
 for file in {files!r}:
     torch.manual_seed(0)

@@ -2,8 +2,9 @@
 
 A hand-in is one job. Its result, one folder with one JSON, is put in place in one
 step under a key made of the hand-in's bytes, the test set and the grader's own
-code; so a crash loses nothing, a second run skips what is done, and only this
-process writes to the class's gradebook. Marks of tasks are worked out from the stored
+code (``result_folders``): it stays valid as long as its key is the same. So a crash
+loses nothing, a second run skips what is done, and only this process writes to the
+class's gradebook. Marks of tasks are worked out from the stored
 IoU at that moment: a changed threshold needs no model to be run again.
 """
 
