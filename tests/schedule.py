@@ -2,14 +2,15 @@
 
 Tests that take one fixture of a module or of the session go to one worker, so that it is made
 once. What takes minutes begins first, so that all workers end together; what is measured by a
-clock comes last.
+clock comes last. The demo waits for lessons that are being solved: others go before it until then.
 
 pytest-xdist's own ``--dist loadgroup`` writes groups into the tests' names, which pytest 9 does
-not let it do. So here the first worker writes them into a file, which the scheduler reads.
+not let it do. So here the first worker writes units of work into a file, which the scheduler reads.
 """
 
 import json
 import tempfile
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,21 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if "processes" in getattr(item, "fixturenames", ()):
+        if takes(item, "processes"):
             item.add_marker(pytest.mark.process)
     items.sort(key=turn)
     worker = getattr(config, "workerinput", {})
-    if worker.get("workerid") == "gw0" and "groups" in worker:
-        groups = {item.nodeid: group for item in items if (group := shared_place(item))}
-        Path(worker["groups"]).write_text(json.dumps(groups))
+    if worker.get("workerid") == "gw0" and "units" in worker:
+        units = {item.nodeid: shared_place(item) or item.nodeid for item in items}
+        demo = {units[item.nodeid] for item in items if takes(item, "demo_run")}
+        solving = {units[item.nodeid] for item in items if takes(item, "solved")} - demo
+        told = {"units": units, "demo": [*demo], "solving": [*solving]}
+        Path(worker["units"]).write_text(json.dumps(told))
+
+
+def takes(item, fixture: str) -> bool:
+    """Tell whether a test takes a fixture, by another one perhaps."""
+    return fixture in getattr(item, "fixturenames", ())
 
 
 def shared_place(item) -> str | None:
@@ -49,22 +58,19 @@ def shared_place(item) -> str | None:
 
 def turn(item) -> int:
     """Return when a test is due."""
-    names = getattr(item, "fixturenames", ())
     slow = item.get_closest_marker("slow")
-    if "alone" in names:
+    if takes(item, "alone"):
         return 4
-    if "demo_run" in names:  # not at first: it would wait for the worker that solves its lessons
-        return 2
-    if "solved" in names:
+    if takes(item, "solved"):
         return 0
-    if "course" in names and slow:
+    if takes(item, "course") and slow:
         return 1
     return 2 if slow or shared_place(item) else 3
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    node.workerinput["groups"] = str(_groups_file(node.config))
+    node.workerinput["units"] = str(_units_file(node.config))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,12 +80,31 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
 
     class SharedFixtures(LoadScopeScheduling):
-        groups = None
+        @cached_property
+        def told(self) -> dict:  # all workers have collected when it is asked for
+            return json.loads(_units_file(config).read_text())
 
         def _split_scope(self, nodeid: str) -> str:
-            if self.groups is None:  # all workers have collected by now
-                self.groups = json.loads(_groups_file(config).read_text())
-            return self.groups.get(nodeid, nodeid)
+            return self.told["units"][nodeid]
+
+        def _assign_work_unit(self, node) -> None:
+            demo = [unit for unit in self.told["demo"] if unit in self.workqueue]
+            kept = {}
+            if len(demo) < len(self.workqueue) and self._is_solving(node):
+                kept = {unit: self.workqueue.pop(unit) for unit in demo}
+            super()._assign_work_unit(node)
+            for unit, tests in kept.items():
+                self.workqueue[unit] = tests
+                self.workqueue.move_to_end(unit, last=False)
+
+        def _is_solving(self, node) -> bool:
+            """Tell whether a lesson is yet to be solved, or by another worker than this."""
+            works = [work for other, work in self.assigned_work.items() if other is not node]
+            return any(
+                unit in self.workqueue or not all(work.get(unit, {}).values())
+                for unit in self.told["solving"]
+                for work in works
+            )
 
     return SharedFixtures(config, log)
 
@@ -87,9 +112,9 @@ def pytest_xdist_make_scheduler(config, log):
 _FILE = pytest.StashKey[Path]()
 
 
-def _groups_file(config) -> Path:
+def _units_file(config) -> Path:
     if _FILE not in config.stash:
         folder = tempfile.TemporaryDirectory(prefix="course-tests-")
         config.add_cleanup(folder.cleanup)
-        config.stash[_FILE] = Path(folder.name) / "groups.json"
+        config.stash[_FILE] = Path(folder.name) / "units.json"
     return config.stash[_FILE]
