@@ -80,16 +80,19 @@ def test_who_names_no_scheduler_is_told_what_to_start(root, monkeypatch):
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_and_gets_another_marks_as_a_local_run(root, made):
     with local_cluster() as running:
-        run = command(root, root / "log", "--cluster", str(running.file))
+        run, log = command(root, root / "log", "--cluster", str(running.file)), root / "log"
+        deadline = time.monotonic() + 60
+        while "The cluster has no worker yet" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
         first = running.worker()
         while not results(root) and run.poll() is None:
             time.sleep(0.1)
         lose(first)
         running.worker(threads=2)
-        assert run.wait(300) == 0, (root / "log").read_text()
+        assert run.wait(300) == 0, log.read_text()
     assert marks(root) == made[1]
     assert len(results(root)) == len(made[1])
-    assert "The cluster has no worker yet" in (root / "log").read_text()
 
 
 @pytest.mark.slow

@@ -67,7 +67,8 @@ def workers_at(address: str, version_of: Callable[[str], str]) -> Iterator[Execu
         if not client.scheduler_info(n_workers=0)["n_workers"]:
             print(
                 "The cluster has no worker yet; marking begins with the first: "
-                f"dask worker {client.scheduler.address} --nthreads 2"
+                f"dask worker {client.scheduler.address} --nthreads 2",
+                flush=True,  # who has sent the output to a file waits for it
             )
         yield _Workers(client, version_of)
 
