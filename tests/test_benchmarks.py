@@ -164,6 +164,7 @@ def smp():
     return pytest.importorskip("segmentation_models_pytorch")
 
 
+@pytest.mark.long
 def test_what_stands_in_for_an_encoder_is_pretrained(offline, smp):
     net, name = recipes.unet_on("efficientnet-b3", 1)
     x = torch.rand(1, 3, 64, 64)

@@ -136,6 +136,7 @@ def test_a_second_split_that_is_absent_does_not_end_it(tmp_path, monkeypatch):
     assert any("split test:" in line for line in valid.suspicious)
 
 
+@pytest.mark.long
 def test_the_command_writes_its_picture_where_it_is_told(people, tmp_path, monkeypatch, capsys):
     from course_utils import cli
 

@@ -123,6 +123,7 @@ def test_the_border_lies_on_both_sides_of_the_outline():
     assert (drawn_pets.trimap(cut)[:, -1] == drawn_pets.PET).all()  # the picture's edge is none
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DRAW)
 def test_drawing_is_quick(name):
     before = time.process_time()

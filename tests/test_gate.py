@@ -417,6 +417,7 @@ def with_graph(extra: bytes) -> bytes:
     return model.SerializeToString() + message(7, graph + extra)
 
 
+@pytest.mark.long
 def test_a_million_empty_operators_are_refused_quickly():
     assert "operators, allowed are" in refusal(with_graph(message(1, b"") * 1_000_000))
 

@@ -60,6 +60,7 @@ def test_what_is_shared_cannot_be_written(drawn, shared):
             array[0] = 0
 
 
+@pytest.mark.long
 def test_each_secret_and_each_task_has_its_own_set(drawn, shared):
     first = hidden_set(TASK, SECRET)
     assert hidden_set(TASK, SECRET + 1).version != first.version
@@ -67,12 +68,14 @@ def test_each_secret_and_each_task_has_its_own_set(drawn, shared):
     assert str(SECRET) not in "".join(map(str, shared.rglob("*")))
 
 
+@pytest.mark.long
 def test_nothing_is_shared_with_whoever_was_not_told_of_a_folder(drawn, tmp_path, monkeypatch):
     monkeypatch.delenv(hidden_sets.FOLDER, raising=False)
     same(hidden_set(TASK, SECRET), TASK.hidden_set(SECRET))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_full_disk_costs_no_mark(drawn, shared, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -329,6 +329,7 @@ def test_an_empty_answer_is_told_so_and_not_refused(capsys):
     assert "no cell at all" not in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_solution_has_full_marks_and_simple_answers_have_few_or_none():
     task = get_task("classical")
     names = cells_of_notebook(

@@ -253,6 +253,7 @@ masks = arrays(bool, (9, 11), elements=st.booleans())
 counts = arrays(np.int64, (4, 4), elements=st.integers(0, 30))
 
 
+@pytest.mark.long
 @settings(max_examples=60)
 @given(truth=labels, prediction=labels, void=arrays(bool, (2, 6, 5)))
 def test_matrix_and_scores_equal_torchmetrics(lesson, truth, prediction, void):

@@ -59,6 +59,7 @@ def test_marked_cells_need_no_fastai():
     assert done.stderr == ""
 
 
+@pytest.mark.long
 def test_the_shares_are_those_of_the_text():
     masks = np.concatenate(
         [load("scenes", "train", count=TRAIN).masks, load("scenes", "valid", count=VALID).masks]

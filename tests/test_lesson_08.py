@@ -159,6 +159,7 @@ def test_a_cut_of_logits_at_one_half_asks_for_062():
     assert "a probability of 0.62" in cell("accuracy-why")
 
 
+@pytest.mark.long
 def test_nobody_is_right_at_three_pixels_of_four():
     task = get_task("people", "quick")
     masks = load(task.data, "valid", size=task.size, count=40).masks
