@@ -16,7 +16,6 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from scipy import stats
 
 from course_utils.data import load
 from course_utils.errors import CourseError
@@ -26,8 +25,8 @@ from tests.test_data_sets import make_pets, make_supervisely
 
 
 def setup_module():
-    global depths, encoders, imagenet_encoder, lesson_08, nn, Normalised, table
-    global tapped_one_by_one, torch, transfer, v2
+    global depths, encoders, imagenet_encoder, interval_by_scipy, lesson_08, nn, Normalised
+    global table, tapped_one_by_one, torch, transfer, v2
     import torch
     from torch import nn
     from torchvision.transforms import v2
@@ -38,7 +37,7 @@ def setup_module():
     from course_utils.models.encoders import imagenet_encoder
     from course_utils.models.normalised import Normalised
     from course_utils.training import transfer
-    from tests.wrong_answers.lesson_08 import tapped_one_by_one
+    from tests.wrong_answers.lesson_08 import interval_by_scipy, tapped_one_by_one
 
 
 NAME = "08_transfer_learning"
@@ -689,7 +688,7 @@ def means_of(scores, way):
 
 
 def half_of(values):
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    low, high = interval_by_scipy(values)
     return (high - low) / 2
 
 
