@@ -48,7 +48,7 @@ fi
 
 rm -f "$stamp"
 .venv/bin/python -m pip install --disable-pip-version-check -r requirements.lock ||
-    fail "pip could not install requirements.lock, see above. With network and 8 GB of free disk, run the same command again: it goes on where it stopped"
+    fail "pip could not install requirements.lock, see above. With network and 14 GB of free disk, run the same command again: it goes on where it stopped"
 .venv/bin/python -m pip install --disable-pip-version-check --quiet \
     --no-deps --no-build-isolation -e . ||
     fail "pip could not install the course's own package, see above"
