@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.disturbed_class import make_class, marks, processes
+from tests.waiting import wait_until
 
 
 class Cluster:
@@ -28,10 +29,7 @@ class Cluster:
         self.folder, self._processes = folder, []
         self.file = folder / "scheduler.json"
         self.scheduler = self.start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        deadline = time.monotonic() + 60
-        while not self.file.exists():
-            assert time.monotonic() < deadline, (folder / "scheduler-0.log").read_text()
-            time.sleep(0.1)
+        wait_until(self.file.exists, log=folder / "scheduler-0.log")
 
     def start(self, kind: str, *options: str, **environment: str) -> subprocess.Popen:
         """Start ``dask scheduler`` or ``dask worker``."""

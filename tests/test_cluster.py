@@ -6,7 +6,6 @@ import shutil
 import signal
 import tempfile
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +18,7 @@ from course_utils.grading.marking.settings import Settings
 from tests.lost_workers import cluster as local_cluster
 from tests.lost_workers import command, lose, marks, results
 from tests.mini_course import MINI, NET, add_model, hand_in, make_course
+from tests.waiting import wait_until
 
 pytest.importorskip("distributed")
 STUDENTS = ("ada", "bob", "cleo", "dan")
@@ -81,10 +81,7 @@ def test_who_names_no_scheduler_is_told_what_to_start(root, monkeypatch):
 def test_a_cluster_that_loses_a_worker_and_gets_another_marks_as_a_local_run(root, made):
     with local_cluster() as running:
         run, log = command(root, root / "log", "--cluster", str(running.file)), root / "log"
-        deadline = time.monotonic() + 60
-        while "The cluster has no worker yet" not in log.read_text():
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        wait_until(lambda: "The cluster has no worker yet" in log.read_text(), log=log)
         first = running.worker()
         while not results(root) and run.poll() is None:
             time.sleep(0.1)
@@ -172,16 +169,9 @@ def test_ctrl_c_ends_the_jobs_on_the_workers_too(root, request):
     with local_cluster() as running:
         running.worker()
         run = command(root, root / "log", "--cluster", str(running.file))
-        place = None
-        deadline = time.monotonic() + 60
-        while place is None and time.monotonic() < deadline:
-            place = next(Path(running.folder).glob("**/j-*"), None)
-            time.sleep(0.1)
+        wait_until(lambda: any(running.folder.glob("**/j-*")))
         run.send_signal(signal.SIGINT)
         run.wait(30)
-        deadline = time.monotonic() + 20
-        while (left := list(running.folder.glob("**/j-*"))) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert not left
+        wait_until(lambda: not any(running.folder.glob("**/j-*")), seconds=20)
     assert "are done and kept" in (root / "log").read_text()
     assert not list((root / "grading").glob(".grade-*"))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +39,7 @@ from tests.mini_course import (
     save,
     tiny_model,
 )
+from tests.waiting import wait_until
 
 FULL = "the disk of / is full (3 MB are free)"
 
@@ -366,13 +366,6 @@ def test_a_run_that_is_killed_leaves_no_process_and_the_next_one_no_file(root, t
             assert list(places.iterdir()) == []
     finally:
         sandbox.remove_tree(places)
-
-
-def wait_until(true, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes_below(folder):

@@ -14,6 +14,7 @@ from course_utils.files import tree_hash
 from course_utils.hand_in.show_cells import SHOW
 from course_utils.jupyter import validate as module
 from tests.mini_course import MINI, NET, add_model, code, make_course, mini_cells, net_cells, save
+from tests.waiting import wait_until
 
 
 def notebook(cells):
@@ -165,9 +166,7 @@ def test_it_ends_with_all_that_it_has_started_when_nobody_waits(root):
     told = root / "pid"
     cells[1]["source"] = cells[1]["source"].format(str(told))
     _, process = start(root, cells)
-    deadline = time.monotonic() + 30
-    while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: told.exists() and told.read_text(), seconds=30)
     kernel = int(told.read_text())
     process.stdin.close()
     process.wait(20)
