@@ -5,6 +5,7 @@ import pickle
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from types import SimpleNamespace
 
@@ -54,6 +55,14 @@ def root(made, tmp_path):
     shutil.copytree(made[0], root)
     shutil.rmtree(root / "grading" / "results")
     return root
+
+
+@pytest.mark.process
+def test_a_client_without_a_scheduler_is_closed_and_not_left_to_the_garbage_collector():
+    threads = set(threading.enumerate())
+    with pytest.raises(CourseError, match="no scheduler answers"):
+        cluster.workers_at("here", str).__enter__()
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.process

@@ -52,12 +52,27 @@ def workers_at(address: str, version_of: Callable[[str], str]) -> Iterator[Execu
             "--cluster needs dask.distributed, here and on the workers: pip install distributed "
             "(requirements.lock has the tested version)."
         ) from None
+
+    class ClosingClient(Client):
+        """Closes itself where no scheduler answers.
+
+        distributed leaves it to the garbage collector after most errors, and that may come while
+        the next client starts: closing then waits for ever for a lock that its own thread holds.
+        """
+
+        def start(self, **options):
+            try:
+                super().start(**options)
+            except Exception:
+                self.close()
+                raise
+
     for name in ("distributed", "distributed.client"):  # a line tells what they would
         logging.getLogger(name).setLevel(logging.CRITICAL)
     file = Path(address)
     where = {"scheduler_file": str(file)} if file.is_file() else {"address": address}
     try:
-        client = Client(**where, timeout=_SECONDS, set_as_default=False)
+        client = ClosingClient(**where, timeout=_SECONDS, set_as_default=False)
     except Exception as error:  # each transport has errors of its own
         raise CourseError(
             f"no scheduler answers at {printable(address, 200)} ({last_error(str(error))}). Start "
